@@ -1,0 +1,74 @@
+//! Every bound in the program, with its reason. Nothing a peer sends can exceed or move them; those
+//! that an operator may change are the defaults of `config.rs`.
+
+// Wire.
+/// Largest frame offered in `connection.tune`, in bytes (RabbitMQ: 131072).
+pub const FRAME_MAX: u32 = 131_072;
+/// Smallest frame_max a client may ask for (AMQP 0-9-1, 1.4.2.6).
+pub const FRAME_MIN: u32 = 4_096;
+/// RabbitMQ lets a payload be as large as frame_max, though the frame adds 8 octets to it.
+pub const FRAME_OVERHEAD: usize = 8;
+/// Nesting of tables and arrays: real headers stay below 5.
+pub const TABLE_DEPTH_MAX: usize = 32;
+/// Fields of a table, nested ones included, so that checking one is bounded by its bytes and this.
+pub const TABLE_FIELDS_MAX: usize = 65_536;
+/// Longest reply text: a shortstr.
+pub const REPLY_TEXT_MAX: usize = 255;
+/// Announced body sizes above this are a connection error (RabbitMQ: 512 MiB).
+pub const BODY_SIZE_HARD_MAX: u64 = 536_870_912;
+/// Default of `max_message_size` in bytes (RabbitMQ 3.x).
+pub const MESSAGE_SIZE_MAX: u64 = 134_217_728;
+/// Bodies above this travel by reference and are split by frame_max as they leave.
+pub const INLINE_BODY_MAX: usize = 16 * 1024;
+
+// Connections.
+/// Channels per connection offered in tune (RabbitMQ: 2047).
+pub const CHANNELS_MAX: u16 = 2_047;
+/// Heartbeat interval offered in tune, in seconds.
+pub const HEARTBEAT_S: u16 = 60;
+/// From accept to open-ok (RabbitMQ: 10 s).
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// A peer that failed before it was let in is dropped after this long (RabbitMQ: 3 s).
+pub const SILENT_CLOSE_MS: u64 = 3_000;
+/// A peer that owes us close-ok is dropped after min(heartbeat, this).
+pub const CLOSE_MS_MAX: u64 = 30_000;
+/// Bytes of unfinished contents that one connection may hold before it must finish one.
+pub const PARTIAL_CONTENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+// Links.
+/// Deliveries that a consumer may have in its inbox or output before it counts as blocked.
+pub const CONSUMER_CREDIT_MESSAGES: u32 = 8_192;
+/// Bytes of the same.
+pub const CONSUMER_CREDIT_BYTES: u32 = 4 * 1024 * 1024;
+/// Unacknowledged deliveries of one channel; at the limit its consumers count as blocked.
+pub const UNACKED_MAX: usize = 1 << 20;
+/// Publishes of one channel whose confirm waits for the disk; at the limit the connection is not read.
+pub const UNCONFIRMED_MAX: usize = 1 << 20;
+/// Replies of one channel that wait for the disk or a page; at the limit the connection is not read.
+pub const HELD_REPLIES_MAX: usize = 4_096;
+/// Buffered publishes and settlements of one transaction.
+pub const TX_OPERATIONS_MAX: usize = 1 << 20;
+/// Body bytes of one transaction.
+pub const TX_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Entries of one channel's route cache.
+pub const ROUTE_CACHE_MAX: usize = 131_072;
+/// Entries in one channel's permission cache.
+pub const ACCESS_CACHE_MAX: usize = 64;
+
+// Output.
+/// Above this much unwritten output a connection's deliveries wait in the inbox.
+pub const OUTPUT_HIGH_BYTES: usize = 512 * 1024;
+/// Above this much unwritten output a connection is not read either.
+pub const OUTPUT_HARD_BYTES: usize = 8 * 1024 * 1024;
+/// A peer that takes no byte of pending output for this long is closed.
+pub const OUTPUT_STALLED_MS_MAX: u64 = 60_000;
+
+// Fairness.
+/// Queue operations that one `handle_input` may do before it yields.
+pub const OPERATIONS_PER_TURN: usize = 20_000;
+/// Messages settled, purged or requeued in one lock hold.
+pub const WORK_PER_LOCK_MAX: usize = 4_096;
+
+// Store.
+/// Journal bytes that wait for the disk before publishers are not read.
+pub const JOURNAL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
