@@ -64,7 +64,7 @@ start() {
     install_when_missing
     mkdir -p "$base/mnesia" "$base/log" "$base/generated" "$base/schema"
     : >"$RABBITMQ_CONF_ENV_FILE"
-    : >"$RABBITMQ_CONFIG_FILE"
+    echo 'cluster_name = leveret-reference' >"$RABBITMQ_CONFIG_FILE"
     echo '[].' >"$RABBITMQ_ADVANCED_CONFIG_FILE"
     echo '[].' >"$RABBITMQ_ENABLED_PLUGINS_FILE"
     rm -f "$RABBITMQ_PID_FILE"

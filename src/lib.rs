@@ -21,3 +21,6 @@ pub mod server;
 pub mod session;
 pub mod store;
 pub mod wire;
+
+pub use config::Config;
+pub use server::Server;

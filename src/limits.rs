@@ -42,9 +42,11 @@ pub const CONSUMER_CREDIT_MESSAGES: u32 = 8_192;
 pub const CONSUMER_CREDIT_BYTES: u32 = 4 * 1024 * 1024;
 /// Unacknowledged deliveries of one channel; at the limit its consumers count as blocked.
 pub const UNACKED_MAX: usize = 1 << 20;
-/// Publishes of one channel whose confirm waits for the disk; at the limit the connection is not read.
+/// Publishes of one channel whose confirm waits for the disk; at the limit the connection is not
+/// read.
 pub const UNCONFIRMED_MAX: usize = 1 << 20;
-/// Replies of one channel that wait for the disk or a page; at the limit the connection is not read.
+/// Replies of one channel that wait for the disk or a page; at the limit the connection is not
+/// read.
 pub const HELD_REPLIES_MAX: usize = 4_096;
 /// Buffered publishes and settlements of one transaction.
 pub const TX_OPERATIONS_MAX: usize = 1 << 20;

@@ -1,1 +1,46 @@
-fn main() {}
+//! The `leveret` program: arguments become a configuration, and the configuration a server.
+//!
+//! Exit codes: 0 after a clean stop, 1 if the server failed, 2 if arguments or configuration are
+//! wrong (clap ends the program with 2 itself).
+
+mod cli;
+
+use clap::Parser as _;
+use leveret::server;
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const FAILED: u8 = 1;
+const MISCONFIGURED: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    if let Some(command) = &cli.command {
+        return match command.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error, FAILED),
+        };
+    }
+    let (config, warnings) = match cli.read_config() {
+        Ok(read) => read,
+        Err(error) => return complain(&error, MISCONFIGURED),
+    };
+    server::log::install(config.log_level);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, FAILED),
+    }
+}
+
+/// Says the last word, whatever the log level. With standard error closed the code alone says it.
+fn complain(error: &dyn Display, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "leveret: {error}");
+    code.into()
+}

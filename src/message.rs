@@ -53,6 +53,33 @@ impl Message {
         }
     }
 
+    /// As `new`, from both names as they stand in a basic.publish: two shortstrs in one piece.
+    #[must_use]
+    #[inline]
+    pub fn from_parts(address: &[u8], header: &[u8], body: &[u8], scratch: &mut Vec<u8>) -> Self {
+        scratch.clear();
+        scratch.extend_from_slice(address);
+        scratch.extend_from_slice(header);
+        if body.len() <= INLINE_BODY_MAX {
+            scratch.extend_from_slice(body);
+            Self::Small(Arc::from(scratch.as_slice()))
+        } else {
+            Self::large(scratch, vec![Bytes::copy_from_slice(body)])
+        }
+    }
+
+    /// The same message with other properties.
+    #[must_use]
+    pub fn with_header(&self, header: &[u8], scratch: &mut Vec<u8>) -> Self {
+        match self.small_body() {
+            Some(body) => Self::from_parts(self.address(), header, body, scratch),
+            None => {
+                let body = self.large_body().to_vec();
+                Self::from_pieces(self.exchange(), self.routing_key(), header, body, scratch)
+            }
+        }
+    }
+
     /// Builds a message from a body that came in pieces.
     #[must_use]
     pub fn from_pieces(
@@ -73,7 +100,8 @@ impl Message {
         Self::Small(Arc::from(scratch.as_slice()))
     }
 
-    /// Builds a message from what `contiguous` or `head` and the body pieces gave, as the store does.
+    /// Builds a message from what `contiguous` or `head` and the body pieces gave, as the store
+    /// does.
     #[must_use]
     pub fn from_stored(bytes: &[u8], body_len: usize) -> Option<Self> {
         let head_len = bytes.len().checked_sub(body_len)?;

@@ -1,5 +1,5 @@
-//! Names: short strings that a peer chose, shared cheaply. A name is at most 255 bytes, as the wire's
-//! shortstr; who reads it from the wire checks that it is UTF-8.
+//! Names: short strings that a peer chose, shared cheaply. A name is at most 255 bytes, as the
+//! wire's shortstr; who reads it from the wire checks that it is UTF-8.
 
 use std::borrow::Borrow;
 use std::fmt;

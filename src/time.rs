@@ -1,4 +1,5 @@
-//! Instants as plain numbers. Nothing here reads a clock: `server/clock.rs` does, and passes `Now` in.
+//! Instants as plain numbers. Nothing here reads a clock: `server/clock.rs` does, and passes `Now`
+//! in.
 
 /// Milliseconds of a clock that never goes back; zero is the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,1 +1,108 @@
-//! See design.
+//! The node: vhosts with their exchanges and queues, users, and the verbs on them. Synchronous and
+//! without a clock; it owns no socket and no thread. Clients reach it through `link`.
+
+pub mod access;
+mod access_cache;
+mod declare;
+pub mod link;
+pub mod sasl;
+mod start;
+mod vhost;
+
+pub use declare::{BindTo, DeclareExchange, DeclareQueue, Declared, strip_line_breaks};
+pub use start::StartError;
+pub use vhost::Vhost;
+
+use crate::config::Config;
+use crate::exception::Exception;
+use crate::id::{ConnectionId, QueueId};
+use crate::name::Name;
+use crate::store::{Journal, Log};
+use access::Access;
+use hashbrown::HashMap;
+use link::{Inbox, ReplyTargets};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Randomness for names and secrets, given by whoever runs the broker.
+pub struct Entropy(Mutex<Box<dyn FnMut() -> [u8; 16] + Send>>);
+
+impl Entropy {
+    /// `source` must be unpredictable for clients: direct-reply names rest on it.
+    pub fn new(source: impl FnMut() -> [u8; 16] + Send + 'static) -> Self {
+        Self(Mutex::new(Box::new(source)))
+    }
+
+    pub fn octets(&self) -> [u8; 16] {
+        (self.0.lock())()
+    }
+}
+
+/// One broker. Several may live in a process.
+pub struct Broker {
+    pub config: Config,
+    pub access: Access,
+    pub replies: ReplyTargets,
+    pub entropy: Entropy,
+    journal: Arc<Journal>,
+    vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,
+    connections: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
+    next_queue: AtomicU64,
+    next_connection: AtomicU64,
+}
+
+impl Broker {
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    #[must_use]
+    pub fn log(&self) -> &dyn Log {
+        &*self.journal
+    }
+
+    /// Enters a connection, so that it can be told of a shutdown.
+    pub fn connect(&self, inbox: &Arc<Inbox>) -> ConnectionId {
+        let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        self.connections.lock().insert(id, Arc::clone(inbox));
+        id
+    }
+
+    pub fn disconnect(&self, id: ConnectionId) {
+        self.connections.lock().remove(&id);
+    }
+
+    /// Connections that are open now.
+    #[must_use]
+    pub fn connections_len(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    /// Asks every connection to end.
+    pub fn close_connections(&self, exception: &Exception) {
+        let inboxes: Vec<_> = self.connections.lock().values().cloned().collect();
+        for inbox in inboxes {
+            inbox.close(exception.clone());
+        }
+    }
+
+    /// A name that no one has: `prefix-` and 22 characters (RabbitMQ: amq.gen-, amq.ctag-).
+    #[must_use]
+    pub fn generate_name(&self, prefix: &str) -> Name {
+        use base64::Engine;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let random = URL_SAFE_NO_PAD.encode(self.entropy.octets());
+        Name::from(format!("{prefix}-{random}"))
+    }
+
+    fn next_queue_id(&self) -> QueueId {
+        QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,1 +1,253 @@
-//! See design.
+//! Routing: which queues a message reaches. Pure: names, keys and tables in, queue ids out.
+//!
+//! ```text
+//! publish -> route_cache -- hit ------------------------------> what the last route resolved to
+//!                |
+//!               miss -> router: exchange -> matcher -> { queues, exchanges } -> exchange -> ...
+//!                          (a worklist over topology; an alternate exchange where nothing matched)
+//! ```
+//! `topology` owns the exchanges and bindings of one vhost; `matcher` is the exchange's type, one
+//! file each (`direct`, `fanout`, `topic` over `trie`, `headers` over `header_fields`). Queues are
+//! ids here; whether one exists, and who may bind it, is the caller's business. So is the default
+//! exchange: its keys are queue names, which this module does not know.
+
+mod binding;
+mod direct;
+mod fanout;
+mod header_fields;
+mod headers;
+mod matcher;
+mod removal;
+mod route_cache;
+mod router;
+mod shared;
+mod targets;
+mod topic;
+mod topology;
+mod trie;
+
+pub use binding::{Binding, Destination};
+pub use removal::{Removed, RemovedExchange};
+pub use route_cache::{Live, RouteCache, Validity};
+pub use router::{RouteScratch, Routed};
+pub use shared::ExchangeShared;
+pub use topology::{Declared, Exchange, Topology};
+
+use crate::exception::{ArgumentText, Exception, Resource};
+use crate::name::Name;
+use crate::table::{Table, TableRef, Value};
+
+const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// The core exchange types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl Kind {
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "direct" => Self::Direct,
+            "fanout" => Self::Fanout,
+            "topic" => Self::Topic,
+            "headers" => Self::Headers,
+            _ => return None,
+        })
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// What an exchange was declared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub kind: Kind,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    /// As the client sent them; only `alternate` is read from them.
+    pub arguments: Table,
+    /// What `alternate_exchange` found in `arguments`.
+    pub alternate: Option<Name>,
+}
+
+impl Settings {
+    /// A durable exchange without arguments, as the predeclared ones are.
+    #[must_use]
+    pub fn durable(kind: Kind) -> Self {
+        Self {
+            kind,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::default(),
+            alternate: None,
+        }
+    }
+
+    /// Whether a declaration with `received` finds what it asks for.
+    ///
+    /// # Errors
+    /// The first difference, as a channel exception.
+    pub fn check_equivalent(
+        &self,
+        received: &Self,
+        resource: Resource<'_>,
+    ) -> Result<(), Exception> {
+        if received.kind != self.kind {
+            let (received, current) = (received.kind.name(), self.kind.name());
+            return Err(Exception::inequivalent("type", resource, received, current));
+        }
+        let flags = [
+            ("durable", received.durable, self.durable),
+            ("auto_delete", received.auto_delete, self.auto_delete),
+            ("internal", received.internal, self.internal),
+        ];
+        for (flag, received, current) in flags {
+            if received != current {
+                let (received, current) = (received.to_string(), current.to_string());
+                return Err(Exception::inequivalent(flag, resource, &received, &current));
+            }
+        }
+        // RabbitMQ: every other argument is ignored when an exchange is declared again.
+        if received.alternate != self.alternate {
+            return Err(Exception::inequivalent_argument(
+                ALTERNATE_EXCHANGE,
+                resource,
+                received.alternate.as_ref().map(argument_text).as_ref(),
+                self.alternate.as_ref().map(argument_text).as_ref(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn argument_text(name: &Name) -> ArgumentText {
+    ArgumentText {
+        value: name.to_string(),
+        kind: "longstr",
+    }
+}
+
+/// The `alternate-exchange` argument. The exchange it names need not exist.
+///
+/// # Errors
+/// The argument is no longstr.
+pub fn alternate_exchange(
+    arguments: TableRef<'_>,
+    resource: Resource<'_>,
+) -> Result<Option<Name>, Exception> {
+    match arguments.get(ALTERNATE_EXCHANGE.as_bytes()) {
+        None => Ok(None),
+        // Bytes that are not UTF-8 name no exchange either way.
+        Some(Value::LongStr(name)) => Ok(Some(Name::new(&String::from_utf8_lossy(name)))),
+        Some(other) => Err(Exception::invalid_type(
+            other.kind(),
+            ALTERNATE_EXCHANGE,
+            resource,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::TableBuilder;
+
+    const EXCHANGE: Resource<'_> = Resource::Exchange {
+        vhost: "/",
+        name: "e2",
+    };
+
+    #[test]
+    fn an_alternate_exchange_is_a_longstr() {
+        let arguments = |value| {
+            TableBuilder::new()
+                .put(b"alternate-exchange", value)
+                .finish()
+        };
+        let valid = arguments(Value::LongStr(b"ae"));
+        assert_eq!(
+            alternate_exchange(valid.as_ref(), EXCHANGE).unwrap(),
+            Some(Name::new("ae"))
+        );
+        assert_eq!(alternate_exchange(TableRef::EMPTY, EXCHANGE).unwrap(), None);
+        let wrong = arguments(Value::I32(5));
+        assert_eq!(
+            alternate_exchange(wrong.as_ref(), EXCHANGE)
+                .unwrap_err()
+                .text(),
+            "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in \
+             exchange 'e2' in vhost '/'"
+        );
+    }
+
+    #[test]
+    fn the_first_difference_of_a_redeclaration_is_named() {
+        let current = Settings::durable(Kind::Direct);
+        let text = |received: &Settings| {
+            let error = current.check_equivalent(received, EXCHANGE).unwrap_err();
+            error.explanation().to_owned()
+        };
+        let mut received = Settings {
+            kind: Kind::Topic,
+            durable: false,
+            auto_delete: true,
+            internal: true,
+            arguments: Table::default(),
+            alternate: Some(Name::new("ae")),
+        };
+        let prefix = "for exchange 'e2' in vhost '/': received";
+        assert_eq!(
+            text(&received),
+            format!("inequivalent arg 'type' {prefix} 'topic' but current is 'direct'")
+        );
+        received.kind = Kind::Direct;
+        assert_eq!(
+            text(&received),
+            format!("inequivalent arg 'durable' {prefix} 'false' but current is 'true'")
+        );
+        received.durable = true;
+        assert_eq!(
+            text(&received),
+            format!("inequivalent arg 'auto_delete' {prefix} 'true' but current is 'false'")
+        );
+        received.auto_delete = false;
+        assert_eq!(
+            text(&received),
+            format!("inequivalent arg 'internal' {prefix} 'true' but current is 'false'")
+        );
+        received.internal = false;
+        assert_eq!(
+            text(&received),
+            format!(
+                "inequivalent arg 'alternate-exchange' {prefix} the value 'ae' of type 'longstr' \
+                 but current is none"
+            )
+        );
+        received.alternate = None;
+        received.arguments = TableBuilder::new().put(b"x-other", Value::Void).finish();
+        assert_eq!(current.check_equivalent(&received, EXCHANGE), Ok(()));
+    }
+
+    #[test]
+    fn a_type_comes_back_from_its_name() {
+        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers] {
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::from_name("Direct"), None);
+    }
+}

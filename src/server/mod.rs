@@ -1,1 +1,242 @@
-//! See design.
+//! The shell around the broker: the only place with tokio, clocks, sockets, threads and signals.
+//!
+//! `Server` is also the embedding API: it starts a broker inside any tokio program, several at once
+//! if need be, and leaves nothing global behind.
+
+mod clock;
+mod connection;
+mod listener;
+pub mod log;
+mod store_thread;
+
+use crate::broker::{Broker, Entropy, StartError};
+use crate::config::Config;
+use crate::exception::Exception;
+use crate::store::{Disk, RealDisk, StoreError};
+use clock::Clock;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store_thread::StoreThread;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long clients have to answer connection.close at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a server did not start, or stopped by itself.
+#[derive(Debug)]
+pub enum ServerError {
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Runtime(io::Error),
+    Entropy(String),
+    Start(StartError),
+    /// The store failed: nothing more can be confirmed.
+    Store(StoreError),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, error } => write!(
+                f,
+                "cannot listen on {address}: {error}; choose another address or port with --bind \
+                 or --amqp-port"
+            ),
+            Self::Runtime(error) => write!(f, "cannot start threads: {error}"),
+            Self::Entropy(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Start(error) => error.fmt(f),
+            Self::Store(error) => write!(f, "stopped, since the store failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl From<StartError> for ServerError {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, or until the store fails.
+///
+/// # Errors
+/// Why it did not start, or what ended it.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)?;
+    runtime.block_on(async {
+        let server = Server::start(config)?;
+        announce(&server);
+        tokio::select! {
+            () = stop_signal() => tracing::info!("stopping: asked to by a signal"),
+            () = server.failed() => {}
+        }
+        server.stop().await
+    })
+}
+
+/// Says where it listens, once it does. Standard output may be closed; the log says it too.
+fn announce(server: &Server) {
+    let addresses: Vec<_> = server.addresses.iter().map(ToString::to_string).collect();
+    let line = format!("Server startup complete; AMQP on {}", addresses.join(", "));
+    tracing::info!("{line}");
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// A running broker. Dropping it stops it at once, as a crash would, but for what was confirmed;
+/// `stop` ends it in good order.
+pub struct Server {
+    broker: Arc<Broker>,
+    addresses: Vec<SocketAddr>,
+    listeners: JoinSet<()>,
+    /// No new connections.
+    stop: CancellationToken,
+    /// No connections.
+    abort: CancellationToken,
+    store: StoreThread,
+}
+
+impl Server {
+    /// Starts a broker on the configured directory and addresses. Must be called inside a tokio
+    /// runtime; it accepts when this returns.
+    ///
+    /// # Errors
+    /// What is wrong with the directory, the configuration or an address.
+    pub fn start(config: Config) -> Result<Self, ServerError> {
+        let disk = RealDisk::open(&config.data_dir).map_err(StartError::Store)?;
+        Self::start_on(config, Arc::new(disk))
+    }
+
+    /// As `start`, on any disk: `MemoryDisk` for a broker that leaves nothing behind.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
+        let listeners: Result<Vec<_>, _> = config
+            .amqp_listeners()
+            .into_iter()
+            .map(|address| {
+                listener::bind(address, &config)
+                    .map_err(|error| ServerError::Listen { address, error })
+            })
+            .collect();
+        let listeners = listeners?;
+        let mut probe = [0; 16];
+        getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
+        let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
+        let store =
+            StoreThread::start(Arc::clone(broker.journal()), disk).map_err(ServerError::Runtime)?;
+        let clock = Clock::start();
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+        let addresses = listeners
+            .iter()
+            .filter_map(|l| l.local_addr().ok())
+            .collect();
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            let (stop, abort) = (stop.clone(), abort.clone());
+            tasks.spawn(listener::accept(
+                listener,
+                Arc::clone(&broker),
+                clock,
+                stop,
+                abort,
+            ));
+        }
+        Ok(Self {
+            broker,
+            addresses,
+            listeners: tasks,
+            stop,
+            abort,
+            store,
+        })
+    }
+
+    /// Where it accepts AMQP.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A URL for the default user and vhost.
+    #[must_use]
+    pub fn amqp_url(&self) -> String {
+        let config = &self.broker.config;
+        let address = self
+            .addresses
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let vhost = config.default_vhost.replace('/', "%2f");
+        format!(
+            "amqp://{}:{}@{address}/{vhost}",
+            config.default_user, config.default_pass.0
+        )
+    }
+
+    /// The broker inside, to look at.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Returns when the store has failed.
+    pub async fn failed(&self) {
+        self.store.failed().await;
+    }
+
+    /// Closes all connections with 320, writes everything out and ends.
+    ///
+    /// # Errors
+    /// The store's, if it failed meanwhile or before.
+    pub async fn stop(mut self) -> Result<(), ServerError> {
+        self.stop.cancel();
+        self.broker.close_connections(&Exception::shutdown());
+        let drained = async { while self.listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            self.abort.cancel();
+            while self.listeners.join_next().await.is_some() {}
+        }
+        self.store.stop().map_err(ServerError::Store)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.abort.cancel();
+    }
+}
+
+/// # Panics
+/// If the system that gave random bytes at start gives none any more.
+fn random_octets() -> [u8; 16] {
+    let mut octets = [0; 16];
+    getrandom::fill(&mut octets).expect("the system gave random bytes when the broker started");
+    octets
+}

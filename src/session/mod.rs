@@ -1,1 +1,283 @@
-//! See design.
+//! The AMQP 0-9-1 face of links: one connection's protocol state. Synchronous; owned by one task,
+//! which gives it bytes, the time and its inbox, and takes bytes to write.
+//!
+//! ```text
+//! handle_input(now, bytes) -> consumed, Progress    frames in; replies into the output
+//! handle_inbox(now)                                 deliveries, confirms, shutdown
+//! handle_timeout(now)                               heartbeats, handshake and close limits
+//! output() / wrote(now, n)                          what to write
+//! ```
+//! Every turn ends with the queues told, the journal fed and the touched links woken, once each.
+
+mod channel;
+mod close;
+mod confirms;
+mod consume;
+mod content;
+mod declare;
+mod handshake;
+mod heartbeat;
+mod input;
+mod method;
+mod publish;
+mod reply;
+mod settle;
+mod transaction;
+
+pub use input::{Progress, Taken};
+
+use crate::broker::Broker;
+use crate::broker::access::User;
+use crate::broker::link::{Client, Inbox, PublishBatch, Workspace};
+use crate::counters::ConnectionCounters;
+use crate::id::{ConnectionId, Lsn};
+use crate::limits::{FRAME_MAX, OUTPUT_HARD_BYTES, OUTPUT_HIGH_BYTES, OUTPUT_STALLED_MS_MAX};
+use crate::queue::Event;
+use crate::time::{Millis, Now};
+use crate::wire::Output;
+use channel::Channel;
+use content::PartialBody;
+use handshake::Phase;
+use hashbrown::HashMap;
+use heartbeat::Heartbeat;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Who connected, as far as the socket can tell.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// `127.0.0.1:50918 -> 127.0.0.1:5672`, RabbitMQ's name of a connection.
+    pub name: String,
+    pub is_loopback: bool,
+}
+
+/// Buffers lent to a session for one turn; a thread needs one, whatever the connections.
+#[derive(Default)]
+pub struct Scratch {
+    workspace: Workspace,
+    batch: PublishBatch,
+    events: Vec<Event>,
+    message: Vec<u8>,
+}
+
+/// One connection.
+pub struct Session {
+    broker: Arc<Broker>,
+    peer: Peer,
+    id: ConnectionId,
+    inbox: Arc<Inbox>,
+    pub counters: Arc<ConnectionCounters>,
+    phase: Phase,
+    /// Logged in, but no vhost is open.
+    user: Option<User>,
+    client: Option<Arc<Client>>,
+    capabilities: Capabilities,
+    channels: HashMap<u16, Box<Channel>>,
+    channel_max: u16,
+    frame_max: u32,
+    output: Output,
+    /// Events taken from the inbox that the output had no room for.
+    pending: VecDeque<Event>,
+    /// Something may have been left in the inbox or in `pending` for want of room.
+    delivers_late: bool,
+    /// A body frame that is taken while it arrives.
+    partial_body: Option<PartialBody>,
+    /// Bytes of unfinished contents.
+    partial_bytes: usize,
+    heartbeat: Heartbeat,
+    /// Handshake, close or silent-close limit.
+    phase_ends_at: Option<Millis>,
+    /// Since when the peer has taken no byte of a full output.
+    stalled_since: Option<Millis>,
+    /// The journal will tell us when it gets here; zero if it was not asked.
+    registered: Lsn,
+    /// Channels with replies or confirms that wait for the journal.
+    waiting: Vec<u16>,
+    /// Channels with settlements of this turn.
+    settling: Vec<u16>,
+}
+
+/// What the client said it understands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Capabilities {
+    authentication_failure_close: bool,
+    consumer_cancel_notify: bool,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, peer: Peer, now: Now) -> Self {
+        let inbox = Arc::new(Inbox::new());
+        let id = broker.connect(&inbox);
+        let handshake_ms = broker.config.handshake_timeout_ms;
+        Self {
+            broker,
+            peer,
+            id,
+            inbox,
+            counters: Arc::new(ConnectionCounters::default()),
+            phase: Phase::Header,
+            user: None,
+            client: None,
+            capabilities: Capabilities::default(),
+            channels: HashMap::new(),
+            channel_max: 0,
+            frame_max: FRAME_MAX,
+            output: Output::new(),
+            pending: VecDeque::new(),
+            delivers_late: false,
+            partial_body: None,
+            partial_bytes: 0,
+            heartbeat: Heartbeat::off(),
+            phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
+            stalled_since: None,
+            registered: Lsn(0),
+            waiting: Vec::new(),
+            settling: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Nothing more will come out but what is in the output.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether input would be taken: not while too much output, too many confirms or too many
+    /// journal bytes wait.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        !self.is_closed() && self.output.len() < OUTPUT_HARD_BYTES && !self.is_held()
+    }
+
+    /// Whether deliveries wait for room in the output that is there now.
+    #[must_use]
+    pub fn can_deliver(&self) -> bool {
+        self.output.len() < OUTPUT_HIGH_BYTES && self.delivers_late
+    }
+
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// The peer took `n` bytes of the output; with zero it took none though some wait.
+    pub fn wrote(&mut self, now: Now, n: usize) {
+        if n > 0 {
+            self.output.advance(n);
+            self.counters.bytes_out.add(n as u64);
+            self.heartbeat.sent();
+        }
+        if self.output.is_empty() || n > 0 {
+            self.stalled_since = None;
+        }
+        if !self.output.is_empty() {
+            self.stalled_since.get_or_insert(now.monotonic);
+        }
+    }
+
+    /// When `handle_timeout` wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let stalled = self
+            .stalled_since
+            .map(|since| since.plus(OUTPUT_STALLED_MS_MAX));
+        [self.phase_ends_at, self.heartbeat.next_deadline(), stalled]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now, scratch: &mut Scratch) {
+        let reading = self.wants_input();
+        if self.phase_ends_at.is_some_and(|at| at <= now.monotonic) {
+            tracing::info!(connection = %self.peer.name, "closing AMQP connection: time is up");
+            self.drop_connection(scratch);
+        } else if self
+            .stalled_since
+            .is_some_and(|since| now.monotonic.since(since) >= OUTPUT_STALLED_MS_MAX)
+        {
+            tracing::warn!(
+                connection = %self.peer.name,
+                "closing AMQP connection: it takes no output for {OUTPUT_STALLED_MS_MAX} ms"
+            );
+            self.drop_connection(scratch);
+        } else if self
+            .heartbeat
+            .tick(now.monotonic, reading, &mut self.output)
+        {
+            tracing::warn!(
+                connection = %self.peer.name,
+                "missed heartbeats from client, timeout: {}s",
+                self.heartbeat.interval_s()
+            );
+            self.drop_connection(scratch);
+        }
+        self.finish_turn(scratch);
+    }
+
+    /// Takes what the broker has for this connection.
+    pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
+        let room = self.pending.is_empty() && self.output.len() < OUTPUT_HIGH_BYTES;
+        let notices = if room {
+            self.inbox.take(&mut scratch.events)
+        } else {
+            self.inbox.take_notices()
+        };
+        if notices.failed {
+            // Confirms will never come: the broker stops, and the connection with it.
+            self.drop_connection(scratch);
+            return;
+        }
+        if notices.durable {
+            self.registered = Lsn(0);
+        }
+        self.report_durable();
+        self.deliver(scratch);
+        self.delivers_late = !room || !self.pending.is_empty();
+        if let Some(exception) = notices.close {
+            self.close_by_server(&exception, now, scratch);
+        }
+        self.finish_turn(scratch);
+    }
+
+    /// Ends a turn: nothing of it may stay in a buffer that others wait for.
+    fn finish_turn(&mut self, scratch: &mut Scratch) {
+        self.flush_settled(scratch);
+        self.flush_publishes(scratch);
+        self.wait_for_journal();
+        scratch.workspace.effects.wake_all();
+        if self.output.is_empty() {
+            self.output.release();
+        }
+    }
+
+    /// Ends everything at once, as a broken socket does.
+    pub fn drop_connection(&mut self, scratch: &mut Scratch) {
+        if self.is_closed() {
+            return;
+        }
+        self.end_channels(scratch);
+        self.phase = Phase::Closed;
+        self.phase_ends_at = None;
+        self.finish_turn(scratch);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.drop_connection(&mut Scratch::default());
+        self.broker.disconnect(self.id);
+    }
+}

@@ -9,9 +9,14 @@ import os
 import signal
 import sys
 import time
+from urllib.parse import unquote, urlsplit
 
 URL, PREFIX = sys.argv[1], sys.argv[2]
 LIMIT = 20  # seconds for one pattern
+PARTS = urlsplit(URL)
+HOST = f"{PARTS.hostname}:{PARTS.port or 5672}"
+USER, PASSWORD = unquote(PARTS.username or "guest"), unquote(PARTS.password or "guest")
+VHOST = unquote(PARTS.path[1:]) or "/"
 BIG = os.urandom(1 << 20)
 PATTERNS = {}
 

@@ -1,0 +1,67 @@
+//! The regular expression of one permission, compiled once.
+
+use super::AccessError;
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Bytes that one compiled pattern may take; real ones take a few hundred.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// A permission's regular expression.
+pub(super) enum Pattern {
+    Anything,
+    /// RabbitMQ: an empty pattern allows the empty name only.
+    EmptyName,
+    Search(Regex),
+}
+
+impl Pattern {
+    pub(super) fn compile(pattern: &str) -> Result<Self, AccessError> {
+        match pattern {
+            ".*" => return Ok(Self::Anything),
+            "" => return Ok(Self::EmptyName),
+            _ => {}
+        }
+        let regex = RegexBuilder::new(pattern)
+            .size_limit(PATTERN_BYTES_MAX)
+            .build();
+        regex
+            .map(Self::Search)
+            .map_err(|error| AccessError::InvalidPattern {
+                pattern: pattern.into(),
+                reason: last_line(&error.to_string()),
+            })
+    }
+
+    /// Compiles a pattern for routing keys, in which placeholders stand for names.
+    pub(super) fn compile_topic(
+        pattern: &str,
+        user: &str,
+        vhost: &str,
+    ) -> Result<Self, AccessError> {
+        Self::compile(&expand(pattern, user, vhost))
+    }
+
+    /// Unanchored, as in RabbitMQ: the pattern may match any part of the name.
+    pub(super) fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::EmptyName => name.is_empty(),
+            Self::Search(regex) => regex.is_match(name),
+        }
+    }
+}
+
+/// The regex crate draws the pattern on several lines; its last line says what is wrong.
+fn last_line(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// Puts the names into a topic pattern, escaped, so that a user called `.*` gains nothing.
+fn expand(pattern: &str, user: &str, vhost: &str) -> String {
+    pattern
+        .replace("{username}", &regex::escape(user))
+        .replace("{vhost}", &regex::escape(vhost))
+        // MQTT alone knows one; in AMQP the placeholder is plain text (RabbitMQ).
+        .replace("{client_id}", &regex::escape("{client_id}"))
+}

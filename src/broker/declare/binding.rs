@@ -1,0 +1,210 @@
+//! queue.bind, queue.unbind, exchange.bind and exchange.unbind: one path for both destinations.
+
+use crate::broker::link::{Link, Workspace};
+use crate::broker::vhost::State;
+use crate::exception::{Exception, Permission, Resource};
+use crate::exchange::{Destination, Kind};
+use crate::id::Lsn;
+use crate::name::Name;
+use crate::store::{BoundTo, Definition};
+use crate::table::TableRef;
+use std::sync::Arc;
+
+/// The destination of a binding, by name.
+#[derive(Clone, Copy, Debug)]
+pub enum BindTo<'a> {
+    Queue(&'a str),
+    Exchange(&'a str),
+}
+
+impl<'a> BindTo<'a> {
+    fn resource(self, vhost: &'a str) -> Resource<'a> {
+        match self {
+            Self::Queue(name) => Resource::Queue { vhost, name },
+            Self::Exchange(name) => Resource::Exchange { vhost, name },
+        }
+    }
+}
+
+/// One end of a binding that is there.
+struct End {
+    destination: Destination,
+    durable: bool,
+}
+
+impl Link {
+    /// Binds; binding again changes nothing.
+    ///
+    /// # Errors
+    /// 403, then 404 for source before destination, 405, 406 for arguments.
+    pub fn bind(
+        &mut self,
+        source: &str,
+        to: BindTo<'_>,
+        key: &[u8],
+        arguments: TableRef<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<Lsn, Exception> {
+        self.check_binding(source, to, key)?;
+        let vhost = Arc::clone(self.vhost());
+        let mut state = vhost.state.write();
+        let durable_source = source_durable(&state, &vhost.name, source)?;
+        let end = state
+            .find_end(to)
+            .ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
+        self.check_bound_owner(&state, to)?;
+        let definition = (durable_source && end.durable).then(|| Definition::Bound {
+            vhost: vhost.name.to_string(),
+            source: source.to_owned(),
+            destination: bound_to(&end.destination),
+            key: key.to_vec(),
+            arguments: arguments.to_table(),
+        });
+        let new = state
+            .topology
+            .bind(source, end.destination, key, arguments)?;
+        match definition {
+            Some(definition) if new => Ok(state.define(&[definition], &self.broker, workspace)),
+            Some(_) => Ok(state.defined),
+            None => Ok(Lsn(0)),
+        }
+    }
+
+    /// Unbinds; a binding, queue or exchange that is not there is no error.
+    ///
+    /// # Errors
+    /// 403, 405.
+    pub fn unbind(
+        &mut self,
+        source: &str,
+        to: BindTo<'_>,
+        key: &[u8],
+        arguments: TableRef<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<Lsn, Exception> {
+        self.check_binding(source, to, key)?;
+        let vhost = Arc::clone(self.vhost());
+        let mut state = vhost.state.write();
+        let Some(end) = state.find_end(to) else {
+            return Ok(state.defined);
+        };
+        let Ok(durable_source) = source_durable(&state, &vhost.name, source) else {
+            return Ok(state.defined);
+        };
+        let destination = bound_to(&end.destination);
+        let removed = state
+            .topology
+            .unbind(source, &end.destination, key, arguments);
+        if removed.bindings.is_empty() {
+            return Ok(state.defined);
+        }
+        let mut definitions = Vec::new();
+        if durable_source && end.durable {
+            definitions.push(Definition::Unbound {
+                vhost: vhost.name.to_string(),
+                source: source.to_owned(),
+                destination,
+                key: key.to_vec(),
+                arguments: arguments.to_table(),
+            });
+        }
+        definitions.extend(
+            removed
+                .exchanges
+                .iter()
+                .filter(|e| e.durable)
+                .map(|exchange| Definition::ExchangeDeleted {
+                    vhost: vhost.name.to_string(),
+                    name: exchange.name.to_string(),
+                }),
+        );
+        Ok(state.define(&definitions, &self.broker, workspace))
+    }
+
+    /// The checks before existence: WRITE on the destination, no default exchange on either side,
+    /// READ on the source, READ on the topic.
+    fn check_binding(&mut self, source: &str, to: BindTo<'_>, key: &[u8]) -> Result<(), Exception> {
+        let vhost = Arc::clone(self.vhost());
+        self.check(Permission::Write, to.resource(&vhost.name))?;
+        if source.is_empty() || matches!(to, BindTo::Exchange("")) {
+            return Err(Exception::default_exchange());
+        }
+        self.check(
+            Permission::Read,
+            Resource::Exchange {
+                vhost: &vhost.name,
+                name: source,
+            },
+        )?;
+        if vhost
+            .exchange(source)
+            .is_some_and(|exchange| exchange.kind == Kind::Topic)
+        {
+            let (user, permission) = (&self.client.user, Permission::Read);
+            if !self
+                .broker
+                .access
+                .check_topic(user, &vhost.name, source, permission, key)
+            {
+                let topic = String::from_utf8_lossy(key);
+                let (name, user) = (&vhost.name, &user.name);
+                return Err(Exception::topic_access_refused(
+                    permission, &topic, source, name, user,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_bound_owner(&self, state: &State, to: BindTo<'_>) -> Result<(), Exception> {
+        let BindTo::Queue(name) = to else {
+            return Ok(());
+        };
+        match state.queues.get(name) {
+            Some(queue) => queue
+                .settings
+                .check_owner(self.client.connection, queue.resource()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl State {
+    fn find_end(&self, to: BindTo<'_>) -> Option<End> {
+        match to {
+            BindTo::Queue(name) => {
+                let queue = self.queues.get(name).filter(|queue| !queue.is_gone())?;
+                let durable = queue.settings.durable;
+                Some(End {
+                    destination: Destination::Queue(queue.id),
+                    durable,
+                })
+            }
+            BindTo::Exchange(name) => {
+                let durable = self.topology.exchange(name)?.settings().durable;
+                Some(End {
+                    destination: Destination::Exchange(Name::new(name)),
+                    durable,
+                })
+            }
+        }
+    }
+}
+
+fn source_durable(state: &State, vhost: &str, source: &str) -> Result<bool, Exception> {
+    let exchange = state.topology.exchange(source);
+    let resource = Resource::Exchange {
+        vhost,
+        name: source,
+    };
+    exchange
+        .map(|e| e.settings().durable)
+        .ok_or_else(|| Exception::not_found(resource))
+}
+
+fn bound_to(destination: &Destination) -> BoundTo {
+    match destination {
+        Destination::Queue(id) => BoundTo::Queue(*id),
+        Destination::Exchange(name) => BoundTo::Exchange(name.to_string()),
+    }
+}

@@ -1,0 +1,153 @@
+//! exchange.declare and exchange.delete.
+
+use crate::broker::link::{Link, Workspace};
+use crate::exception::{Exception, Permission, Resource};
+use crate::exchange::{Declared, Kind, Settings, alternate_exchange};
+use crate::id::Lsn;
+use crate::name::Name;
+use crate::store::Definition;
+use crate::table::TableRef;
+use std::sync::Arc;
+
+/// An exchange.declare that is not passive.
+pub struct DeclareExchange<'a> {
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: TableRef<'a>,
+}
+
+impl Link {
+    /// Declares an exchange.
+    ///
+    /// # Errors
+    /// 406 for an unknown type, a bad argument or a difference to what exists; 403 for the default
+    /// exchange, the permission or the reserved prefix.
+    pub fn declare_exchange(
+        &mut self,
+        declare: &DeclareExchange<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<Lsn, Exception> {
+        let kind = Kind::from_name(declare.kind)
+            .ok_or_else(|| Exception::unknown_exchange_type(declare.kind))?;
+        if declare.name.is_empty() {
+            return Err(Exception::default_exchange());
+        }
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Exchange {
+            vhost: &vhost.name,
+            name: declare.name,
+        };
+        self.check(Permission::Configure, resource)?;
+        let exists = vhost.exchange(declare.name).is_some();
+        if !exists && declare.name.starts_with("amq.") {
+            return Err(Exception::reserved_prefix("exchange", declare.name));
+        }
+        let alternate = alternate_exchange(declare.arguments, resource);
+        let alternate = match alternate {
+            // RabbitMQ: an existing exchange is only compared.
+            Err(_) if exists => None,
+            alternate => alternate?,
+        };
+        if let Some(alternate) = alternate.as_ref().filter(|_| !exists) {
+            self.check(Permission::Read, resource)?;
+            let target = Resource::Exchange {
+                vhost: &vhost.name,
+                name: alternate,
+            };
+            self.check(Permission::Write, target)?;
+        }
+        let settings = Settings {
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments.to_table(),
+            alternate,
+        };
+        let definition = definition(&vhost.name, declare, &settings);
+        let mut state = vhost.state.write();
+        match state
+            .topology
+            .declare(Name::new(declare.name), settings.clone())
+        {
+            Declared::Exists(exchange) => {
+                exchange.settings().check_equivalent(&settings, resource)?;
+                let durable = exchange.settings().durable;
+                Ok(if durable { state.defined } else { Lsn(0) })
+            }
+            Declared::Created(_) if declare.durable => {
+                Ok(state.define(&[definition], &self.broker, workspace))
+            }
+            Declared::Created(_) => Ok(Lsn(0)),
+        }
+    }
+
+    /// exchange.declare with passive: does it exist?
+    ///
+    /// # Errors
+    /// 403 for the default exchange, 404.
+    pub fn check_exchange(&self, name: &str) -> Result<(), Exception> {
+        if name.is_empty() {
+            return Err(Exception::default_exchange());
+        }
+        let resource = Resource::Exchange {
+            vhost: &self.vhost().name,
+            name,
+        };
+        match self.vhost().exchange(name) {
+            Some(_) => Ok(()),
+            None => Err(Exception::not_found(resource)),
+        }
+    }
+
+    /// Deletes an exchange; one that is not there is deleted already.
+    ///
+    /// # Errors
+    /// 403 for the default and predeclared ones and the permission, 406 if it is in use.
+    pub fn delete_exchange(
+        &mut self,
+        name: &str,
+        if_unused: bool,
+        workspace: &mut Workspace,
+    ) -> Result<Lsn, Exception> {
+        if name.is_empty() {
+            return Err(Exception::default_exchange());
+        }
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Exchange {
+            vhost: &vhost.name,
+            name,
+        };
+        if name.starts_with("amq.") {
+            return Err(Exception::system_exchange(resource));
+        }
+        self.check(Permission::Configure, resource)?;
+        let mut state = vhost.state.write();
+        if state.topology.exchange(name).is_none() {
+            return Ok(state.defined);
+        }
+        let removed = state.topology.delete(name, if_unused)?;
+        let durable = removed.exchanges.iter().filter(|exchange| exchange.durable);
+        let definitions: Vec<_> = durable
+            .map(|exchange| Definition::ExchangeDeleted {
+                vhost: vhost.name.to_string(),
+                name: exchange.name.to_string(),
+            })
+            .collect();
+        Ok(state.define(&definitions, &self.broker, workspace))
+    }
+}
+
+fn definition(vhost: &str, declare: &DeclareExchange<'_>, settings: &Settings) -> Definition {
+    Definition::ExchangeDeclared {
+        vhost: vhost.to_owned(),
+        name: declare.name.to_owned(),
+        kind: declare.kind.to_owned(),
+        auto_delete: settings.auto_delete,
+        internal: settings.internal,
+        arguments: settings.arguments.clone(),
+    }
+}

@@ -1,0 +1,278 @@
+//! queue.declare, queue.delete and queue.purge, and finding a queue for a client.
+
+use crate::broker::link::{Link, PSEUDO_QUEUE, Workspace};
+use crate::exception::{Exception, Permission, Resource};
+use crate::id::Lsn;
+use crate::name::Name;
+use crate::queue::{Queue, QueueCore, QueueSettings};
+use crate::store::Definition;
+use crate::table::{TableRef, Value};
+use std::sync::Arc;
+
+/// A queue.declare that is not passive.
+pub struct DeclareQueue<'a> {
+    /// Empty: the server makes one.
+    pub name: &'a str,
+    pub durable: bool,
+    pub exclusive: bool,
+    pub auto_delete: bool,
+    pub arguments: TableRef<'a>,
+}
+
+/// A queue that is there.
+pub struct Declared {
+    pub name: Name,
+    pub ready: u64,
+    pub consumers: u64,
+    /// What declare-ok waits for.
+    pub lsn: Lsn,
+}
+
+impl Link {
+    /// Declares a queue.
+    ///
+    /// # Errors
+    /// 403 for the reserved prefix or the permission, 405 for another owner, 406 for a difference
+    /// to what exists or a bad argument.
+    pub fn declare_queue(
+        &mut self,
+        declare: &DeclareQueue<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<Declared, Exception> {
+        if let Some(declared) = self.declare_reply_queue(declare.name)? {
+            return Ok(declared);
+        }
+        if declare.name.starts_with("amq.") {
+            return Err(Exception::reserved_prefix("queue", declare.name));
+        }
+        let name = match declare.name {
+            "" => self.broker.generate_name("amq.gen"),
+            name => Name::new(name),
+        };
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Queue {
+            vhost: &vhost.name,
+            name: &name,
+        };
+        self.check(Permission::Configure, resource)?;
+        let settings = QueueSettings {
+            durable: declare.durable && !declare.exclusive,
+            auto_delete: declare.auto_delete,
+            exclusive_owner: declare.exclusive.then_some(self.client.connection),
+            arguments: declare.arguments.to_table(),
+        };
+        if vhost.queue(&name).is_none() {
+            self.check_dead_letter_exchange(declare.arguments, resource)?;
+        }
+        let mut state = vhost.state.write();
+        if let Some(queue) = state.queues.get(&*name).cloned() {
+            if !queue.is_gone() {
+                queue.settings.check_equivalent(&settings, resource)?;
+                let lsn = if queue.settings.durable {
+                    state.defined
+                } else {
+                    Lsn(0)
+                };
+                let (ready, consumers) = queue.depth();
+                return Ok(Declared {
+                    name,
+                    ready,
+                    consumers,
+                    lsn,
+                });
+            }
+            state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
+        }
+        let core = QueueCore::new(self.broker.next_queue_id(), settings.durable);
+        let queue = Arc::new(Queue::new(vhost.name.clone(), name.clone(), settings, core));
+        if let Some(owner) = queue.settings.exclusive_owner {
+            state.exclusive.entry(owner).or_default().push(queue.id);
+        }
+        state.queues.insert(name.clone(), Arc::clone(&queue));
+        state.by_id.insert(queue.id, Arc::clone(&queue));
+        let lsn = if queue.settings.durable {
+            state.define(&[definition(&queue)], &self.broker, workspace)
+        } else {
+            Lsn(0)
+        };
+        Ok(Declared {
+            name,
+            ready: 0,
+            consumers: 0,
+            lsn,
+        })
+    }
+
+    /// RabbitMQ: a new queue's dead-letter exchange needs READ here and WRITE there, and may be
+    /// missing.
+    fn check_dead_letter_exchange(
+        &mut self,
+        arguments: TableRef<'_>,
+        queue: Resource<'_>,
+    ) -> Result<(), Exception> {
+        const ARGUMENT: &str = "x-dead-letter-exchange";
+        let exchange = match arguments.get(ARGUMENT.as_bytes()) {
+            None => return Ok(()),
+            Some(Value::LongStr(exchange)) => String::from_utf8_lossy(exchange),
+            Some(other) => return Err(Exception::invalid_type(other.kind(), ARGUMENT, queue)),
+        };
+        self.check(Permission::Read, queue)?;
+        let vhost = Arc::clone(self.vhost());
+        let name = if exchange.is_empty() {
+            "amq.default"
+        } else {
+            &exchange
+        };
+        self.check(
+            Permission::Write,
+            Resource::Exchange {
+                vhost: &vhost.name,
+                name,
+            },
+        )
+    }
+
+    /// The pseudo-queue always exists, a requester's name as long as the requester does.
+    fn declare_reply_queue(&self, name: &str) -> Result<Option<Declared>, Exception> {
+        let Some(rest) = name.strip_prefix(PSEUDO_QUEUE) else {
+            return Ok(None);
+        };
+        if !rest.is_empty() && !rest.starts_with('.') {
+            return Ok(None);
+        }
+        if !rest.is_empty() && self.broker.replies.find(name.as_bytes()).is_none() {
+            let resource = Resource::Queue {
+                vhost: &self.vhost().name,
+                name,
+            };
+            return Err(Exception::not_found(resource));
+        }
+        let name = Name::new(name);
+        Ok(Some(Declared {
+            name,
+            ready: 0,
+            consumers: 1,
+            lsn: Lsn(0),
+        }))
+    }
+
+    /// queue.declare with passive.
+    ///
+    /// # Errors
+    /// 404; 405 for another connection's exclusive queue.
+    pub fn check_queue(&self, name: &str) -> Result<Declared, Exception> {
+        if let Some(declared) = self.declare_reply_queue(name)? {
+            return Ok(declared);
+        }
+        let queue = self.find_queue(name)?;
+        let (ready, consumers) = queue.depth();
+        let lsn = if queue.settings.durable {
+            self.vhost().state.read().defined
+        } else {
+            Lsn(0)
+        };
+        Ok(Declared {
+            name: queue.name.clone(),
+            ready,
+            consumers,
+            lsn,
+        })
+    }
+
+    /// The queue of that name, if this connection may use it.
+    ///
+    /// # Errors
+    /// 404, 405.
+    pub fn find_queue(&self, name: &str) -> Result<Arc<Queue>, Exception> {
+        let resource = Resource::Queue {
+            vhost: &self.vhost().name,
+            name,
+        };
+        let queue = self
+            .vhost()
+            .queue(name)
+            .ok_or_else(|| Exception::not_found(resource))?;
+        queue
+            .settings
+            .check_owner(self.client.connection, resource)?;
+        Ok(queue)
+    }
+
+    /// As `find_queue`, after the READ permission that get, consume and purge need.
+    ///
+    /// # Errors
+    /// 403, 404, 405.
+    pub fn find_queue_to_read(&mut self, name: &str) -> Result<Arc<Queue>, Exception> {
+        let vhost = Arc::clone(self.vhost());
+        self.check(
+            Permission::Read,
+            Resource::Queue {
+                vhost: &vhost.name,
+                name,
+            },
+        )?;
+        self.find_queue(name)
+    }
+
+    /// Deletes a queue; says how many messages were ready. One that is not there had none.
+    ///
+    /// # Errors
+    /// 403, 405, 406 if it is not empty or in use and that was asked.
+    pub fn delete_queue(
+        &mut self,
+        name: &str,
+        (if_unused, if_empty): (bool, bool),
+        workspace: &mut Workspace,
+    ) -> Result<(u64, Lsn), Exception> {
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Queue {
+            vhost: &vhost.name,
+            name,
+        };
+        self.check(Permission::Configure, resource)?;
+        let Some(queue) = vhost.queue(name) else {
+            return Ok((0, vhost.state.read().defined));
+        };
+        queue
+            .settings
+            .check_owner(self.client.connection, resource)?;
+        let allowed = |core: &QueueCore| {
+            if if_empty && core.ready_len() > 0 {
+                return Err(Exception::not_empty(resource));
+            }
+            if if_unused && core.consumers_len() > 0 {
+                return Err(Exception::in_use(resource));
+            }
+            Ok(())
+        };
+        match queue.close_if(&mut workspace.effects, allowed) {
+            Ok(ready) => Ok((ready, vhost.forget_queue(&queue, &self.broker, workspace))),
+            Err(None) => Ok((0, vhost.state.read().defined)),
+            Err(Some(refused)) => Err(refused),
+        }
+    }
+
+    /// Drops a queue's ready messages; says how many.
+    ///
+    /// # Errors
+    /// 403, 404, 405.
+    pub fn purge_queue(
+        &mut self,
+        name: &str,
+        workspace: &mut Workspace,
+    ) -> Result<(u64, Lsn), Exception> {
+        let queue = self.find_queue_to_read(name)?;
+        let purged = queue.purge(&mut workspace.turn(&self.broker));
+        purged.map_err(|_| Exception::not_found(queue.resource()))
+    }
+}
+
+fn definition(queue: &Queue) -> Definition {
+    Definition::QueueDeclared {
+        id: queue.id,
+        vhost: queue.vhost.to_string(),
+        name: queue.name.to_string(),
+        auto_delete: queue.settings.auto_delete,
+        arguments: queue.settings.arguments.clone(),
+    }
+}

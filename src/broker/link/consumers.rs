@@ -1,0 +1,377 @@
+//! A link's consumers: starting and ending them, and taking their deliveries.
+
+use super::unacked::Unacked;
+use super::{Link, Workspace};
+use crate::exception::{Exception, Permission};
+use crate::id::ConsumerToken;
+use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX};
+use crate::name::Name;
+use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(super) struct Consumers {
+    by_token: HashMap<ConsumerToken, Consumer>,
+    /// Tags in use; a cancelled consumer's is free before its end has come back.
+    by_tag: HashMap<Name, ConsumerToken>,
+    /// Gets that wait for a page, by the place of their queue.
+    waiting_gets: HashMap<ConsumerToken, u32>,
+    /// The one consumer of direct replies that a channel may have.
+    reply: Option<ConsumerToken>,
+    /// Prefetch of consumers to come (basic.qos, global=false).
+    prefetch: u32,
+}
+
+struct Consumer {
+    tag: Name,
+    no_ack: bool,
+    /// `None` for the consumer of direct replies.
+    source: Option<Source>,
+    /// Drained since the last grant.
+    drained_messages: u32,
+    drained_bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Source {
+    /// Place in the link's queue table.
+    queue: u32,
+    key: ConsumerKey,
+}
+
+/// Deliveries of one consumer taken in a row.
+pub struct Run {
+    tag: Name,
+    /// Place of the queue that its deliveries are unacked in; `None` if nothing is to be settled.
+    unacked_from: Option<u32>,
+    messages: u32,
+    bytes: u64,
+    /// Deliveries handed over before the channel-wide prefetch was set.
+    uncounted: u32,
+}
+
+impl Run {
+    /// The consumer's tag.
+    #[must_use]
+    pub fn tag(&self) -> &[u8] {
+        self.tag.as_bytes()
+    }
+}
+
+/// A basic.consume.
+pub struct Consume {
+    pub tag: Name,
+    pub no_ack: bool,
+    pub exclusive: bool,
+    pub priority: i64,
+}
+
+impl Link {
+    /// Whether the tag is in use on this channel.
+    #[must_use]
+    pub fn has_consumer(&self, tag: &str) -> bool {
+        self.consumers.by_tag.contains_key(tag)
+    }
+
+    #[must_use]
+    pub fn consumers_len(&self) -> usize {
+        self.consumers.by_tag.len()
+    }
+
+    /// Starts a consumer; its deliveries come to the inbox. The caller has checked tag and owner.
+    ///
+    /// # Errors
+    /// 403 if an exclusive consumer is in the way, 404 if the queue has just gone.
+    pub fn consume(
+        &mut self,
+        queue: &Arc<Queue>,
+        consume: Consume,
+        workspace: &mut Workspace,
+    ) -> Result<(), Exception> {
+        let token = self.client.token(self.channel);
+        let spec = ConsumerSpec {
+            outlet: Arc::clone(&self.client.inbox) as Arc<dyn Outlet>,
+            token,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority: consume.priority,
+            prefetch: self.consumers.prefetch,
+            limiter: Arc::clone(&self.limiter),
+        };
+        let key = queue
+            .consume(spec, &mut workspace.turn(&self.broker))
+            .map_err(|_| Exception::not_found(queue.resource()))?
+            .ok_or_else(|| Exception::exclusive_use(queue.resource()))?;
+        let source = Some(Source {
+            queue: self.queues.refer(queue),
+            key,
+        });
+        self.add_consumer(token, consume.tag, consume.no_ack, source);
+        Ok(())
+    }
+
+    /// Starts the channel's consumer of direct replies.
+    pub(super) fn consume_replies(&mut self, token: ConsumerToken, tag: Name) {
+        self.consumers.reply = Some(token);
+        self.add_consumer(token, tag, true, None);
+    }
+
+    pub(super) fn reply_token(&self) -> Option<ConsumerToken> {
+        self.consumers.reply
+    }
+
+    fn add_consumer(
+        &mut self,
+        token: ConsumerToken,
+        tag: Name,
+        no_ack: bool,
+        source: Option<Source>,
+    ) {
+        self.consumers.by_tag.insert(tag.clone(), token);
+        let consumer = Consumer {
+            tag,
+            no_ack,
+            source,
+            drained_messages: 0,
+            drained_bytes: 0,
+        };
+        self.consumers.by_token.insert(token, consumer);
+    }
+
+    /// Cancels a consumer. Its last deliveries and its end are in the inbox when this returns.
+    pub fn cancel(&mut self, tag: &str, workspace: &mut Workspace) {
+        let Some(token) = self.consumers.by_tag.remove(tag) else {
+            return;
+        };
+        self.stop_consumer(token, workspace);
+        let unused = std::mem::take(&mut workspace.effects.unused);
+        self.client
+            .vhost
+            .end_unused(&unused, &self.broker, workspace);
+    }
+
+    fn stop_consumer(&mut self, token: ConsumerToken, workspace: &mut Workspace) {
+        if self.consumers.reply == Some(token) {
+            self.consumers.reply = None;
+            self.consumers.by_token.remove(&token);
+            self.broker.replies.remove(self.client.connection, token);
+            return;
+        }
+        let Some(source) = self.consumers.by_token.get(&token).and_then(|c| c.source) else {
+            return;
+        };
+        if let Some(queue) = self.queues.get(source.queue) {
+            // A queue that is gone has put the end into the inbox already.
+            let _ = queue.cancel(source.key, &mut workspace.turn(&self.broker));
+        }
+    }
+
+    /// A consumer's end came out of the inbox; says its tag if the client still counts on it.
+    pub fn consumer_ended(&mut self, token: ConsumerToken, reason: EndReason) -> Option<Name> {
+        let consumer = self.consumers.by_token.remove(&token)?;
+        if let Some(source) = consumer.source {
+            self.queues.release(source.queue, 1);
+        }
+        if reason == EndReason::Cancelled
+            || self.consumers.by_tag.get(&*consumer.tag) != Some(&token)
+        {
+            return None;
+        }
+        self.consumers.by_tag.remove(&*consumer.tag);
+        Some(consumer.tag)
+    }
+
+    pub(super) fn close_consumers(&mut self, workspace: &mut Workspace) {
+        self.consumers.by_tag.clear();
+        let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
+        for token in tokens {
+            self.stop_consumer(token, workspace);
+        }
+    }
+
+    /// Begins to take deliveries of one consumer. `None` if it is not known any more.
+    pub fn begin_run(&self, token: ConsumerToken) -> Option<Run> {
+        let consumer = self.consumers.by_token.get(&token)?;
+        let unacked_from = consumer
+            .source
+            .filter(|_| !consumer.no_ack)
+            .map(|source| source.queue);
+        let tag = consumer.tag.clone();
+        Some(Run {
+            tag,
+            unacked_from,
+            messages: 0,
+            bytes: 0,
+            uncounted: 0,
+        })
+    }
+
+    /// Takes one delivery; says its tag.
+    pub fn deliver(&mut self, run: &mut Run, delivery: &Delivery) -> u64 {
+        let tag = self.take_tag();
+        run.messages += 1;
+        run.bytes += delivery.message.body_len() as u64;
+        if let Some(queue) = run.unacked_from {
+            let limited = delivery.limited || self.limiter.is_active();
+            run.uncounted += u32::from(limited && !delivery.limited);
+            let (seq, slot) = (delivery.seq, delivery.slot);
+            self.unacked.push(Unacked {
+                tag,
+                seq,
+                slot,
+                queue,
+                limited,
+            });
+        }
+        tag
+    }
+
+    /// Ends a run: the consumer's credit comes back as it was drained.
+    pub fn end_run(&mut self, token: ConsumerToken, run: Run, workspace: &mut Workspace) {
+        if run.uncounted > 0 {
+            self.limiter.add(run.uncounted);
+        }
+        self.counters.delivered.add(run.messages.into());
+        if let Some(queue) = run.unacked_from {
+            self.queues.add(queue, run.messages as usize);
+        }
+        if let Some(consumer) = self.consumers.by_token.get_mut(&token) {
+            consumer.drained_messages += run.messages;
+            consumer.drained_bytes += run.bytes;
+        }
+        self.grant(token, workspace);
+    }
+
+    /// Gives a consumer's credit back once half of it is drained. While the channel holds as many
+    /// unacked deliveries as it may, it gives nothing, and its consumers run dry.
+    fn grant(&mut self, token: ConsumerToken, workspace: &mut Workspace) {
+        let Some(consumer) = self.consumers.by_token.get_mut(&token) else {
+            return;
+        };
+        let due = consumer.drained_messages >= CONSUMER_CREDIT_MESSAGES / 2
+            || consumer.drained_bytes >= u64::from(CONSUMER_CREDIT_BYTES) / 2;
+        if !due || self.unacked.len() >= UNACKED_MAX {
+            return;
+        }
+        let messages = std::mem::take(&mut consumer.drained_messages);
+        let bytes = std::mem::take(&mut consumer.drained_bytes);
+        match consumer.source {
+            Some(source) => {
+                if let Some(queue) = self.queues.get(source.queue) {
+                    let turn = &mut workspace.turn(&self.broker);
+                    // A queue that is gone needs no credit.
+                    let _ = queue.grant(source.key, messages, bytes, turn);
+                }
+            }
+            None => {
+                self.broker
+                    .replies
+                    .grant(self.client.connection, token, messages, bytes);
+            }
+        }
+    }
+
+    /// Settling made room again: gives back what `grant` withheld.
+    pub(super) fn grant_withheld(&mut self, workspace: &mut Workspace) {
+        let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
+        for token in tokens {
+            self.grant(token, workspace);
+        }
+    }
+
+    /// The channel-wide limit lets these consumers go on.
+    pub(super) fn resume(&mut self, starved: &[ConsumerToken], workspace: &mut Workspace) {
+        for token in starved {
+            let Some(source) = self.consumers.by_token.get(token).and_then(|c| c.source) else {
+                continue;
+            };
+            if let Some(queue) = self.queues.get(source.queue) {
+                // A queue that is gone has nothing to deliver.
+                let _ = queue.grant(source.key, 0, 0, &mut workspace.turn(&self.broker));
+            }
+        }
+    }
+
+    /// basic.qos with global=false: the prefetch of consumers that start later.
+    pub fn set_prefetch(&mut self, prefetch: u16, workspace: &mut Workspace) {
+        self.consumers.prefetch = prefetch.into();
+        // RabbitMQ: it also removes the channel-wide limit.
+        self.set_channel_limit(0, workspace);
+    }
+
+    /// basic.qos with global=true: one limit for all consumers of the channel, at once.
+    pub fn set_channel_limit(&mut self, limit: u16, workspace: &mut Workspace) {
+        if limit == 0 && !self.limiter.is_active() {
+            return;
+        }
+        for unacked in self.unacked.iter_mut() {
+            unacked.limited = limit != 0;
+        }
+        let taken = u32::try_from(self.unacked.len()).unwrap_or(u32::MAX);
+        let starved = self.limiter.set(limit.into(), taken);
+        self.resume(&starved, workspace);
+    }
+
+    /// basic.get. The asker's token comes back in `Event::Got` if it has to wait.
+    ///
+    /// # Errors
+    /// 403; 404 if the queue has just gone.
+    pub fn get(
+        &mut self,
+        queue: &Arc<Queue>,
+        no_ack: bool,
+        workspace: &mut Workspace,
+    ) -> Result<(ConsumerToken, Got), Exception> {
+        self.check(Permission::Read, queue.resource())?;
+        let token = self.client.token(self.channel);
+        let outlet = Arc::clone(&self.client.inbox) as Arc<dyn Outlet>;
+        let got = queue
+            .get(&outlet, token, no_ack, &mut workspace.turn(&self.broker))
+            .map_err(|_| Exception::not_found(queue.resource()))?;
+        if matches!(got, Got::Later) {
+            let place = self.queues.refer(queue);
+            self.consumers.waiting_gets.insert(token, place);
+        }
+        Ok((token, got))
+    }
+
+    /// The queue of a get that had to wait, once its answer is here.
+    pub fn got_later(&mut self, token: ConsumerToken) -> Option<Arc<Queue>> {
+        let place = self.consumers.waiting_gets.remove(&token)?;
+        let queue = self.queues.get(place).cloned();
+        self.queues.release(place, 1);
+        queue
+    }
+
+    /// Place of the queue that a token's deliveries come from.
+    pub(super) fn queue_of(&self, token: ConsumerToken) -> Option<u32> {
+        let consumer = self.consumers.by_token.get(&token);
+        let source = consumer
+            .and_then(|consumer| consumer.source)
+            .map(|source| source.queue);
+        source.or_else(|| self.consumers.waiting_gets.get(&token).copied())
+    }
+
+    /// Gives a gotten message its tag.
+    pub fn take_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery) -> u64 {
+        let tag = self.take_tag();
+        self.counters.gotten.add(1);
+        if delivery.slot != Delivery::NO_SLOT {
+            let limited = self.limiter.is_active();
+            if limited {
+                self.limiter.add(1);
+            }
+            let queue = self.queues.refer(queue);
+            let (seq, slot) = (delivery.seq, delivery.slot);
+            self.unacked.push(Unacked {
+                tag,
+                seq,
+                slot,
+                queue,
+                limited,
+            });
+        }
+        tag
+    }
+}

@@ -1,0 +1,228 @@
+//! One client's stake in the broker, whatever its protocol: what it publishes and waits to have
+//! confirmed, what it consumes and has not settled, and the inbox by which the broker tells it.
+//!
+//! A `Client` is a connection's identity; a `Link` is one channel of it, owned by its session alone
+//! and never locked. Whatever a link does to a queue it does under that queue's lock, in
+//! `queue/shared.rs`. A link that ends gives everything back: see `Link::close`.
+
+mod confirms;
+mod consumers;
+mod inbox;
+mod publish;
+mod reply;
+mod route;
+mod settle;
+mod transaction;
+mod unacked;
+
+pub use confirms::{Ack, Confirms};
+pub use consumers::{Consume, Run};
+pub use inbox::{Inbox, Notices};
+pub use publish::{Added, PublishBatch, Unrouted};
+pub use reply::{PSEUDO_QUEUE, ReplyTargets};
+pub use route::Route;
+pub use settle::Settled;
+pub use transaction::Committed;
+
+use super::access::User;
+use super::{Broker, Vhost};
+use crate::counters::ChannelCounters;
+use crate::exception::{Exception, Permission, Resource};
+use crate::exchange::{RouteCache, RouteScratch};
+use crate::id::{ConnectionId, ConsumerToken, QueueId};
+use crate::queue::{ChannelLimiter, Effects, Event, Queue, Turn};
+use crate::store::RecordBatch;
+use consumers::Consumers;
+use hashbrown::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use transaction::Transaction;
+use unacked::UnackedList;
+
+/// Who is at the other end of a connection.
+pub struct Client {
+    pub connection: ConnectionId,
+    pub user: User,
+    pub vhost: Arc<Vhost>,
+    pub inbox: Arc<Inbox>,
+    /// Consumers and gets so far, for their tokens.
+    tokens: AtomicU64,
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(connection: ConnectionId, user: User, vhost: Arc<Vhost>, inbox: Arc<Inbox>) -> Self {
+        Self {
+            connection,
+            user,
+            vhost,
+            inbox,
+            tokens: AtomicU64::new(0),
+        }
+    }
+
+    fn token(&self, channel: u16) -> ConsumerToken {
+        let count = self.tokens.fetch_add(1, Ordering::Relaxed);
+        ConsumerToken(count << 16 | u64::from(channel))
+    }
+}
+
+/// Buffers of one turn, lent to whichever connection has it: an idle one owns none.
+#[derive(Default)]
+pub struct Workspace {
+    pub records: RecordBatch,
+    pub effects: Effects,
+    pub routing: RouteScratch,
+    /// Messages that found their queues gone; the session returns those that are mandatory.
+    pub unrouted: Vec<Unrouted>,
+}
+
+impl Workspace {
+    pub fn turn<'a>(&'a mut self, broker: &'a Broker) -> Turn<'a> {
+        Turn {
+            log: broker.log(),
+            records: &mut self.records,
+            effects: &mut self.effects,
+        }
+    }
+}
+
+/// One channel's stake.
+pub struct Link {
+    pub broker: Arc<Broker>,
+    pub client: Arc<Client>,
+    pub counters: Arc<ChannelCounters>,
+    pub confirms: Option<Confirms>,
+    channel: u16,
+    /// Tags start at 1 and count deliveries and gets alike.
+    next_tag: u64,
+    consumers: Consumers,
+    /// Queues that consumers and unacked deliveries refer to by place.
+    queues: QueueTable,
+    unacked: UnackedList,
+    limiter: Arc<ChannelLimiter>,
+    routes: RouteCache<Arc<Route>>,
+    transaction: Option<Transaction>,
+    permissions: super::access_cache::AccessCache,
+}
+
+impl Link {
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, client: Arc<Client>, channel: u16) -> Self {
+        Self {
+            broker,
+            client,
+            counters: Arc::new(ChannelCounters::default()),
+            confirms: None,
+            channel,
+            next_tag: 1,
+            consumers: Consumers::default(),
+            queues: QueueTable::default(),
+            unacked: UnackedList::default(),
+            limiter: Arc::new(ChannelLimiter::default()),
+            routes: RouteCache::default(),
+            transaction: None,
+            permissions: super::access_cache::AccessCache::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn vhost(&self) -> &Arc<Vhost> {
+        &self.client.vhost
+    }
+
+    /// Whether the user may do that to the resource.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check(
+        &mut self,
+        permission: Permission,
+        resource: Resource<'_>,
+    ) -> Result<(), Exception> {
+        let user = &self.client.user;
+        if self
+            .permissions
+            .check(&self.broker.access, user, permission, resource)
+        {
+            return Ok(());
+        }
+        Err(Exception::access_refused(permission, resource, &user.name))
+    }
+
+    /// Ends the stake: consumers go, then everything unacked returns to its queue, delivered or
+    /// still among what `pull` finds in the inbox for this link; an open transaction is dropped.
+    pub fn close(&mut self, workspace: &mut Workspace, pull: impl FnOnce() -> Vec<Event>) {
+        self.rollback();
+        self.close_consumers(workspace);
+        let undelivered = pull();
+        self.requeue_all(undelivered, workspace);
+        let unused = std::mem::take(&mut workspace.effects.unused);
+        self.client
+            .vhost
+            .end_unused(&unused, &self.broker, workspace);
+    }
+
+    fn take_tag(&mut self) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        tag
+    }
+}
+
+/// The channel number in a token, by which a session finds the link an event is for.
+#[must_use]
+pub fn channel_of(token: ConsumerToken) -> u16 {
+    (token.0 & 0xffff) as u16
+}
+
+/// Queues by a small number, kept while something refers to them.
+#[derive(Default)]
+struct QueueTable {
+    places: Vec<Option<(Arc<Queue>, usize)>>,
+    by_id: HashMap<QueueId, u32>,
+}
+
+impl QueueTable {
+    /// The place of `queue`, with one more reference.
+    fn refer(&mut self, queue: &Arc<Queue>) -> u32 {
+        if let Some(&place) = self.by_id.get(&queue.id) {
+            self.add(place, 1);
+            return place;
+        }
+        let free = self.places.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        self.places[place] = Some((Arc::clone(queue), 1));
+        let place = u32::try_from(place).expect("fewer than 2^32 queues");
+        self.by_id.insert(queue.id, place);
+        place
+    }
+
+    fn add(&mut self, place: u32, references: usize) {
+        if let Some(Some((_, count))) = self.places.get_mut(place as usize) {
+            *count += references;
+        }
+    }
+
+    fn release(&mut self, place: u32, references: usize) {
+        let Some(slot) = self.places.get_mut(place as usize) else {
+            return;
+        };
+        let Some((queue, count)) = slot else { return };
+        *count -= references;
+        if *count == 0 {
+            self.by_id.remove(&queue.id);
+            *slot = None;
+        }
+    }
+
+    fn get(&self, place: u32) -> Option<&Arc<Queue>> {
+        self.places
+            .get(place as usize)?
+            .as_ref()
+            .map(|(queue, _)| queue)
+    }
+}

@@ -1,0 +1,304 @@
+//! Publishing: the messages of one read are grouped per queue, so that a queue is locked, its
+//! journal records appended and its consumers woken once a group.
+//!
+//! Order within a queue is publish order: a group takes a queue's messages in order, and a message
+//! that needs one record for several queues first flushes what stands before it.
+
+use super::route::Route;
+use super::{Link, Workspace};
+use crate::broker::Broker;
+use crate::exchange::ExchangeShared;
+use crate::id::{Lsn, Seq};
+use crate::message::Message;
+use crate::queue::{Publish, Queue};
+use crate::store::Target;
+use hashbrown::HashMap;
+use std::sync::{Arc, Weak};
+
+/// Groups looked through one by one before a map is used.
+const LINEAR_GROUPS: usize = 8;
+
+/// What happened to a publication.
+#[derive(Debug)]
+pub enum Added {
+    Routed,
+    /// No queue at all: to be returned if mandatory.
+    Unroutable(Message),
+}
+
+/// A message whose queues had all gone by the time it reached them.
+pub struct Unrouted {
+    pub channel: u16,
+    pub mandatory: bool,
+    pub message: Message,
+}
+
+/// The publishes of one connection's turn that no queue has seen yet.
+#[derive(Default)]
+pub struct PublishBatch {
+    groups: Vec<Group>,
+    /// Place of a queue's group by the queue's address, once there are many.
+    index: HashMap<usize, usize>,
+    /// Messages that need one record over several queues, all for the same ones.
+    shared: Option<SharedGroup>,
+    /// Highest LSN that the flushed part of this batch waits for.
+    lsn: Lsn,
+    /// Channels with publishes to confirm.
+    pub confirming: Vec<u16>,
+    counts: Option<(Arc<ExchangeShared>, u64, u64)>,
+    operations: usize,
+}
+
+struct Group {
+    queue: Arc<Queue>,
+    messages: Vec<Publish>,
+}
+
+struct SharedGroup {
+    queues: Vec<Arc<Queue>>,
+    messages: Vec<Publish>,
+}
+
+impl Link {
+    /// The mark by which an unrouted message finds its way back.
+    #[must_use]
+    pub fn mark(&self, mandatory: bool) -> u32 {
+        u32::from(self.channel) << 1 | u32::from(mandatory)
+    }
+
+    /// Counts a publish to be confirmed: every one that raised no exception, routed or not.
+    pub fn count_publish(&mut self, batch: &mut PublishBatch) {
+        self.counters.published.add(1);
+        if let Some(confirms) = &mut self.confirms {
+            confirms.publish();
+            if batch.confirming.last() != Some(&self.channel) {
+                batch.confirming.push(self.channel);
+            }
+        }
+    }
+}
+
+impl PublishBatch {
+    /// Queue operations of this turn.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.shared.is_none()
+    }
+
+    /// Adds a message on its way to its queues.
+    pub fn add(
+        &mut self,
+        route: &Route,
+        publish: Publish,
+        broker: &Broker,
+        workspace: &mut Workspace,
+    ) -> Added {
+        self.count(route);
+        self.operations += route.targets.len();
+        for reply in &route.replies {
+            reply.push(&publish.message, &mut workspace.effects);
+        }
+        match &*route.targets {
+            [] if route.replies.is_empty() => return Added::Unroutable(publish.message),
+            [] => {}
+            [queue] => {
+                self.end_shared(broker, workspace);
+                if let Some(publish) = self.push(queue, publish) {
+                    return Added::Unroutable(publish.message);
+                }
+            }
+            queues if publish.persistent && route.durable_targets > 1 => {
+                self.push_shared(queues, publish, broker, workspace);
+            }
+            queues => {
+                self.end_shared(broker, workspace);
+                let missed = |queue: &Weak<Queue>| self.push(queue, publish.clone()).is_some();
+                if queues
+                    .iter()
+                    .map(missed)
+                    .fold(true, |all, missed| all & missed)
+                {
+                    return Added::Unroutable(publish.message);
+                }
+            }
+        }
+        Added::Routed
+    }
+
+    /// Puts a message into its queue's group; gives it back if the queue is no more.
+    fn push(&mut self, queue: &Weak<Queue>, publish: Publish) -> Option<Publish> {
+        let address = Weak::as_ptr(queue);
+        if let Some(group) = self.groups.last_mut()
+            && std::ptr::eq(Arc::as_ptr(&group.queue), address)
+        {
+            group.messages.push(publish);
+            return None;
+        }
+        if let Some(group) = self.find(address) {
+            group.messages.push(publish);
+            return None;
+        }
+        let Some(queue) = queue.upgrade() else {
+            return Some(publish);
+        };
+        if self.groups.len() >= LINEAR_GROUPS {
+            if self.index.is_empty() {
+                let places = self
+                    .groups
+                    .iter()
+                    .map(|group| Arc::as_ptr(&group.queue).addr());
+                self.index.extend(places.zip(0..));
+            }
+            self.index.insert(address.addr(), self.groups.len());
+        }
+        self.groups.push(Group {
+            queue,
+            messages: vec![publish],
+        });
+        None
+    }
+
+    fn find(&mut self, address: *const Queue) -> Option<&mut Group> {
+        if self.index.is_empty() {
+            let same = |group: &&mut Group| std::ptr::eq(Arc::as_ptr(&group.queue), address);
+            return self.groups.iter_mut().find(same);
+        }
+        let place = *self.index.get(&address.addr())?;
+        self.groups.get_mut(place)
+    }
+
+    fn push_shared(
+        &mut self,
+        queues: &[Weak<Queue>],
+        publish: Publish,
+        broker: &Broker,
+        workspace: &mut Workspace,
+    ) {
+        if let Some(group) = &mut self.shared
+            && group.queues.len() == queues.len()
+            && group
+                .queues
+                .iter()
+                .zip(queues)
+                .all(|(a, b)| std::ptr::eq(Arc::as_ptr(a), b.as_ptr()))
+        {
+            group.messages.push(publish);
+            return;
+        }
+        self.flush(broker, workspace);
+        let queues: Vec<_> = queues.iter().filter_map(Weak::upgrade).collect();
+        self.shared = Some(SharedGroup {
+            queues,
+            messages: vec![publish],
+        });
+    }
+
+    fn end_shared(&mut self, broker: &Broker, workspace: &mut Workspace) {
+        if self.shared.is_some() {
+            self.flush(broker, workspace);
+        }
+    }
+
+    /// Gives every message to its queues. `unrouted` of the workspace gets those whose queues have
+    /// all gone.
+    pub fn flush(&mut self, broker: &Broker, workspace: &mut Workspace) {
+        self.index.clear();
+        for mut group in self.groups.drain(..) {
+            let published = group
+                .queue
+                .publish(&mut group.messages, &mut workspace.turn(broker));
+            match published {
+                Ok(lsn) => self.lsn = self.lsn.max(lsn),
+                Err(_) => workspace
+                    .unrouted
+                    .extend(group.messages.drain(..).map(unrouted)),
+            }
+        }
+        if let Some(group) = self.shared.take() {
+            let lsn = publish_shared(group, broker, workspace);
+            self.lsn = self.lsn.max(lsn);
+        }
+        if let Some((exchange, published_in, published_out)) = self.counts.take() {
+            exchange.counters.published_in.add(published_in);
+            exchange.counters.published_out.add(published_out);
+        }
+    }
+
+    /// The LSN that everything flushed since the last call waits for.
+    pub fn take_lsn(&mut self) -> Lsn {
+        self.operations = 0;
+        std::mem::take(&mut self.lsn)
+    }
+
+    fn count(&mut self, route: &Route) {
+        let out = route.targets.len() as u64;
+        match &mut self.counts {
+            Some((exchange, published_in, published_out))
+                if Arc::ptr_eq(exchange, &route.exchange) =>
+            {
+                *published_in += 1;
+                *published_out += out;
+            }
+            counts => {
+                let last = counts.replace((Arc::clone(&route.exchange), 1, out));
+                if let Some((exchange, published_in, published_out)) = last {
+                    exchange.counters.published_in.add(published_in);
+                    exchange.counters.published_out.add(published_out);
+                }
+            }
+        }
+    }
+}
+
+/// One record for each message whatever the number of its queues: (a) reserve a place in every
+/// queue, (b) append the records, (c) show them. A queue that has gone is in no record.
+fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace) -> Lsn {
+    let mut places: Vec<(Arc<Queue>, Vec<Target>)> = Vec::with_capacity(group.queues.len());
+    for queue in group.queues {
+        let mut targets = Vec::with_capacity(group.messages.len());
+        if queue
+            .reserve(group.messages.iter().cloned(), &mut targets)
+            .is_ok()
+        {
+            places.push((queue, targets));
+        }
+    }
+    if places.is_empty() {
+        workspace
+            .unrouted
+            .extend(group.messages.into_iter().map(unrouted));
+        return Lsn(0);
+    }
+    let mut row = Vec::with_capacity(places.len());
+    for (nth, publish) in group.messages.iter().enumerate() {
+        row.clear();
+        row.extend(
+            places
+                .iter()
+                .filter(|(queue, _)| queue.settings.durable)
+                .map(|(_, t)| t[nth]),
+        );
+        workspace.records.enqueue(&publish.message, &row);
+    }
+    let lsn = broker.log().append(&mut workspace.records);
+    for (queue, targets) in places {
+        let seqs: Vec<Seq> = targets.iter().map(|target| target.seq).collect();
+        // A queue that went meanwhile took its messages along.
+        let _ = queue.show(&seqs, &mut workspace.turn(broker));
+    }
+    lsn
+}
+
+fn unrouted(publish: Publish) -> Unrouted {
+    let channel = (publish.mark >> 1) as u16;
+    Unrouted {
+        channel,
+        mandatory: publish.mark & 1 == 1,
+        message: publish.message,
+    }
+}

@@ -1,0 +1,154 @@
+//! From a publication's address to queues: the channel's cache, and the way round it.
+
+use super::Link;
+use super::reply::ReplyTarget;
+use crate::exception::{Exception, Permission, Resource};
+use crate::exchange::{ExchangeShared, Kind, Live, RouteScratch, Validity};
+use crate::queue::Queue;
+use crate::table::TableRef;
+use std::sync::{Arc, Weak};
+
+/// Where publications of one address go. Holds no queue alive.
+pub struct Route {
+    pub(super) targets: Box<[Weak<Queue>]>,
+    /// Targets that keep persistent messages on disk.
+    pub(super) durable_targets: usize,
+    /// Requesters named by a direct-reply key; such a route is never cached.
+    pub(super) replies: Vec<Arc<ReplyTarget>>,
+    pub(super) exchange: Arc<ExchangeShared>,
+    access_version: u64,
+}
+
+impl Route {
+    /// The exchange that was published to.
+    #[must_use]
+    pub fn exchange(&self) -> &ExchangeShared {
+        &self.exchange
+    }
+}
+
+impl Live for Arc<Route> {
+    /// Names resolve to the same queue as long as it has not ended.
+    fn is_live(&self) -> bool {
+        let live = |queue: &Weak<Queue>| queue.upgrade().is_some_and(|queue| !queue.is_gone());
+        !self.targets.is_empty() && self.targets.iter().all(live)
+    }
+
+    fn weight(&self) -> usize {
+        self.targets.len().max(1)
+    }
+}
+
+impl Link {
+    /// The cached route of this address, if it holds without further checks.
+    pub fn cached_route(&mut self, address: &[u8]) -> Option<Arc<Route>> {
+        let version = self.broker.access.version();
+        self.routes
+            .get(address)
+            .filter(|route| route.access_version == version)
+            .cloned()
+    }
+
+    /// Whether the user may publish to that exchange, and it exists and is no internal one.
+    ///
+    /// # Errors
+    /// 403 before 404 before 403 "internal", as RabbitMQ checks.
+    pub fn admit(&mut self, exchange: &[u8]) -> Result<Arc<ExchangeShared>, Exception> {
+        let name = String::from_utf8_lossy(exchange);
+        let vhost = Arc::clone(self.vhost());
+        let checked = if name.is_empty() {
+            "amq.default"
+        } else {
+            &name
+        };
+        let resource = Resource::Exchange {
+            vhost: &vhost.name,
+            name: checked,
+        };
+        self.check(Permission::Write, resource)?;
+        let resource = Resource::Exchange {
+            vhost: &vhost.name,
+            name: &name,
+        };
+        let shared = vhost
+            .exchange(&name)
+            .ok_or_else(|| Exception::not_found(resource))?;
+        if shared.internal {
+            return Err(Exception::internal_exchange(resource));
+        }
+        Ok(shared)
+    }
+
+    /// Routes by hand. `keys` begins with the routing key; CC and BCC follow. `address` is given
+    /// if the result depends on it alone, and so may be cached.
+    ///
+    /// # Errors
+    /// 403 if a topic permission refuses a key.
+    pub fn route(
+        &mut self,
+        exchange: &Arc<ExchangeShared>,
+        keys: &[&[u8]],
+        headers: Option<TableRef<'_>>,
+        address: Option<&[u8]>,
+        scratch: &mut RouteScratch,
+    ) -> Result<Arc<Route>, Exception> {
+        let access_version = self.broker.access.version();
+        let vhost = Arc::clone(self.vhost());
+        if exchange.kind == Kind::Topic {
+            self.check_topics(exchange, keys)?;
+        }
+        // Captured before routing, so that a change meanwhile makes the entry stale.
+        let version = exchange.version();
+        let mut found = vhost.resolve(exchange, keys, headers, scratch);
+        let replies = if exchange.name.is_empty() {
+            keys.iter()
+                .filter_map(|key| self.broker.replies.find(key))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        found.cacheable &= replies.is_empty();
+        let route = Arc::new(Route {
+            durable_targets: found
+                .queues
+                .iter()
+                .filter(|queue| queue.settings.durable)
+                .count(),
+            targets: found.queues.iter().map(Arc::downgrade).collect(),
+            replies,
+            exchange: Arc::clone(exchange),
+            access_version,
+        });
+        if let Some(address) = address.filter(|_| found.cacheable) {
+            let validity = if exchange.name.is_empty() {
+                Validity::ByRoute
+            } else {
+                Validity::ByExchange {
+                    shared: Arc::clone(exchange),
+                    version,
+                }
+            };
+            self.routes.insert(address, validity, Arc::clone(&route));
+        }
+        Ok(route)
+    }
+
+    fn check_topics(&self, exchange: &ExchangeShared, keys: &[&[u8]]) -> Result<(), Exception> {
+        let (user, vhost) = (&self.client.user, &self.client.vhost.name);
+        for key in keys {
+            let permission = Permission::Write;
+            if !self
+                .broker
+                .access
+                .check_topic(user, vhost, &exchange.name, permission, key)
+            {
+                let topic = String::from_utf8_lossy(key);
+                let (exchange, user) = (&exchange.name, &user.name);
+                return Err(Exception::topic_access_refused(
+                    permission, &topic, exchange, vhost, user,
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,241 @@
+//! `tx`: publishes and settlements kept back until commit, then done as one.
+//!
+//! A commit reserves a place for each message in each of its queues, appends one record that holds
+//! all of it, and only then shows the messages and ends the deliveries. After a crash all of it is
+//! there or none. (RabbitMQ promises neither.)
+
+use super::route::Route;
+use super::settle::Settled;
+use super::unacked::Unacked;
+use super::{Link, Workspace};
+use crate::exception::Exception;
+use crate::id::{Lsn, QueueId, Seq};
+use crate::limits::{TX_BYTES_MAX, TX_OPERATIONS_MAX};
+use crate::message::Message;
+use crate::queue::{Publish, Queue, Settlement};
+use crate::store::Target;
+use hashbrown::HashMap;
+use std::sync::{Arc, Weak};
+
+#[derive(Default)]
+pub(super) struct Transaction {
+    publishes: Vec<(Arc<Route>, Publish)>,
+    settlements: Vec<(Vec<Unacked>, Settlement)>,
+    operations: usize,
+    bytes: usize,
+}
+
+/// What a commit did.
+pub struct Committed {
+    /// What commit-ok waits for.
+    pub lsn: Lsn,
+    /// Mandatory messages that no queue took, in publish order.
+    pub returned: Vec<Message>,
+}
+
+/// A queue's part in a commit.
+struct Part {
+    queue: Arc<Queue>,
+    /// Which publishes go there.
+    publishes: Vec<usize>,
+    targets: Vec<Target>,
+}
+
+impl Link {
+    /// tx.select; repeating it changes nothing.
+    pub fn begin(&mut self) {
+        self.transaction.get_or_insert_default();
+    }
+
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Keeps a publish for the commit. Its queues are those of now.
+    ///
+    /// # Errors
+    /// 406 if the transaction grows beyond `TX_OPERATIONS_MAX` or `TX_BYTES_MAX`.
+    pub fn keep_publish(&mut self, route: Arc<Route>, publish: Publish) -> Result<(), Exception> {
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(());
+        };
+        transaction.bytes += publish.message.len();
+        transaction.operations += 1;
+        transaction.check()?;
+        transaction.publishes.push((route, publish));
+        Ok(())
+    }
+
+    /// Keeps settlements for the commit.
+    ///
+    /// # Errors
+    /// As `keep_publish`.
+    pub fn keep_settlement(
+        &mut self,
+        settled: &mut Settled,
+        how: Settlement,
+    ) -> Result<(), Exception> {
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(());
+        };
+        transaction.operations += settled.deliveries.len().max(1);
+        transaction
+            .settlements
+            .push((std::mem::take(&mut settled.deliveries), how));
+        transaction.check()
+    }
+
+    /// tx.rollback: publishes are forgotten, settled deliveries are unacked again.
+    pub fn rollback(&mut self) {
+        let Some(transaction) = self.transaction.replace(Transaction::default()) else {
+            return;
+        };
+        for (deliveries, _) in transaction.settlements {
+            self.unacked.put_back(deliveries);
+        }
+    }
+
+    /// tx.commit. A new transaction begins.
+    pub fn commit(&mut self, workspace: &mut Workspace) -> Committed {
+        let transaction = self
+            .transaction
+            .replace(Transaction::default())
+            .unwrap_or_default();
+        let mut parts = parts(&transaction.publishes);
+        reserve(&mut parts, &transaction.publishes);
+
+        workspace.records.begin_transaction();
+        self.record_publishes(&parts, &transaction.publishes, workspace);
+        for (deliveries, how) in &transaction.settlements {
+            if *how != Settlement::Requeue {
+                self.record_ends(deliveries, workspace);
+            }
+        }
+        workspace.records.end_transaction();
+        let lsn = if workspace.records.is_empty() {
+            Lsn(0)
+        } else {
+            self.broker.log().append(&mut workspace.records)
+        };
+
+        let mut taken = vec![false; transaction.publishes.len()];
+        for part in parts {
+            for nth in &part.publishes {
+                taken[*nth] = true;
+            }
+            let seqs: Vec<Seq> = part.targets.iter().map(|target| target.seq).collect();
+            // A queue that went meanwhile took its messages along.
+            let _ = part.queue.show(&seqs, &mut workspace.turn(&self.broker));
+        }
+        for (deliveries, how) in transaction.settlements {
+            self.settle_committed(deliveries, how, workspace);
+        }
+        let mut returned = Vec::new();
+        for ((route, publish), taken) in transaction.publishes.into_iter().zip(taken) {
+            for reply in &route.replies {
+                reply.push(&publish.message, &mut workspace.effects);
+            }
+            if !taken && route.replies.is_empty() && publish.mark & 1 == 1 {
+                returned.push(publish.message);
+            }
+        }
+        Committed { lsn, returned }
+    }
+
+    fn record_publishes(
+        &self,
+        parts: &[Part],
+        publishes: &[(Arc<Route>, Publish)],
+        workspace: &mut Workspace,
+    ) {
+        let mut rows: Vec<Vec<Target>> = vec![Vec::new(); publishes.len()];
+        for part in parts.iter().filter(|part| part.queue.settings.durable) {
+            for (nth, target) in part.publishes.iter().zip(&part.targets) {
+                rows[*nth].push(*target);
+            }
+        }
+        for (row, (_, publish)) in rows.iter().zip(publishes) {
+            if publish.persistent && !row.is_empty() {
+                workspace.records.enqueue(&publish.message, row);
+            }
+        }
+    }
+
+    /// Writes the end of those deliveries that the journal knows.
+    fn record_ends(&mut self, deliveries: &[Unacked], workspace: &mut Workspace) {
+        let mut by_queue: Vec<Unacked> = deliveries.to_vec();
+        by_queue.sort_by_key(|unacked| (unacked.queue, unacked.seq));
+        for group in by_queue.chunk_by(|a, b| a.queue == b.queue) {
+            let Some(queue) = self.queues.get(group[0].queue) else {
+                continue;
+            };
+            let pairs: Vec<_> = group.iter().map(|u| (u.slot, u.seq)).collect();
+            let recorded = queue.recorded(&pairs);
+            let runs = recorded.chunk_by(|a, b| a.0 + 1 == b.0);
+            let runs = runs.map(|run| (run[0], run[run.len() - 1]));
+            if !recorded.is_empty() {
+                workspace.records.ack(queue.id, runs);
+            }
+        }
+    }
+
+    fn settle_committed(
+        &mut self,
+        deliveries: Vec<Unacked>,
+        how: Settlement,
+        workspace: &mut Workspace,
+    ) {
+        let limited = deliveries.iter().filter(|unacked| unacked.limited).count();
+        let before = self.unacked.len() + deliveries.len();
+        if how == Settlement::Ack {
+            self.counters.acked.add(deliveries.len() as u64);
+        }
+        let mut deliveries = deliveries;
+        self.per_queue(&mut deliveries, |link, queue, run| {
+            if let Some(queue) = link.queues.get(queue) {
+                // What was delivered from a queue that is gone is settled with it.
+                let _ = queue.settle_recorded(run, how, &mut workspace.turn(&link.broker));
+            }
+        });
+        self.settled(limited, before, workspace);
+    }
+}
+
+impl Transaction {
+    fn check(&self) -> Result<(), Exception> {
+        if self.operations <= TX_OPERATIONS_MAX && self.bytes <= TX_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Exception::precondition(format!(
+            "transaction is larger than {TX_OPERATIONS_MAX} operations or {TX_BYTES_MAX} bytes"
+        )))
+    }
+}
+
+fn parts(publishes: &[(Arc<Route>, Publish)]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut places: HashMap<QueueId, usize> = HashMap::new();
+    for (nth, (route, _)) in publishes.iter().enumerate() {
+        for queue in route.targets.iter().filter_map(Weak::upgrade) {
+            let place = *places.entry(queue.id).or_insert(parts.len());
+            if place == parts.len() {
+                parts.push(Part {
+                    queue,
+                    publishes: Vec::new(),
+                    targets: Vec::new(),
+                });
+            }
+            parts[place].publishes.push(nth);
+        }
+    }
+    parts
+}
+
+/// Reserves every place; queues that have gone drop out.
+fn reserve(parts: &mut Vec<Part>, publishes: &[(Arc<Route>, Publish)]) {
+    parts.retain_mut(|part| {
+        let messages = part.publishes.iter().map(|nth| publishes[*nth].1.clone());
+        part.queue.reserve(messages, &mut part.targets).is_ok()
+    });
+}

@@ -1,0 +1,178 @@
+//! One channel's unacknowledged deliveries by delivery tag.
+//!
+//! Tags only grow, so a deque sorted by tag is enough: settling in order pops its front, settling
+//! at random leaves holes that are swept when they are most of it.
+
+use crate::id::Seq;
+use std::collections::VecDeque;
+
+/// A delivery that the client has not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unacked {
+    pub(super) tag: u64,
+    pub(super) seq: Seq,
+    pub(super) slot: u32,
+    /// Which of the link's queues it came from.
+    pub(super) queue: u32,
+    /// It counts in the channel-wide prefetch.
+    pub(super) limited: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct UnackedList {
+    /// Sorted by tag; `None` where a delivery was settled out of order.
+    entries: VecDeque<(u64, Option<Unacked>)>,
+    live: usize,
+}
+
+impl UnackedList {
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Adds a delivery with the highest tag so far.
+    pub(super) fn push(&mut self, unacked: Unacked) {
+        self.entries.push_back((unacked.tag, Some(unacked)));
+        self.live += 1;
+    }
+
+    /// Takes one out.
+    pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
+        let at = match self.entries.front() {
+            Some((first, _)) if *first == tag => 0,
+            _ => self
+                .entries
+                .binary_search_by_key(&tag, |(tag, _)| *tag)
+                .ok()?,
+        };
+        let taken = self.entries[at].1.take()?;
+        self.live -= 1;
+        self.sweep();
+        Some(taken)
+    }
+
+    /// Takes all up to `tag` into `out`, if `tag` itself is outstanding.
+    pub(super) fn take_up_to(&mut self, tag: u64, out: &mut Vec<Unacked>) -> bool {
+        let Ok(at) = self.entries.binary_search_by_key(&tag, |(tag, _)| *tag) else {
+            return false;
+        };
+        if self.entries[at].1.is_none() {
+            return false;
+        }
+        let before = out.len();
+        out.extend(self.entries.drain(..=at).filter_map(|(_, unacked)| unacked));
+        self.live -= out.len() - before;
+        self.sweep();
+        true
+    }
+
+    /// Takes all into `out`.
+    pub(super) fn take_all(&mut self, out: &mut Vec<Unacked>) {
+        out.extend(self.entries.drain(..).filter_map(|(_, unacked)| unacked));
+        self.live = 0;
+        self.sweep();
+    }
+
+    /// Puts settled deliveries back, as a rollback does.
+    pub(super) fn put_back(&mut self, returned: Vec<Unacked>) {
+        self.live += returned.len();
+        let restored = returned
+            .into_iter()
+            .map(|unacked| (unacked.tag, Some(unacked)));
+        let mut all: Vec<_> = self
+            .entries
+            .drain(..)
+            .filter(|(_, entry)| entry.is_some())
+            .chain(restored)
+            .collect();
+        all.sort_unstable_by_key(|(tag, _)| *tag);
+        self.entries = all.into();
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Unacked> {
+        self.entries
+            .iter_mut()
+            .filter_map(|(_, unacked)| unacked.as_mut())
+    }
+
+    /// Keeps the front live, and holes fewer than half.
+    fn sweep(&mut self) {
+        while let Some((_, None)) = self.entries.front() {
+            self.entries.pop_front();
+        }
+        if self.entries.len() > 64 && self.entries.len() > 2 * self.live {
+            self.entries.retain(|(_, unacked)| unacked.is_some());
+        }
+        if self.entries.capacity() > 1024 && self.entries.len() * 8 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(tags: impl IntoIterator<Item = u64>) -> UnackedList {
+        let mut list = UnackedList::default();
+        for tag in tags {
+            list.push(Unacked {
+                tag,
+                seq: Seq(tag),
+                slot: 0,
+                queue: 0,
+                limited: false,
+            });
+        }
+        list
+    }
+
+    #[test]
+    fn a_tag_can_be_taken_once() {
+        let mut list = list([1, 2, 5]);
+        assert_eq!(list.take(2).map(|unacked| unacked.tag), Some(2));
+        assert_eq!(list.take(2), None);
+        assert_eq!(list.take(3), None);
+        assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn multiple_needs_its_own_tag_outstanding() {
+        let mut list = list(1..=5);
+        list.take(3);
+        let mut out = Vec::new();
+        assert!(!list.take_up_to(3, &mut out));
+        assert!(!list.take_up_to(9, &mut out));
+        assert!(list.take_up_to(4, &mut out));
+        assert_eq!(
+            out.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(),
+            [1, 2, 4]
+        );
+        assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn holes_are_swept() {
+        let mut list = list(1..=10_000);
+        for tag in 2..=10_000 {
+            list.take(tag);
+        }
+        assert!(list.entries.len() <= 64, "{}", list.entries.len());
+        assert_eq!(list.take(1).map(|unacked| unacked.tag), Some(1));
+    }
+
+    #[test]
+    fn a_rollback_restores_the_order() {
+        let mut list = list(1..=4);
+        let mut out = Vec::new();
+        out.extend(list.take(3));
+        out.extend(list.take(1));
+        list.put_back(out);
+        let mut all = Vec::new();
+        list.take_all(&mut all);
+        assert_eq!(
+            all.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(),
+            [1, 2, 3, 4]
+        );
+    }
+}

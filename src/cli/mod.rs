@@ -1,0 +1,216 @@
+//! The command line: what it accepts, and how arguments and a configuration file make a `Config`.
+//! Arguments win over the file, the file wins over the defaults.
+
+mod perf;
+
+use clap::{Parser, Subcommand};
+use leveret::config::{Config, ConfigError, LogLevel, Warning};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+const LONG_ABOUT: &str = "\
+A message broker that takes RabbitMQ's place under every AMQP 0-9-1 client.
+
+Without arguments it listens on port 5672 of every interface and keeps its data in ./leveret-data. \
+The user guest, password guest, may log in from this machine only.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  leveret
+          Serve on port 5672, data in ./leveret-data
+  leveret --bind 127.0.0.1 --bind ::1 --data-dir /var/lib/leveret
+          Serve this machine only
+  leveret --config /etc/rabbitmq/rabbitmq.conf --log-level debug
+          Take over a RabbitMQ configuration, and say more
+  leveret --amqp-port 0
+          Take any free port; the log names it
+
+Signals:
+  SIGTERM and SIGINT close all connections, write everything out and end the program.
+
+Exit codes:
+  0  stopped as asked
+  1  failed while starting or running; the last line on standard error says why
+  2  wrong arguments or configuration; nothing was started";
+
+/// A message broker that takes RabbitMQ's place under every AMQP 0-9-1 client
+#[derive(Debug, Parser)]
+#[command(name = "leveret", version, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// Accept connections on this address [default: ::, every interface]
+    ///
+    /// May be given several times. The default takes IPv4 connections too; without IPv6 on the
+    /// machine it is 0.0.0.0. Replaces all listeners of the configuration file.
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Vec<IpAddr>,
+
+    /// Accept AMQP connections on this port; 0 takes any free one [default: 5672]
+    #[arg(long, value_name = "PORT")]
+    amqp_port: Option<u16>,
+
+    /// Keep everything that must survive here [default: leveret-data]
+    ///
+    /// Created if missing. One broker at a time uses it.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Read settings from this file, in the format of rabbitmq.conf [default: none]
+    ///
+    /// Settings of RabbitMQ that have no effect here are named in the log; unknown ones are an
+    /// error. $(NAME) in a value stands for an environment variable.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Log this and what is more severe: debug, info, warning, error, none [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What the program can do besides serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Perf(perf::PerfArgs),
+}
+
+impl Command {
+    pub(crate) fn run(&self) -> Result<(), perf::PerfError> {
+        match self {
+            Self::Perf(args) => perf::run(args),
+        }
+    }
+}
+
+/// Why there is no configuration to start with.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    Unreadable { file: PathBuf, error: io::Error },
+    Config(ConfigError),
+}
+
+impl Cli {
+    /// Puts defaults, file and arguments together.
+    pub(crate) fn read_config(self) -> Result<(Config, Vec<Warning>), CliError> {
+        let mut config = Config::default();
+        let warnings = match &self.config {
+            Some(file) => read_conf(&mut config, file)?,
+            None => Vec::new(),
+        };
+        self.apply(&mut config);
+        Ok((config, warnings))
+    }
+
+    fn apply(self, config: &mut Config) {
+        if !self.bind.is_empty() {
+            config.bind = self.bind;
+            config.extra_listeners.clear();
+        }
+        if let Some(port) = self.amqp_port {
+            config.amqp_port = port;
+            // The file may have said `listeners.tcp = none`; who names a port wants a listener.
+            if config.bind.is_empty() {
+                config.bind = Config::default().bind;
+            }
+        }
+        if let Some(data_dir) = self.data_dir {
+            config.data_dir = data_dir;
+        }
+        if let Some(log_level) = self.log_level {
+            config.log_level = log_level;
+        }
+    }
+}
+
+fn read_conf(config: &mut Config, file: &Path) -> Result<Vec<Warning>, CliError> {
+    let text = fs::read_to_string(file).map_err(|error| CliError::Unreadable {
+        file: file.to_owned(),
+        error,
+    })?;
+    let env = |name: &str| std::env::var(name).ok();
+    let name = file.display().to_string();
+    config
+        .apply_conf(&name, &text, &env)
+        .map_err(CliError::Config)
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, error } => {
+                write!(
+                    f,
+                    "cannot read the configuration {}: {error}",
+                    file.display()
+                )
+            }
+            Self::Config(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &str, conf: &str) -> Config {
+        let words = ["leveret"].into_iter().chain(arguments.split_whitespace());
+        let mut config = Config::default();
+        config.apply_conf("conf", conf, &|_| None).unwrap();
+        Cli::try_parse_from(words).unwrap().apply(&mut config);
+        config
+    }
+
+    fn listeners(config: &Config) -> Vec<String> {
+        let listeners = config.amqp_listeners().into_iter();
+        listeners.map(|address| address.to_string()).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_win_over_the_file() {
+        let conf = "listeners.tcp.1 = 10.0.0.1:1\nlisteners.tcp.2 = 10.0.0.1:2\n\
+                    log.console.level = error\ndata_dir = from-file";
+        let given = config("--bind ::1 --bind 127.0.0.1 --log-level debug", conf);
+        assert_eq!(listeners(&given), ["[::1]:1", "127.0.0.1:1"]);
+        assert_eq!(given.log_level, LogLevel::Debug);
+        assert_eq!(given.data_dir.to_str(), Some("from-file"));
+        let given = config("--data-dir d --amqp-port 0", "listeners.tcp = none");
+        assert_eq!(listeners(&given), ["[::]:0"]);
+        assert_eq!(given.data_dir.to_str(), Some("d"));
+    }
+
+    #[test]
+    fn a_wrong_argument_is_a_usage_error() {
+        for bad in [
+            "--bind nowhere",
+            "--amqp-port 65536",
+            "--log-level loud",
+            "serve",
+        ] {
+            let words = ["leveret"].into_iter().chain(bad.split_whitespace());
+            assert_eq!(
+                Cli::try_parse_from(words).unwrap_err().exit_code(),
+                2,
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let cli = Cli::try_parse_from(["leveret", "--config", "no/such.conf"]).unwrap();
+        let error = cli.read_config().unwrap_err().to_string();
+        let expected = "cannot read the configuration no/such.conf: ";
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

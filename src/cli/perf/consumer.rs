@@ -1,0 +1,254 @@
+//! One consumer: a connection that consumes from its share of the queues, reads in large pieces,
+//! acks in one write per read, and times the deliveries that carry a clock reading.
+use super::connection::{Connection, lost};
+use super::deliveries::{Receive, Scanner};
+use super::error::{PerfError, Result};
+use super::frame::{BASIC_QOS_OK, CONNECTION_CLOSE_OK, Frame, broker_refusal};
+use super::histogram::Histogram;
+use super::plan::{Plan, STAMP_BYTES};
+use super::publisher::CLOSE_MS_MAX;
+use super::run::Run;
+use super::wire;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const READ_BYTES: usize = 256 * 1024;
+
+pub(crate) struct Consumer {
+    run: Arc<Run>,
+    index: usize,
+    stream: TcpStream,
+    /// `buffer[..filled]` is read and not yet scanned.
+    buffer: Vec<u8>,
+    filled: usize,
+    scanner: Scanner,
+    tally: Tally,
+}
+
+/// What a consumer learned, handed over at its end.
+pub(crate) struct Consumed {
+    pub(crate) latency: Histogram,
+    pub(crate) out_of_order: u64,
+}
+
+/// Counts deliveries and says what to ack.
+struct Tally {
+    ack_every: u64,
+    delivered: u64,
+    /// Deliveries since the last ack.
+    unacked: u64,
+    last_tag: u64,
+    /// Encoded acks not yet written.
+    acks: Vec<u8>,
+    measured: bool,
+    now_ns: u64,
+    latency: Histogram,
+    /// Last sequence number seen of each publisher; empty if order says nothing.
+    sequences: Vec<u64>,
+    out_of_order: u64,
+    closing: bool,
+    closed: bool,
+}
+
+impl Consumer {
+    /// Connects and starts to consume: deliveries may arrive from now on.
+    pub(crate) fn open(run: &Arc<Run>, index: usize) -> Result<Self> {
+        let plan = &run.plan;
+        let name = format!("leveret perf consumer {index}");
+        let mut connection = Connection::open(&plan.url, &name)?;
+        let mut request = Vec::new();
+        if plan.prefetch > 0 {
+            wire::basic_qos(&mut request, plan.prefetch);
+            connection.call(&request, BASIC_QOS_OK)?;
+            request.clear();
+        }
+        let queues = Plan::share(plan.queues, plan.consumers, index);
+        for queue in queues.clone() {
+            wire::basic_consume(&mut request, &plan.queue(queue), "", plan.ack_every == 0);
+        }
+        connection.send(&request)?;
+        let (stream, input) = connection.into_parts(plan.wake())?;
+        let mut buffer = vec![0; READ_BYTES];
+        buffer[..input.len()].copy_from_slice(&input);
+        // Between the copies of several queues there is no order to keep.
+        let ordered = queues.count() == 1 && plan.measures_latency();
+        let publishers = if ordered { plan.publishers } else { 0 };
+        Ok(Self {
+            run: Arc::clone(run),
+            index,
+            stream,
+            buffer,
+            filled: input.len(),
+            scanner: Scanner::default(),
+            tally: Tally::new(plan.ack_every, publishers),
+        })
+    }
+
+    /// Consumes until enough is delivered or the run ends.
+    pub(crate) fn consume_all(mut self) -> Consumed {
+        let ended = self.consume_loop().and_then(|()| self.close());
+        if let Err(error) = ended {
+            self.run
+                .fail(error.inside(format_args!("consumer {}", self.index)));
+        }
+        Consumed {
+            latency: self.tally.latency,
+            out_of_order: self.tally.out_of_order,
+        }
+    }
+
+    fn consume_loop(&mut self) -> Result<()> {
+        let times = self.run.plan.measures_latency();
+        self.scan(u64::MAX)?;
+        while !self.run.is_stopped() {
+            let limit = self.run.deliveries_left();
+            if limit == 0 {
+                break;
+            }
+            if self.read()? {
+                self.tally.measured = times && self.run.is_measured();
+                if self.tally.measured {
+                    self.tally.now_ns = self.run.now_ns();
+                }
+                self.scan(limit)?;
+            } else {
+                self.tally.ack_rest();
+            }
+            self.write_acks()?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything came before the socket's timeout.
+    fn read(&mut self) -> Result<bool> {
+        match self.stream.read(&mut self.buffer[self.filled..]) {
+            Ok(0) if self.tally.closed => Ok(false),
+            Ok(0) => Err(PerfError::new("the broker hung up")),
+            Ok(read) => {
+                self.filled += read;
+                Ok(true)
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(false),
+                _ => Err(lost(&error)),
+            },
+        }
+    }
+
+    fn scan(&mut self, limit: u64) -> Result<()> {
+        let done = self
+            .scanner
+            .scan(&self.buffer[..self.filled], limit, &mut self.tally)?;
+        self.buffer.copy_within(done..self.filled, 0);
+        self.filled -= done;
+        self.run.delivered.set(self.index, self.tally.delivered);
+        Ok(())
+    }
+
+    /// Writes as many acks as the broker takes. The rest stays for the next time: reading must go
+    /// on, or both sides could wait for each other.
+    fn write_acks(&mut self) -> Result<()> {
+        let mut written = 0;
+        while written < self.tally.acks.len() {
+            match self.stream.write(&self.tally.acks[written..]) {
+                Ok(count) => written += count,
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => break,
+                    _ => return Err(lost(&error)),
+                },
+            }
+        }
+        self.tally.acks.drain(..written);
+        Ok(())
+    }
+
+    /// Acks the rest and says goodbye, in a limited time: a long backlog may be under way.
+    fn close(&mut self) -> Result<()> {
+        let until = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
+        self.tally.ack_rest();
+        self.tally.closing = true;
+        wire::connection_close(&mut self.tally.acks);
+        while !self.tally.closed && Instant::now() < until {
+            self.write_acks()?;
+            self.scan(u64::MAX)?;
+            if !self.tally.closed {
+                self.read()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn new(ack_every: u64, publishers: usize) -> Self {
+        Self {
+            ack_every,
+            delivered: 0,
+            unacked: 0,
+            last_tag: 0,
+            acks: Vec::new(),
+            measured: false,
+            now_ns: 0,
+            latency: Histogram::new(),
+            sequences: vec![0; publishers],
+            out_of_order: 0,
+            closing: false,
+            closed: false,
+        }
+    }
+
+    fn ack_rest(&mut self) {
+        if self.unacked > 0 && self.ack_every > 0 {
+            wire::basic_ack(&mut self.acks, self.last_tag, true);
+            self.unacked = 0;
+        }
+    }
+
+    fn check_order(&mut self, sequence: u64) {
+        let publisher = (sequence >> 48) as usize;
+        if let Some(last) = self.sequences.get_mut(publisher) {
+            self.out_of_order += u64::from(sequence <= *last);
+            *last = sequence;
+        }
+    }
+}
+
+impl Receive for Tally {
+    #[inline]
+    fn delivered(&mut self, delivery_tag: u64, stamp: &[u8; STAMP_BYTES]) {
+        if self.closing {
+            return;
+        }
+        self.delivered += 1;
+        self.last_tag = delivery_tag;
+        let (clock, sequence) = stamp.split_at(8);
+        if clock != [0; 8] && self.measured {
+            let number = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+            };
+            self.latency
+                .record(self.now_ns.saturating_sub(number(clock)));
+            self.check_order(number(sequence));
+        }
+        if self.ack_every > 0 {
+            self.unacked += 1;
+            if self.unacked == self.ack_every {
+                wire::basic_ack(&mut self.acks, delivery_tag, self.ack_every > 1);
+                self.unacked = 0;
+            }
+        }
+    }
+
+    fn method(&mut self, frame: &Frame<'_>) -> Result<()> {
+        if frame.method() == Some(CONNECTION_CLOSE_OK) {
+            self.closed = true;
+            return Ok(());
+        }
+        broker_refusal(frame).map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,347 @@
+//! What a run measured, and the two ways to print it: for people, and as JSON for programs.
+use super::histogram::Histogram;
+use super::plan::Plan;
+use super::usage::Memory;
+use std::fmt::Write as _;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) measured: Measured,
+    /// Messages published and not delivered at the end.
+    pub(crate) backlog: u64,
+    pub(crate) latency: Option<Latency>,
+    pub(crate) confirm_latency: Option<Latency>,
+    /// How late the publishers woke up for a due time: a measure of the machine, not the broker.
+    pub(crate) oversleep: Option<Latency>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) out_of_order: u64,
+    pub(crate) nacked: u64,
+    pub(crate) returned: u64,
+    pub(crate) blocked: bool,
+}
+
+/// Differences over the measured stretch. `None` where the run has no such side.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) seconds: f64,
+    pub(crate) published: Option<u64>,
+    pub(crate) confirmed: Option<u64>,
+    pub(crate) delivered: Option<u64>,
+    pub(crate) own_cpu_us: u64,
+    pub(crate) cpu_us: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latency {
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) p999_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) samples: u64,
+}
+
+impl Latency {
+    pub(crate) fn of(histogram: &Histogram) -> Option<Self> {
+        (histogram.count() > 0).then(|| Self {
+            p50_ns: histogram.quantile(0.5),
+            p99_ns: histogram.quantile(0.99),
+            p999_ns: histogram.quantile(0.999),
+            max_ns: histogram.max(),
+            samples: histogram.count(),
+        })
+    }
+}
+
+impl Report {
+    fn rate(&self, count: u64) -> f64 {
+        count as f64 / self.measured.seconds
+    }
+
+    /// Deliveries a second; of a run without consumers, publishes (confirmed ones if it confirms).
+    pub(crate) fn message_rate(&self) -> f64 {
+        self.rate(self.messages())
+    }
+
+    fn messages(&self) -> u64 {
+        let measured = &self.measured;
+        measured
+            .delivered
+            .or(measured.confirmed)
+            .or(measured.published)
+            .unwrap_or(0)
+    }
+
+    /// The broker's CPU time for a message, if its process is known.
+    pub(crate) fn cpu_us_per_message(&self) -> Option<f64> {
+        Some(self.measured.cpu_us? as f64 / self.messages().max(1) as f64)
+    }
+
+    fn own_cpu_us_per_message(&self) -> f64 {
+        self.measured.own_cpu_us as f64 / self.messages().max(1) as f64
+    }
+
+    /// How long the consumers would take for the backlog at the measured rate.
+    pub(crate) fn backlog_s(&self) -> Option<f64> {
+        let rate = self.rate(self.measured.delivered?);
+        Some(self.backlog as f64 / rate.max(1e-9))
+    }
+
+    /// A rate is sustained if the consumers are less than a second behind at the end.
+    pub(crate) fn is_sustained(&self) -> bool {
+        self.backlog_s().is_none_or(|seconds| seconds < 1.0)
+    }
+
+    pub(crate) fn text(&self, plan: &Plan) -> String {
+        let mut lines = Lines(String::new());
+        let measured = &self.measured;
+        lines.add("measured", &format!("{:.2} s", measured.seconds));
+        for (name, count) in [
+            ("published", measured.published),
+            ("confirmed", measured.confirmed),
+            ("delivered", measured.delivered),
+        ] {
+            if let Some(count) = count {
+                let mib = self.rate(count) * plan.size as f64 / f64::from(1 << 20);
+                let rate = grouped(self.rate(count).round() as u64);
+                lines.add(name, &format!("{rate} msg/s, {mib:.1} MiB/s"));
+            }
+        }
+        if let Some(seconds) = self.backlog_s() {
+            let verdict = match (plan.messages, self.is_sustained()) {
+                (Some(_), _) => "",
+                (None, true) => "; the rate was sustained",
+                (None, false) => "; the rate was NOT sustained: consumers fell behind",
+            };
+            let backlog = grouped(self.backlog);
+            lines.add(
+                "backlog",
+                &format!("{backlog} messages, {seconds:.3} s{verdict}"),
+            );
+        }
+        for (name, latency) in [
+            ("latency", self.latency),
+            ("confirm latency", self.confirm_latency),
+        ] {
+            if let Some(latency) = latency {
+                lines.add(name, &latency.text());
+            }
+        }
+        if let (Some(us), Some(cpu_us)) = (self.cpu_us_per_message(), measured.cpu_us) {
+            let cores = cpu_us as f64 / 1e6 / measured.seconds;
+            lines.add(
+                "broker CPU",
+                &format!("{us:.3} us a message, {cores:.2} cores"),
+            );
+        }
+        if let Some(memory) = self.memory {
+            let mib = |bytes: u64| bytes >> 20;
+            let (now, peak) = (mib(memory.rss_bytes), mib(memory.peak_bytes));
+            lines.add(
+                "broker memory",
+                &format!("{now} MiB at the end, {peak} MiB peak"),
+            );
+        }
+        let own = self.own_cpu_us_per_message();
+        lines.add("own CPU", &format!("{own:.3} us a message"));
+        for (name, count) in [
+            ("out of order", self.out_of_order),
+            ("nacked", self.nacked),
+            ("returned", self.returned),
+        ] {
+            if count > 0 {
+                lines.add(name, &format!("{} messages", grouped(count)));
+            }
+        }
+        if self.blocked {
+            lines.add(
+                "note",
+                "the broker blocked publishers by an alarm (memory or disk)",
+            );
+        }
+        lines.0
+    }
+
+    pub(crate) fn json(&self) -> String {
+        let measured = &self.measured;
+        let mut object = Object::new();
+        object.number("measured_s", Some(measured.seconds));
+        object.number(
+            "published_per_s",
+            measured.published.map(|count| self.rate(count)),
+        );
+        object.number(
+            "confirmed_per_s",
+            measured.confirmed.map(|count| self.rate(count)),
+        );
+        object.number(
+            "delivered_per_s",
+            measured.delivered.map(|count| self.rate(count)),
+        );
+        object.number("backlog_messages", Some(self.backlog as f64));
+        object.number("backlog_s", self.backlog_s());
+        object.raw("sustained", &self.is_sustained().to_string());
+        object.latency("latency", self.latency);
+        object.latency("confirm_latency", self.confirm_latency);
+        object.latency("own_oversleep", self.oversleep);
+        object.number("broker_cpu_us_per_message", self.cpu_us_per_message());
+        object.number(
+            "broker_rss_bytes",
+            self.memory.map(|memory| memory.rss_bytes as f64),
+        );
+        object.number(
+            "broker_peak_bytes",
+            self.memory.map(|memory| memory.peak_bytes as f64),
+        );
+        object.number(
+            "own_cpu_us_per_message",
+            Some(self.own_cpu_us_per_message()),
+        );
+        object.number("out_of_order", Some(self.out_of_order as f64));
+        object.number("nacked", Some(self.nacked as f64));
+        object.number("returned", Some(self.returned as f64));
+        object.raw("blocked", &self.blocked.to_string());
+        object.finish()
+    }
+}
+
+impl Latency {
+    fn text(&self) -> String {
+        format!(
+            "p50 {}, p99 {}, p99.9 {}, max {} ({} samples)",
+            time(self.p50_ns),
+            time(self.p99_ns),
+            time(self.p999_ns),
+            time(self.max_ns),
+            grouped(self.samples)
+        )
+    }
+}
+
+/// A span of time in the unit that suits it.
+pub(crate) fn time(ns: u64) -> String {
+    let us = ns as f64 / 1e3;
+    match us {
+        us if us < 100.0 => format!("{us:.1} us"),
+        us if us < 10_000.0 => format!("{us:.0} us"),
+        us if us < 10_000_000.0 => format!("{:.1} ms", us / 1e3),
+        us => format!("{:.1} s", us / 1e6),
+    }
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Lines of a name and what there is to say about it.
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, text: &str) {
+        let _ = writeln!(self.0, "{name:<16} {text}");
+    }
+}
+
+/// A JSON object under construction. Names and values here need no escapes.
+struct Object(String);
+
+impl Object {
+    fn new() -> Self {
+        Self("{".to_owned())
+    }
+
+    fn raw(&mut self, name: &str, value: &str) {
+        let comma = if self.0.len() > 1 { "," } else { "" };
+        let _ = write!(self.0, "{comma}\"{name}\":{value}");
+    }
+
+    fn number(&mut self, name: &str, value: Option<f64>) {
+        let value = value.filter(|value| value.is_finite());
+        self.raw(
+            name,
+            &value.map_or_else(|| "null".to_owned(), |value| value.to_string()),
+        );
+    }
+
+    fn latency(&mut self, name: &str, latency: Option<Latency>) {
+        let Some(latency) = latency else {
+            return self.raw(name, "null");
+        };
+        let mut object = Self::new();
+        object.number("p50_ns", Some(latency.p50_ns as f64));
+        object.number("p99_ns", Some(latency.p99_ns as f64));
+        object.number("p999_ns", Some(latency.p999_ns as f64));
+        object.number("max_ns", Some(latency.max_ns as f64));
+        object.number("samples", Some(latency.samples as f64));
+        self.raw(name, &object.finish());
+    }
+
+    fn finish(self) -> String {
+        self.0 + "}"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            measured: Measured {
+                seconds: 2.0,
+                published: Some(3000),
+                confirmed: None,
+                delivered: Some(2000),
+                own_cpu_us: 400,
+                cpu_us: Some(8000),
+            },
+            backlog: 1000,
+            latency: None,
+            confirm_latency: None,
+            oversleep: None,
+            memory: None,
+            out_of_order: 0,
+            nacked: 0,
+            returned: 0,
+            blocked: false,
+        }
+    }
+
+    #[test]
+    fn rates_and_costs_are_per_delivered_message() {
+        let report = report();
+        assert_eq!(report.message_rate(), 1000.0);
+        assert_eq!(report.cpu_us_per_message(), Some(4.0));
+        assert_eq!(report.backlog_s(), Some(1.0));
+        assert!(!report.is_sustained());
+    }
+
+    #[test]
+    fn json_has_null_for_what_was_not_measured() {
+        let json = report().json();
+        assert!(
+            json.starts_with("{\"measured_s\":2,\"published_per_s\":1500,"),
+            "{json}"
+        );
+        assert!(json.contains("\"confirmed_per_s\":null"), "{json}");
+        assert!(json.ends_with("\"blocked\":false}"), "{json}");
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(
+            [0, 999, 1000, 1234567].map(grouped),
+            ["0", "999", "1 000", "1 234 567"]
+        );
+        let times = [1500, 150_000, 15_000_000, 15_000_000_000].map(time);
+        assert_eq!(times, ["1.5 us", "150 us", "15.0 ms", "15.0 s"]);
+    }
+}

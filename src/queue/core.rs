@@ -1,0 +1,512 @@
+//! The queue's state and its verbs. Every verb takes what it needs, changes only this queue, and
+//! says the rest as `Effects`: the same verbs in the same order give the same state.
+
+use super::checkout::Checkout;
+use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
+use super::effects::{Effects, Load};
+use super::outlet::{Delivery, EndReason, Event, Outlet};
+use super::ready::{Dropped, Entry, Head, Ready};
+use crate::id::{ConsumerToken, QueueId, Seq};
+use crate::message::Message;
+use crate::store::{RecordBatch, Target};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One message for this queue.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    pub message: Message,
+    /// Its delivery mode asks for the disk; a transient queue ignores it.
+    pub persistent: bool,
+    /// The publisher's own mark; the queue does not look at it.
+    pub mark: u32,
+}
+
+/// How a delivery ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    Ack,
+    /// Back to its old place, marked redelivered.
+    Requeue,
+    /// Rejected without requeue.
+    Discard,
+}
+
+/// The answer to a `get`.
+#[derive(Debug)]
+pub enum Got {
+    Message {
+        delivery: Delivery,
+        ready_left: u64,
+    },
+    Empty,
+    /// The message is being loaded; the answer comes as `Event::Got`.
+    Later,
+}
+
+/// What dispatch handed over, for the counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivered {
+    pub messages: u64,
+    pub redelivered: u64,
+}
+
+struct GetWaiter {
+    outlet: Arc<dyn Outlet>,
+    token: ConsumerToken,
+    no_ack: bool,
+}
+
+/// One queue's messages and consumers.
+pub struct QueueCore {
+    id: QueueId,
+    /// Persistent messages have records.
+    durable: bool,
+    next_seq: u64,
+    pub(super) ready: Ready,
+    pub(super) checkout: Checkout,
+    pub(super) consumers: Consumers,
+    get_waiters: VecDeque<GetWaiter>,
+    /// The message that was asked for by `Effects::loads`.
+    pub(super) loading: Option<u64>,
+    pub(super) delivered: Delivered,
+}
+
+impl QueueCore {
+    #[must_use]
+    pub fn new(id: QueueId, durable: bool) -> Self {
+        Self {
+            id,
+            durable,
+            next_seq: 1,
+            ready: Ready::default(),
+            checkout: Checkout::default(),
+            consumers: Consumers::default(),
+            get_waiters: VecDeque::new(),
+            loading: None,
+            delivered: Delivered::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Puts a recovered message in its place; seqs must increase.
+    pub fn restore(&mut self, seq: Seq, message: Message, redelivered: bool) {
+        self.next_seq = self.next_seq.max(seq.0 + 1);
+        self.ready.push(Entry {
+            seq: seq.0,
+            body_len: body_len(&message),
+            message: Some(message),
+            persistent: true,
+            redelivered,
+            reserved: false,
+        });
+    }
+
+    /// Seqs below `next` were given in an earlier run.
+    pub fn restore_next_seq(&mut self, next: Seq) {
+        self.next_seq = self.next_seq.max(next.0);
+    }
+
+    /// Visible messages.
+    #[must_use]
+    pub fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    #[must_use]
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready.bytes()
+    }
+
+    #[must_use]
+    pub fn unacked_len(&self) -> usize {
+        self.checkout.len()
+    }
+
+    #[must_use]
+    pub fn consumers_len(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Takes `batch` in order: each message is recorded if it must last, then handed over or kept.
+    pub fn publish(
+        &mut self,
+        batch: &mut Vec<Publish>,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        for publish in batch.drain(..) {
+            let entry = self.next_entry(publish, false);
+            if entry.persistent
+                && let Some(message) = &entry.message
+            {
+                let target = Target {
+                    queue: self.id,
+                    seq: Seq(entry.seq),
+                };
+                records.enqueue(message, &[target]);
+            }
+            match self
+                .ready
+                .is_clear()
+                .then(|| self.next_consumer())
+                .flatten()
+            {
+                Some((key, limited)) => self.hand_over(key, entry, limited, records),
+                None => self.ready.push(entry),
+            }
+        }
+        self.dispatch(records, effects);
+    }
+
+    /// Takes a place for a message whose record names several queues. Nobody sees it until `show`.
+    pub fn reserve(&mut self, publish: Publish) -> Target {
+        let entry = self.next_entry(publish, true);
+        let target = Target {
+            queue: self.id,
+            seq: Seq(entry.seq),
+        };
+        self.ready.push(entry);
+        target
+    }
+
+    /// The record of these reserved messages is in the journal.
+    pub fn show(&mut self, seqs: &[Seq], records: &mut RecordBatch, effects: &mut Effects) {
+        for seq in seqs {
+            self.ready.show(seq.0);
+        }
+        self.dispatch(records, effects);
+    }
+
+    fn next_entry(&mut self, publish: Publish, reserved: bool) -> Entry {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Entry {
+            seq,
+            body_len: body_len(&publish.message),
+            message: Some(publish.message),
+            persistent: publish.persistent && self.durable,
+            redelivered: false,
+            reserved,
+        }
+    }
+
+    /// Adds a consumer and starts to deliver to it. `None` if an exclusive consumer is in the way.
+    pub fn consume(
+        &mut self,
+        spec: ConsumerSpec,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> Option<ConsumerKey> {
+        let alone = self.consumers.len() == 0;
+        if (spec.exclusive && !alone) || self.consumers.has_exclusive() {
+            return None;
+        }
+        let key = self.consumers.insert(spec);
+        self.dispatch(records, effects);
+        Some(key)
+    }
+
+    /// Ends a consumer; what it has checked out stays so. Its link is told behind its deliveries.
+    pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
+        self.end_consumer(key, EndReason::Cancelled, effects);
+        if self.consumers.len() == 0 {
+            effects.unused.push(self.id);
+        }
+    }
+
+    /// Takes the oldest ready message. `token` names the asker in `Event::Got` if it must wait.
+    pub fn get(
+        &mut self,
+        outlet: &Arc<dyn Outlet>,
+        token: ConsumerToken,
+        no_ack: bool,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> Got {
+        if self.get_waiters.is_empty() {
+            match self.ready.first_visible() {
+                Head::Nothing => return Got::Empty,
+                Head::Resident => {
+                    let delivery = self.take_for_get(token, no_ack, records);
+                    let ready_left = self.ready.len() as u64;
+                    return delivery.map_or(Got::Empty, |delivery| Got::Message {
+                        delivery,
+                        ready_left,
+                    });
+                }
+                Head::Evicted(seq) => self.ask_to_load(seq, effects),
+            }
+        }
+        let outlet = Arc::clone(outlet);
+        self.get_waiters.push_back(GetWaiter {
+            outlet,
+            token,
+            no_ack,
+        });
+        Got::Later
+    }
+
+    /// Ends deliveries. Each pair must be checked out; another is passed over.
+    pub fn settle(
+        &mut self,
+        deliveries: &[(u32, Seq)],
+        how: Settlement,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        self.settle_with(deliveries, how, true, records);
+        self.dispatch(records, effects);
+    }
+
+    /// As `settle`, for deliveries whose end stands in a transaction's record already.
+    pub fn settle_recorded(
+        &mut self,
+        deliveries: &[(u32, Seq)],
+        how: Settlement,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        self.settle_with(deliveries, how, how == Settlement::Requeue, records);
+        self.dispatch(records, effects);
+    }
+
+    fn settle_with(
+        &mut self,
+        deliveries: &[(u32, Seq)],
+        how: Settlement,
+        record: bool,
+        records: &mut RecordBatch,
+    ) {
+        let mut run = Run::default();
+        for &(slot, seq) in deliveries {
+            let Some(out) = self.checkout.take(slot, seq.0) else {
+                continue;
+            };
+            if let Some(owner) = out.owner {
+                self.consumers.settled(owner);
+            }
+            let mut entry = out.entry;
+            match how {
+                Settlement::Ack | Settlement::Discard => {
+                    if record && entry.persistent {
+                        run.extend(entry.seq, |run| records.ack(self.id, [run]));
+                    }
+                }
+                Settlement::Requeue => {
+                    if entry.persistent && !entry.redelivered {
+                        run.extend(entry.seq, |run| records.requeue(self.id, [run]));
+                    }
+                    entry.redelivered = true;
+                    self.ready.put_back(entry);
+                }
+            }
+        }
+        run.finish(|run| match how {
+            Settlement::Requeue => records.requeue(self.id, [run]),
+            Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
+        });
+    }
+
+    /// Which of these deliveries the journal knows, so that their end belongs in a record.
+    #[must_use]
+    pub fn recorded(&self, deliveries: &[(u32, Seq)]) -> Vec<Seq> {
+        let persistent = |slot: u32, seq: Seq| {
+            self.checkout
+                .get(slot, seq.0)
+                .is_some_and(|out| out.entry.persistent)
+        };
+        deliveries
+            .iter()
+            .filter(|(slot, seq)| persistent(*slot, *seq))
+            .map(|d| d.1)
+            .collect()
+    }
+
+    /// A consumer's link has drained this much and can hold as much again.
+    pub fn grant(
+        &mut self,
+        key: ConsumerKey,
+        messages: u32,
+        bytes: u64,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        self.consumers.grant(key, messages, bytes);
+        self.dispatch(records, effects);
+    }
+
+    /// Removes every ready message; the caller drops them without the lock.
+    pub fn purge(&mut self, records: &mut RecordBatch) -> Dropped {
+        if self.durable && self.ready.len() > 0 {
+            let out = self.checkout.entries().map(|entry| entry.seq);
+            let mut stay: Vec<u64> = out.chain(self.ready.reserved_seqs()).collect();
+            stay.sort_unstable();
+            let except = runs(&stay);
+            records.purge(self.id, Seq(self.next_seq), except);
+        }
+        self.loading = None;
+        self.ready.take_all()
+    }
+
+    /// A message that `Effects::loads` asked for is back in memory.
+    pub fn loaded(
+        &mut self,
+        seq: Seq,
+        message: Message,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        if self.loading == Some(seq.0) {
+            self.loading = None;
+        }
+        self.ready.loaded(seq.0, message);
+        self.dispatch(records, effects);
+    }
+
+    /// Drops a ready message's content from memory. `None` if it cannot be read back.
+    pub fn evict(&mut self, seq: Seq) -> Option<Message> {
+        self.ready.evict(seq.0)
+    }
+
+    /// Seqs of the visible messages, in order.
+    #[must_use]
+    pub fn ready_seqs(&self) -> Vec<Seq> {
+        self.ready.seqs().into_iter().map(Seq).collect()
+    }
+
+    /// The queue ends: consumers are told, messages are the caller's to drop without the lock.
+    pub fn end(&mut self, effects: &mut Effects) -> (Dropped, impl Drop + use<>) {
+        for key in self.consumers.keys() {
+            self.end_consumer(key, EndReason::QueueGone, effects);
+        }
+        for waiter in std::mem::take(&mut self.get_waiters) {
+            tell_got(&waiter, None, 0, effects);
+        }
+        let checked_out = self.checkout.take_all();
+        (self.ready.take_all(), checked_out)
+    }
+
+    /// Answers the waiting gets that can be answered now.
+    pub(super) fn serve_gets(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
+        while let Some(waiter) = self.get_waiters.pop_front() {
+            match self.ready.first_visible() {
+                Head::Evicted(seq) => {
+                    self.get_waiters.push_front(waiter);
+                    self.ask_to_load(seq, effects);
+                    return;
+                }
+                Head::Nothing => tell_got(&waiter, None, 0, effects),
+                Head::Resident => {
+                    let delivery = self.take_for_get(waiter.token, waiter.no_ack, records);
+                    tell_got(&waiter, delivery, self.ready.len() as u64, effects);
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_get_waiters(&self) -> bool {
+        !self.get_waiters.is_empty()
+    }
+
+    pub(super) fn ask_to_load(&mut self, seq: u64, effects: &mut Effects) {
+        if self.loading != Some(seq) {
+            self.loading = Some(seq);
+            effects.loads.push(Load {
+                queue: self.id,
+                seq: Seq(seq),
+            });
+        }
+    }
+
+    pub(super) fn record_end(&self, entry: &Entry, records: &mut RecordBatch) {
+        if entry.persistent {
+            records.ack(self.id, [(Seq(entry.seq), Seq(entry.seq))]);
+        }
+    }
+
+    fn take_for_get(
+        &mut self,
+        token: ConsumerToken,
+        no_ack: bool,
+        records: &mut RecordBatch,
+    ) -> Option<Delivery> {
+        let entry = self.ready.pop_visible()?;
+        if no_ack {
+            self.record_end(&entry, records);
+        }
+        self.check_out(entry, token, if no_ack { None } else { Some(None) }, false)
+    }
+
+    fn end_consumer(&mut self, key: ConsumerKey, reason: EndReason, effects: &mut Effects) {
+        self.push_touched(effects);
+        let Some(mut consumer) = self.consumers.remove(key) else {
+            return;
+        };
+        let mut last = vec![Event::Ended {
+            token: consumer.spec.token,
+            reason,
+        }];
+        debug_assert!(
+            consumer.outgoing.is_empty(),
+            "its deliveries were pushed before its end"
+        );
+        consumer.outgoing.clear();
+        if consumer.spec.outlet.push(&mut last) {
+            effects.wake_later(consumer.spec.outlet);
+        }
+    }
+}
+
+fn tell_got(waiter: &GetWaiter, delivery: Option<Delivery>, left: u64, effects: &mut Effects) {
+    let mut event = vec![Event::Got {
+        token: waiter.token,
+        delivery,
+        ready_left: left,
+    }];
+    if waiter.outlet.push(&mut event) {
+        effects.wake_later(Arc::clone(&waiter.outlet));
+    }
+}
+
+fn body_len(message: &Message) -> u32 {
+    u32::try_from(message.body_len()).expect("a body is at most 512 MiB")
+}
+
+/// Collects neighbouring seqs, so that settling in order makes one record.
+#[derive(Default)]
+struct Run(Option<(u64, u64)>);
+
+impl Run {
+    fn extend(&mut self, seq: u64, write: impl FnOnce((Seq, Seq))) {
+        match &mut self.0 {
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            run => {
+                if let Some((first, last)) = run.replace((seq, seq)) {
+                    write((Seq(first), Seq(last)));
+                }
+            }
+        }
+    }
+
+    fn finish(self, write: impl FnOnce((Seq, Seq))) {
+        if let Some((first, last)) = self.0 {
+            write((Seq(first), Seq(last)));
+        }
+    }
+}
+
+/// Sorted seqs as runs.
+fn runs(sorted: &[u64]) -> Vec<(Seq, Seq)> {
+    let mut runs = Vec::new();
+    let mut run = Run::default();
+    for &seq in sorted {
+        run.extend(seq, |done| runs.push(done));
+    }
+    run.finish(|done| runs.push(done));
+    runs
+}

@@ -1,0 +1,50 @@
+//! What the caller of a queue's verb must do once it has let go of the queue.
+
+use super::outlet::{Event, Outlet};
+use crate::id::{QueueId, Seq};
+use std::sync::Arc;
+
+/// A ready message that must be brought back from disk before the queue can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub queue: QueueId,
+    pub seq: Seq,
+}
+
+/// Collected over a batch of verbs, carried out at its end.
+#[derive(Default)]
+pub struct Effects {
+    /// Links with new events, each once a batch.
+    wake: Vec<Arc<dyn Outlet>>,
+    /// Pages to read.
+    pub loads: Vec<Load>,
+    /// Queues whose last consumer went away; those that are auto-delete end.
+    pub unused: Vec<QueueId>,
+}
+
+impl Effects {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives events to a link from outside any queue.
+    pub fn push(&mut self, outlet: &Arc<dyn Outlet>, events: &mut Vec<Event>) {
+        if outlet.push(events) {
+            self.wake_later(Arc::clone(outlet));
+        }
+    }
+
+    pub(super) fn wake_later(&mut self, outlet: Arc<dyn Outlet>) {
+        self.wake.push(outlet);
+    }
+
+    /// Wakes every link that got something, once; says how many. Call without any lock.
+    pub fn wake_all(&mut self) -> usize {
+        let woken = self.wake.len();
+        for outlet in self.wake.drain(..) {
+            outlet.wake();
+        }
+        woken
+    }
+}

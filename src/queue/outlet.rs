@@ -1,0 +1,67 @@
+//! Where deliveries go: the consumer's link, as the queue sees it.
+
+use crate::id::{ConsumerToken, Seq};
+use crate::message::Message;
+
+/// One hand-over of a message to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub token: ConsumerToken,
+    pub seq: Seq,
+    pub message: Message,
+    /// Where the queue keeps it checked out; `Delivery::NO_SLOT` if nothing is to be settled.
+    pub slot: u32,
+    pub redelivered: bool,
+    /// It took one from the channel-wide prefetch.
+    pub limited: bool,
+}
+
+impl Delivery {
+    pub const NO_SLOT: u32 = u32::MAX;
+}
+
+/// Why a consumer's deliveries ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The client cancelled it.
+    Cancelled,
+    /// Its queue was deleted.
+    QueueGone,
+}
+
+/// What a queue tells a link, in order.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Delivery(Delivery),
+    /// No delivery of this consumer follows.
+    Ended {
+        token: ConsumerToken,
+        reason: EndReason,
+    },
+    /// A `get` that had to wait for a page is answered; `None` if the queue is empty by now.
+    Got {
+        token: ConsumerToken,
+        delivery: Option<Delivery>,
+        ready_left: u64,
+    },
+}
+
+impl Event {
+    /// Whom it is for.
+    #[must_use]
+    pub fn token(&self) -> ConsumerToken {
+        match self {
+            Self::Delivery(delivery) => delivery.token,
+            Self::Ended { token, .. } | Self::Got { token, .. } => *token,
+        }
+    }
+}
+
+/// A link's inbox. Called with the queue locked, so it must be a push and nothing more.
+pub trait Outlet: Send + Sync {
+    /// Takes all of `events`, leaving it empty. True if its owner has not been told since it last
+    /// looked, and so must be woken once the batch is over.
+    fn push(&self, events: &mut Vec<Event>) -> bool;
+    /// Wakes the owner. Called without any lock.
+    fn wake(&self);
+}

@@ -1,0 +1,166 @@
+//! What a queue was declared as.
+
+use crate::exception::{Exception, Resource};
+use crate::id::ConnectionId;
+use crate::table::{Table, TableRef};
+
+/// Arguments that a redeclare must repeat (RabbitMQ: those that a classic queue knows). All others
+/// are kept and never compared.
+const COMPARED: [&str; 15] = [
+    "x-queue-type",
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-consumer-timeout",
+    "x-queue-master-locator",
+    "x-queue-leader-locator",
+];
+
+/// A queue's flags and arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// False for every exclusive queue, whatever was asked (RabbitMQ 4).
+    pub durable: bool,
+    pub auto_delete: bool,
+    /// The connection that alone may use it, and whose end is its end.
+    pub exclusive_owner: Option<ConnectionId>,
+    pub arguments: Table,
+}
+
+impl QueueSettings {
+    /// Checks a redeclare, in RabbitMQ's order: owner, durable, auto_delete, arguments.
+    ///
+    /// # Errors
+    /// 405 for another owner, 406 for the first difference.
+    pub fn check_equivalent(&self, received: &Self, queue: Resource<'_>) -> Result<(), Exception> {
+        if self.exclusive_owner != received.exclusive_owner {
+            return Err(Exception::locked(queue));
+        }
+        let flags = [
+            ("durable", received.durable, self.durable),
+            ("auto_delete", received.auto_delete, self.auto_delete),
+        ];
+        for (arg, received, current) in flags {
+            if received != current {
+                let (received, current) = (received.to_string(), current.to_string());
+                return Err(Exception::inequivalent(arg, queue, &received, &current));
+            }
+        }
+        let (received, current) = (received.arguments.as_ref(), self.arguments.as_ref());
+        COMPARED
+            .iter()
+            .try_for_each(|arg| check_argument(arg, received, current, queue))
+    }
+
+    /// Whether `connection` may use the queue at all.
+    ///
+    /// # Errors
+    /// 405 for another connection's exclusive queue.
+    pub fn check_owner(
+        &self,
+        connection: ConnectionId,
+        queue: Resource<'_>,
+    ) -> Result<(), Exception> {
+        match self.exclusive_owner {
+            Some(owner) if owner != connection => Err(Exception::locked(queue)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_argument(
+    arg: &str,
+    received: TableRef<'_>,
+    current: TableRef<'_>,
+    queue: Resource<'_>,
+) -> Result<(), Exception> {
+    let (received, current) = (received.get(arg.as_bytes()), current.get(arg.as_bytes()));
+    let same = match (received, current) {
+        (Some(received), Some(current)) => received.equivalent(current),
+        (None, None) => true,
+        // RabbitMQ: no type at all is the classic type.
+        (Some(value), None) | (None, Some(value)) => {
+            arg == "x-queue-type" && value.as_str() == Some("classic")
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    let (received, current) = (
+        received.map(|v| v.argument_text()),
+        current.map(|v| v.argument_text()),
+    );
+    Err(Exception::inequivalent_argument(
+        arg,
+        queue,
+        received.as_ref(),
+        current.as_ref(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{TableBuilder, Value};
+
+    const QUEUE: Resource<'_> = Resource::Queue {
+        vhost: "/",
+        name: "q",
+    };
+
+    fn with(key: &[u8], value: Value<'_>) -> QueueSettings {
+        let arguments = TableBuilder::new().put(key, value).finish();
+        QueueSettings {
+            durable: true,
+            arguments,
+            ..QueueSettings::default()
+        }
+    }
+
+    #[test]
+    fn another_width_of_the_same_number_is_the_same_argument() {
+        let declared = with(b"x-message-ttl", Value::I32(1000));
+        assert!(
+            declared
+                .check_equivalent(&with(b"x-message-ttl", Value::I64(1000)), QUEUE)
+                .is_ok()
+        );
+        let refused = declared.check_equivalent(&with(b"x-message-ttl", Value::I32(2000)), QUEUE);
+        assert_eq!(
+            refused.unwrap_err().explanation(),
+            "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but \
+             current is '1000'"
+        );
+    }
+
+    #[test]
+    fn unknown_arguments_and_the_classic_type_are_not_compared() {
+        let declared = with(b"x-mine", Value::I32(1));
+        assert!(
+            declared
+                .check_equivalent(&with(b"x-yours", Value::Void), QUEUE)
+                .is_ok()
+        );
+        let classic = with(b"x-queue-type", Value::LongStr(b"classic"));
+        assert!(declared.check_equivalent(&classic, QUEUE).is_ok());
+    }
+
+    #[test]
+    fn exclusivity_is_compared_before_everything_else() {
+        let declared = with(b"x", Value::Void);
+        let mine = QueueSettings {
+            exclusive_owner: Some(ConnectionId(7)),
+            ..Default::default()
+        };
+        let refused = declared.check_equivalent(&mine, QUEUE).unwrap_err();
+        assert_eq!(refused.code.code(), 405);
+    }
+}

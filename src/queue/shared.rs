@@ -1,0 +1,320 @@
+//! A queue as the rest of the broker holds it: `QueueCore` behind the one lock of this module, with
+//! its name, its settings and its counters. Only this file knows that it is a lock.
+//!
+//! Every verb here is one lock hold: the core decides, what must last is appended to the journal's
+//! buffer, then the deliveries are pushed. So a record always precedes what follows from it.
+
+use super::consumers::{ConsumerKey, ConsumerSpec};
+use super::core::{Got, Publish, QueueCore, Settlement};
+use super::effects::Effects;
+use super::outlet::Outlet;
+use super::settings::QueueSettings;
+use crate::counters::QueueCounters;
+use crate::exception::Resource;
+use crate::id::{ConsumerToken, Lsn, QueueId, Seq};
+use crate::limits::WORK_PER_LOCK_MAX;
+use crate::message::Message;
+use crate::name::Name;
+use crate::store::{Log, RecordBatch, Target};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The queue has ended; whoever asks for it by name may find a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// A queue.
+pub struct Queue {
+    pub id: QueueId,
+    pub vhost: Name,
+    pub name: Name,
+    pub settings: QueueSettings,
+    pub counters: QueueCounters,
+    /// Set under the lock, read without it.
+    gone: AtomicBool,
+    core: Mutex<QueueCore>,
+}
+
+/// What a verb needs from its caller: where records go, a batch to build them in, and what is left
+/// to do afterwards.
+pub struct Turn<'a> {
+    pub log: &'a dyn Log,
+    pub records: &'a mut RecordBatch,
+    pub effects: &'a mut Effects,
+}
+
+impl Queue {
+    #[must_use]
+    pub fn new(vhost: Name, name: Name, settings: QueueSettings, core: QueueCore) -> Self {
+        let queue = Self {
+            id: core.id(),
+            vhost,
+            name,
+            settings,
+            counters: QueueCounters::default(),
+            gone: AtomicBool::new(false),
+            core: Mutex::new(core),
+        };
+        queue.count(&mut queue.core.lock());
+        queue
+    }
+
+    #[must_use]
+    pub fn resource(&self) -> Resource<'_> {
+        Resource::Queue {
+            vhost: &self.vhost,
+            name: &self.name,
+        }
+    }
+
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Enqueues `batch` in order, emptying it. The LSN covers all of it.
+    ///
+    /// # Errors
+    /// `Gone`, with the batch untouched: its messages are unrouted.
+    pub fn publish(&self, batch: &mut Vec<Publish>, turn: &mut Turn<'_>) -> Result<Lsn, Gone> {
+        let published = batch.len() as u64;
+        let (lsn, ()) = self.run(turn, |core, turn| {
+            core.publish(batch, turn.records, turn.effects);
+        })?;
+        self.counters.published.add(published);
+        Ok(lsn)
+    }
+
+    /// Reserves a place for each message of `batch`, to be shown once their record is appended.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn reserve(
+        &self,
+        batch: impl Iterator<Item = Publish>,
+        targets: &mut Vec<Target>,
+    ) -> Result<(), Gone> {
+        let mut core = self.core.lock();
+        if self.is_gone() {
+            return Err(Gone);
+        }
+        targets.extend(batch.map(|publish| core.reserve(publish)));
+        Ok(())
+    }
+
+    /// Shows reserved messages.
+    ///
+    /// # Errors
+    /// `Gone`: they went with the queue.
+    pub fn show(&self, seqs: &[Seq], turn: &mut Turn<'_>) -> Result<(), Gone> {
+        self.run(turn, |core, turn| {
+            core.show(seqs, turn.records, turn.effects)
+        })?;
+        self.counters.published.add(seqs.len() as u64);
+        Ok(())
+    }
+
+    /// Adds a consumer. `Ok(None)` if an exclusive consumer is in the way.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn consume(
+        &self,
+        spec: ConsumerSpec,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<ConsumerKey>, Gone> {
+        let consume = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.consume(spec, turn.records, turn.effects)
+        };
+        self.run(turn, consume).map(|(_, key)| key)
+    }
+
+    /// Ends a consumer; its link gets `Event::Ended` behind its deliveries.
+    ///
+    /// # Errors
+    /// `Gone`: it was ended with its queue.
+    pub fn cancel(&self, key: ConsumerKey, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        self.run(turn, |core, turn| core.cancel(key, turn.effects))
+            .map(drop)
+    }
+
+    /// Takes the oldest ready message.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn get(
+        &self,
+        outlet: &Arc<dyn Outlet>,
+        token: ConsumerToken,
+        no_ack: bool,
+        turn: &mut Turn<'_>,
+    ) -> Result<Got, Gone> {
+        let (_, got) = self.run(turn, |core, turn| {
+            core.get(outlet, token, no_ack, turn.records, turn.effects)
+        })?;
+        if matches!(got, Got::Message { .. }) {
+            self.counters.gotten.add(1);
+        }
+        Ok(got)
+    }
+
+    /// Ends deliveries, many at a time but never holding the lock for long.
+    ///
+    /// # Errors
+    /// `Gone`: they ended with the queue.
+    pub fn settle(
+        &self,
+        deliveries: &[(u32, Seq)],
+        how: Settlement,
+        turn: &mut Turn<'_>,
+    ) -> Result<Lsn, Gone> {
+        let mut last = Lsn(0);
+        for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
+            let (lsn, ()) = self.run(turn, |core, turn| {
+                core.settle(part, how, turn.records, turn.effects);
+            })?;
+            last = last.max(lsn);
+        }
+        self.count_settled(deliveries, how);
+        Ok(last)
+    }
+
+    /// As `settle`, for deliveries whose end stands in a transaction's record.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn settle_recorded(
+        &self,
+        deliveries: &[(u32, Seq)],
+        how: Settlement,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Gone> {
+        for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
+            self.run(turn, |core, turn| {
+                core.settle_recorded(part, how, turn.records, turn.effects);
+            })?;
+        }
+        self.count_settled(deliveries, how);
+        Ok(())
+    }
+
+    /// Which of these deliveries have records.
+    #[must_use]
+    pub fn recorded(&self, deliveries: &[(u32, Seq)]) -> Vec<Seq> {
+        self.core.lock().recorded(deliveries)
+    }
+
+    /// Gives a consumer its send credit back.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn grant(
+        &self,
+        key: ConsumerKey,
+        messages: u32,
+        bytes: u64,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Gone> {
+        let grant = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.grant(key, messages, bytes, turn.records, turn.effects);
+        };
+        self.run(turn, grant).map(drop)
+    }
+
+    /// Drops the ready messages; says how many, and what to wait for before saying so.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn purge(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
+        let (lsn, (purged, dropped)) = self.run(turn, |core, turn| {
+            (core.ready_len() as u64, core.purge(turn.records))
+        })?;
+        drop(dropped);
+        Ok((purged, lsn))
+    }
+
+    /// Brings a message back that `Effects::loads` asked for.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn loaded(&self, seq: Seq, message: Message, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        let loaded = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.loaded(seq, message, turn.records, turn.effects);
+        };
+        self.run(turn, loaded).map(drop)
+    }
+
+    /// Ends the queue if `check` lets it; says how many messages were ready. From then on every
+    /// verb answers `Gone`, and the caller takes it out of the topology.
+    ///
+    /// # Errors
+    /// What `check` says, or `None` if it has ended already.
+    pub fn close_if<E>(
+        &self,
+        effects: &mut Effects,
+        check: impl FnOnce(&QueueCore) -> Result<(), E>,
+    ) -> Result<u64, Option<E>> {
+        let (ready, remains) = {
+            let mut core = self.core.lock();
+            if self.is_gone() {
+                return Err(None);
+            }
+            check(&core).map_err(Some)?;
+            self.gone.store(true, Ordering::Release);
+            let ready = core.ready_len() as u64;
+            let remains = core.end(effects);
+            self.count(&mut core);
+            (ready, remains)
+        };
+        drop(remains);
+        Ok(ready)
+    }
+
+    /// Messages ready and consumers, at one moment.
+    #[must_use]
+    pub fn depth(&self) -> (u64, u64) {
+        let core = self.core.lock();
+        (core.ready_len() as u64, core.consumers_len() as u64)
+    }
+
+    fn run<R>(
+        &self,
+        turn: &mut Turn<'_>,
+        verb: impl FnOnce(&mut QueueCore, &mut Turn<'_>) -> R,
+    ) -> Result<(Lsn, R), Gone> {
+        let mut core = self.core.lock();
+        if self.is_gone() {
+            return Err(Gone);
+        }
+        let answer = verb(&mut core, turn);
+        let lsn = if turn.records.is_empty() {
+            Lsn(0)
+        } else {
+            turn.log.append(turn.records)
+        };
+        core.push_touched(turn.effects);
+        self.count(&mut core);
+        Ok((lsn, answer))
+    }
+
+    fn count(&self, core: &mut QueueCore) {
+        let delivered = std::mem::take(&mut core.delivered);
+        if delivered.messages > 0 {
+            self.counters.delivered.add(delivered.messages);
+        }
+        if delivered.redelivered > 0 {
+            self.counters.redelivered.add(delivered.redelivered);
+        }
+        self.counters.ready.set(core.ready_len() as u64);
+        self.counters.ready_bytes.set(core.ready_bytes());
+        self.counters.unacked.set(core.unacked_len() as u64);
+        self.counters.consumers.set(core.consumers_len() as u64);
+    }
+
+    fn count_settled(&self, deliveries: &[(u32, Seq)], how: Settlement) {
+        if how == Settlement::Ack {
+            self.counters.acked.add(deliveries.len() as u64);
+        }
+    }
+}

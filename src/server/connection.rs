@@ -1,0 +1,204 @@
+//! One task per connection: reads, lets the session work, writes, sleeps.
+//!
+//! The read buffer and the session's scratch belong to the thread and are lent for one turn, so an
+//! idle connection owns neither. Reading and writing go on side by side: a peer that publishes
+//! without reading must not lock itself up with us.
+
+use super::clock::Clock;
+use crate::session::{Progress, Scratch, Session};
+use crate::time::{Millis, Now};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// One read. Half of it is messages in flight between two tasks at full speed.
+const READ_BYTES: usize = 256 * 1024;
+/// Pieces given to one write.
+const SLICES_MAX: usize = 64;
+/// A leftover's buffer above this is not kept.
+const LEFTOVER_KEPT_BYTES: usize = 4 * 1024;
+
+/// What a thread lends to whichever connection has its turn.
+struct Loan {
+    scratch: Scratch,
+    buffer: Vec<u8>,
+}
+
+thread_local! {
+    static LOAN: RefCell<Loan> =
+        RefCell::new(Loan { scratch: Scratch::default(), buffer: vec![0; READ_BYTES] });
+}
+
+struct Connection<S> {
+    stream: S,
+    session: Session,
+    clock: Clock,
+    /// Bytes that the session has not taken: less than a frame, but after a turn cut short.
+    leftover: Vec<u8>,
+    /// The leftover may be taken without reading more.
+    has_more: bool,
+    timer: Option<(Millis, Pin<Box<Sleep>>)>,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<S>(stream: S, session: Session, clock: Clock)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = Connection {
+        stream,
+        session,
+        clock,
+        leftover: Vec::new(),
+        has_more: false,
+        timer: None,
+    };
+    let ended = poll_fn(|cx| connection.poll(cx)).await;
+    if let Err(error) = ended {
+        tracing::warn!(
+            connection = %connection.session.peer().name,
+            "closing AMQP connection: client unexpectedly closed TCP connection: {error}"
+        );
+    }
+    LOAN.with_borrow_mut(|loan| connection.session.drop_connection(&mut loan.scratch));
+    // The last bytes are on their way; a peer that is gone does not matter any more.
+    let _ = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx)).await;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.session.inbox().register(cx.waker());
+        let now = self.clock.now();
+        loop {
+            LOAN.with_borrow_mut(|loan| self.session.handle_inbox(now, &mut loan.scratch));
+            let read = if self.session.wants_input() {
+                self.poll_input(cx, now)?
+            } else {
+                Poll::Pending
+            };
+            let held = !self.session.wants_input();
+            let written = self.poll_output(cx, now)?;
+            if self.session.is_closed() && self.session.output().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match read {
+                Poll::Ready(Input::Ended) => return Poll::Ready(Ok(())),
+                // There is more, but others want their turn: above all those whom we have woken.
+                Poll::Ready(Input::Full) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Input::Some) => continue,
+                Poll::Pending => {}
+            }
+            let freed =
+                written && (self.session.can_deliver() || held && self.session.wants_input());
+            if !freed && self.poll_timer(cx, now).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads once and lets the session take what it can.
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Input>> {
+        LOAN.with_borrow_mut(|Loan { scratch, buffer }| {
+            let kept = self.leftover.len();
+            if buffer.len() < kept + READ_BYTES / 2 {
+                buffer.resize(kept + READ_BYTES, 0);
+            }
+            buffer[..kept].copy_from_slice(&self.leftover);
+            let mut len = kept;
+            let mut full = true;
+            if !std::mem::take(&mut self.has_more) {
+                let mut read = ReadBuf::new(&mut buffer[kept..]);
+                match Pin::new(&mut self.stream).poll_read(cx, &mut read)? {
+                    Poll::Pending => return Ok(Poll::Pending),
+                    Poll::Ready(()) if read.filled().is_empty() => {
+                        return Ok(Poll::Ready(Input::Ended));
+                    }
+                    Poll::Ready(()) => {
+                        full = read.remaining() == 0;
+                        len += read.filled().len();
+                    }
+                }
+            }
+            let taken = self.session.handle_input(now, &buffer[..len], scratch);
+            let left = &buffer[taken.consumed..len];
+            self.leftover.clear();
+            if self.leftover.capacity() > LEFTOVER_KEPT_BYTES && left.len() < LEFTOVER_KEPT_BYTES {
+                self.leftover = Vec::new();
+            }
+            self.leftover.extend_from_slice(left);
+            self.has_more = matches!(taken.progress, Progress::More | Progress::Held);
+            if buffer.len() > 2 * READ_BYTES {
+                buffer.truncate(READ_BYTES);
+                buffer.shrink_to_fit();
+            }
+            let more = full || taken.progress == Progress::More;
+            Ok(Poll::Ready(if more { Input::Full } else { Input::Some }))
+        })
+    }
+
+    /// Writes what the peer takes; true if it took something.
+    fn poll_output(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<bool> {
+        let mut written = false;
+        while !self.session.output().is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.session.output().slices(&mut slices);
+            let stream = Pin::new(&mut self.stream);
+            match stream.poll_write_vectored(cx, &slices[..count])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => self.session.wrote(now, n),
+                Poll::Pending => {
+                    self.session.wrote(now, 0);
+                    break;
+                }
+            }
+            written = true;
+        }
+        Ok(written)
+    }
+
+    /// Sleeps until the session's next deadline. Ready once it was handled.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
+        let Some(at) = self.session.next_deadline() else {
+            return Poll::Pending;
+        };
+        match &mut self.timer {
+            // A timer that rings too early finds nothing to do and is set again.
+            Some((set, _)) if *set <= at => {}
+            Some((set, timer)) => {
+                timer.as_mut().reset(self.clock.instant(at));
+                *set = at;
+            }
+            timer => {
+                let sleep = Box::pin(tokio::time::sleep_until(self.clock.instant(at)));
+                *timer = Some((at, sleep));
+            }
+        }
+        let Some((_, timer)) = &mut self.timer else {
+            return Poll::Pending;
+        };
+        ready!(timer.as_mut().poll(cx));
+        self.timer = None;
+        let now = if at <= now.monotonic {
+            now
+        } else {
+            self.clock.now()
+        };
+        LOAN.with_borrow_mut(|loan| self.session.handle_timeout(now, &mut loan.scratch));
+        Poll::Ready(())
+    }
+}
+
+enum Input {
+    /// The socket has no more.
+    Some,
+    /// There may be more.
+    Full,
+    Ended,
+}

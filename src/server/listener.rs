@@ -1,0 +1,109 @@
+//! Accepts connections.
+
+use super::clock::Clock;
+use super::connection;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::session::{Peer, Session};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// When the process has no file left for another connection, wait for one to close.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Binds one address. `[::]` takes IPv4 too, and becomes `0.0.0.0` on a machine without IPv6.
+pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let bound = bind_socket(address, config);
+    match bound {
+        Err(error)
+            if address.ip().is_unspecified()
+                && address.is_ipv6()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            let v4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+            bind_socket(SocketAddr::new(v4, address.port()), config)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_socket(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until told to stop, then waits for the connections to end.
+pub(super) async fn accept(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    clock: Clock,
+    stop: CancellationToken,
+    abort: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Some(task) = start(stream, peer, &broker, clock) {
+                    connections.spawn(task);
+                }
+            }
+            Err(error) => {
+                tracing::error!("cannot accept a connection: {error}; trying again");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    tokio::select! {
+        () = abort.cancelled() => connections.shutdown().await,
+        () = async { while connections.join_next().await.is_some() {} } => {}
+    }
+}
+
+fn start(
+    stream: TcpStream,
+    peer: SocketAddr,
+    broker: &Arc<Broker>,
+    clock: Clock,
+) -> Option<impl Future<Output = ()> + use<>> {
+    let local = stream.local_addr().ok()?;
+    // A socket that is closed already will say so when it is read.
+    let _ = stream.set_nodelay(broker.config.tcp_nodelay);
+    let (peer, local) = (canonical(peer), canonical(local));
+    let name = format!("{peer} -> {local}");
+    tracing::info!(connection = %name, "accepting AMQP connection");
+    let peer = Peer {
+        name,
+        is_loopback: peer.ip().is_loopback(),
+    };
+    let session = Session::new(Arc::clone(broker), peer, clock.now());
+    Some(connection::serve(stream, session, clock))
+}
+
+/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

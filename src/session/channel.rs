@@ -1,0 +1,91 @@
+//! One AMQP channel: its link, its unfinished content, and what it holds back.
+
+use super::Session;
+use super::reply::{HeldReplies, Until};
+use crate::broker::link::{Link, Settled};
+use crate::id::Lsn;
+use crate::name::Name;
+use crate::queue::Settlement;
+use crate::wire::{Assembly, Output, ServerMethod};
+
+pub(super) struct Channel {
+    pub(super) number: u16,
+    /// We sent channel.close: everything is ignored until close-ok.
+    pub(super) closing: bool,
+    pub(super) link: Link,
+    pub(super) assembly: Assembly,
+    pub(super) held: HeldReplies,
+    /// The queue that an empty name means.
+    pub(super) last_queue: Option<Name>,
+    /// Settlements of this turn, not yet told to their queues.
+    pub(super) settled: Settled,
+    pub(super) settling: Settlement,
+}
+
+impl Channel {
+    pub(super) fn new(number: u16, link: Link) -> Box<Self> {
+        Box::new(Self {
+            number,
+            closing: false,
+            link,
+            assembly: Assembly::default(),
+            held: HeldReplies::default(),
+            last_queue: None,
+            settled: Settled::default(),
+            settling: Settlement::Ack,
+        })
+    }
+
+    /// Sends a method, behind whatever waits.
+    pub(super) fn send(&mut self, method: &ServerMethod<'_>, output: &mut Output) {
+        method.encode(self.number, self.held.out(output));
+    }
+
+    /// Sends a method once everything up to `lsn` is on disk.
+    pub(super) fn send_when(
+        &mut self,
+        lsn: Lsn,
+        durable: Lsn,
+        method: &ServerMethod<'_>,
+        output: &mut Output,
+    ) {
+        if lsn <= durable {
+            return self.send(method, output);
+        }
+        method.encode(self.number, self.held.hold(Until::Durable(lsn)));
+    }
+}
+
+impl Session {
+    /// Sends a reply on an open channel once `lsn` is durable; `nowait` sends none.
+    pub(super) fn reply_when(
+        &mut self,
+        number: u16,
+        lsn: Lsn,
+        nowait: bool,
+        method: &ServerMethod<'_>,
+    ) {
+        if nowait {
+            return;
+        }
+        let durable = self.broker.journal().durable_lsn();
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        channel.send_when(lsn, durable, method, &mut self.output);
+        if !channel.held.is_empty() {
+            self.wait_on(number);
+        }
+    }
+
+    pub(super) fn reply(&mut self, number: u16, method: &ServerMethod<'_>) {
+        self.reply_when(number, Lsn(0), false, method);
+    }
+
+    /// The channel has something that waits for the journal.
+    pub(super) fn wait_on(&mut self, number: u16) {
+        if !self.waiting.contains(&number) {
+            self.waiting.push(number);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How channels and connections end: by an exception, by the client, by the server.
+
+use super::handshake::Phase;
+use super::{Scratch, Session};
+use crate::broker::link::channel_of;
+use crate::exception::{Exception, MethodId, Scope};
+use crate::limits::CLOSE_MS_MAX;
+use crate::time::Now;
+use crate::wire::ServerMethod;
+
+impl Session {
+    /// An exception on a channel, or on the connection as its code says; `method` is what was run.
+    pub(super) fn raise(
+        &mut self,
+        number: u16,
+        exception: Exception,
+        method: MethodId,
+        now: Now,
+        scratch: &mut Scratch,
+    ) {
+        let exception = match exception.method {
+            Some(_) => exception,
+            None => exception.at(method),
+        };
+        if number != 0 && exception.code.scope() == Scope::Channel {
+            self.close_channel_with(number, &exception, scratch);
+        } else {
+            self.close_connection_with(&exception, now, scratch);
+        }
+    }
+
+    fn close_channel_with(&mut self, number: u16, exception: &Exception, scratch: &mut Scratch) {
+        tracing::error!(
+            connection = %self.peer.name,
+            "channel {number}: operation caused a channel exception: {}", exception.text()
+        );
+        self.end_channel(number, scratch);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        channel.closing = true;
+        let text = exception.text();
+        channel.send(
+            &ServerMethod::ChannelClose {
+                code: exception.code.code(),
+                text: &text,
+                method: exception.method.unwrap_or(MethodId::NONE),
+            },
+            &mut self.output,
+        );
+    }
+
+    pub(super) fn close_connection_with(
+        &mut self,
+        exception: &Exception,
+        now: Now,
+        scratch: &mut Scratch,
+    ) {
+        tracing::error!(
+            connection = %self.peer.name,
+            "closing AMQP connection: {}", exception.text()
+        );
+        self.end_channels(scratch);
+        self.put_connection_close(exception);
+        self.await_close(false, now);
+    }
+
+    pub(super) fn put_connection_close(&mut self, exception: &Exception) {
+        let text = exception.text();
+        ServerMethod::ConnectionClose {
+            code: exception.code.code(),
+            text: &text,
+            method: exception.method.unwrap_or(MethodId::NONE),
+        }
+        .encode(0, &mut self.output);
+    }
+
+    /// The server ends the connection, as it does at shutdown.
+    pub(super) fn close_by_server(
+        &mut self,
+        exception: &Exception,
+        now: Now,
+        scratch: &mut Scratch,
+    ) {
+        match self.phase {
+            Phase::Running => self.close_connection_with(exception, now, scratch),
+            Phase::Closing { .. } | Phase::Closed => {}
+            _ => self.drop_connection(scratch),
+        }
+    }
+
+    /// connection.close from the client.
+    pub(super) fn close_by_client(&mut self, now: Now, scratch: &mut Scratch) {
+        self.end_channels(scratch);
+        ServerMethod::ConnectionCloseOk.encode(0, &mut self.output);
+        tracing::info!(connection = %self.peer.name, "closing AMQP connection");
+        self.await_close(false, now);
+    }
+
+    /// RabbitMQ: the peer has min(heartbeat, 30 s) to close its end.
+    pub(super) fn await_close(&mut self, deaf: bool, now: Now) {
+        let heartbeat_ms = self.heartbeat.interval_s() * 1000;
+        let limit = if heartbeat_ms == 0 {
+            CLOSE_MS_MAX
+        } else {
+            heartbeat_ms.min(CLOSE_MS_MAX)
+        };
+        let limit = if deaf {
+            crate::limits::SILENT_CLOSE_MS
+        } else {
+            limit
+        };
+        self.phase = Phase::Closing { deaf };
+        self.phase_ends_at = Some(now.monotonic.plus(limit));
+        self.partial_body = None;
+    }
+
+    /// Gives back what a channel holds; its number stays taken.
+    pub(super) fn end_channel(&mut self, number: u16, scratch: &mut Scratch) {
+        self.flush_publishes(scratch);
+        self.flush_settled(scratch);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        self.partial_bytes -= channel.assembly.held_len();
+        channel.assembly.clear();
+        channel.assembly.release();
+        let (pending, inbox) = (&mut self.pending, &self.inbox);
+        channel.link.close(&mut scratch.workspace, || {
+            let mut events = Vec::new();
+            // Notices are kept for the next look into the inbox.
+            inbox.take_events(&mut events);
+            pending.extend(events);
+            let all = std::mem::take(pending).into_iter();
+            let (ours, others): (Vec<_>, Vec<_>) =
+                all.partition(|event| channel_of(event.token()) == number);
+            *pending = others.into();
+            ours
+        });
+    }
+
+    /// Ends everything that the connection has in the broker.
+    pub(super) fn end_channels(&mut self, scratch: &mut Scratch) {
+        let mut numbers: Vec<_> = self.channels.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            self.end_channel(number, scratch);
+        }
+        self.channels.clear();
+        self.waiting.clear();
+        self.counters.channels.set(0);
+        if let Some(client) = self.client.take() {
+            let workspace = &mut scratch.workspace;
+            client
+                .vhost
+                .end_exclusive(client.connection, &self.broker, workspace);
+        }
+    }
+}

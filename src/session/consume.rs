@@ -1,0 +1,305 @@
+//! basic.qos, consume, cancel, get and recover; and deliveries on their way out.
+
+use super::reply::Until;
+use super::{Scratch, Session};
+use crate::broker::link::{Consume, PSEUDO_QUEUE, channel_of};
+use crate::exception::Exception;
+use crate::id::{ConsumerToken, Lsn};
+use crate::limits::OUTPUT_HIGH_BYTES;
+use crate::name::Name;
+use crate::queue::{Delivery, EndReason, Event, Got};
+use crate::table::TableRef;
+use crate::wire::encode::{put_delivery, put_get_ok};
+use crate::wire::{ClientMethod, ServerMethod, client};
+
+impl Session {
+    pub(super) fn take_consumer_method(
+        &mut self,
+        number: u16,
+        method: &ClientMethod<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        match *method {
+            ClientMethod::BasicQos(qos) => self.qos(number, qos, scratch),
+            ClientMethod::BasicConsume(ref consume) => self.consume(number, consume, scratch),
+            ClientMethod::BasicCancel {
+                consumer_tag,
+                nowait,
+            } => {
+                self.cancel(number, consumer_tag, nowait, scratch);
+                Ok(())
+            }
+            ClientMethod::BasicGet { queue, no_ack } => self.get(number, queue, no_ack, scratch),
+            ClientMethod::BasicRecover { requeue } => {
+                self.recover(number, requeue, scratch)?;
+                self.reply(number, &ServerMethod::BasicRecoverOk);
+                Ok(())
+            }
+            ClientMethod::BasicRecoverAsync { requeue } => self.recover(number, requeue, scratch),
+            // The answer to our own cancel.
+            _ => Ok(()),
+        }
+    }
+
+    fn qos(
+        &mut self,
+        number: u16,
+        qos: client::Qos,
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        let size = qos.prefetch_size;
+        if size != 0 {
+            return Err(Exception::not_implemented(format!(
+                "prefetch_size!=0 ({size})"
+            )));
+        }
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        let workspace = &mut scratch.workspace;
+        if qos.global {
+            channel
+                .link
+                .set_channel_limit(qos.prefetch_count, workspace);
+        } else {
+            channel.link.set_prefetch(qos.prefetch_count, workspace);
+        }
+        self.reply(number, &ServerMethod::BasicQosOk);
+        Ok(())
+    }
+
+    fn consume(
+        &mut self,
+        number: u16,
+        consume: &client::Consume<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        let queue_name = self.queue_name(number, consume.queue)?;
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        let tag = match consume.consumer_tag {
+            "" => self.broker.generate_name("amq.ctag"),
+            tag if channel.link.has_consumer(tag) => {
+                let text = format!("attempt to reuse consumer tag '{tag}'");
+                return Err(Exception::not_allowed(text));
+            }
+            tag => Name::new(tag),
+        };
+        if &*queue_name == PSEUDO_QUEUE {
+            channel
+                .link
+                .consume_direct_replies(tag.clone(), consume.no_ack)?;
+        } else {
+            let queue = channel.link.find_queue_to_read(&queue_name)?;
+            let priority = consumer_priority(consume.arguments, queue.resource())?;
+            let spec = Consume {
+                tag: tag.clone(),
+                no_ack: consume.no_ack,
+                exclusive: consume.exclusive,
+                priority,
+            };
+            channel.link.consume(&queue, spec, &mut scratch.workspace)?;
+        }
+        let reply = ServerMethod::BasicConsumeOk { consumer_tag: &tag };
+        self.reply_when(number, Lsn(0), consume.nowait, &reply);
+        Ok(())
+    }
+
+    /// cancel-ok follows the last delivery, so what the inbox has for this channel goes out first.
+    fn cancel(&mut self, number: u16, tag: &str, nowait: bool, scratch: &mut Scratch) {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        if channel.link.has_consumer(tag) {
+            channel.link.cancel(tag, &mut scratch.workspace);
+            self.inbox.take_events(&mut scratch.events);
+            self.pending.extend(scratch.events.drain(..));
+            let (ours, others) = std::mem::take(&mut self.pending)
+                .into_iter()
+                .partition(|event| channel_of(event.token()) == number);
+            self.pending = ours;
+            self.deliver_pending(usize::MAX, scratch);
+            self.pending = others;
+        }
+        let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
+        self.reply_when(number, Lsn(0), nowait, &reply);
+    }
+
+    fn get(
+        &mut self,
+        number: u16,
+        queue: &str,
+        no_ack: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        let queue = self.queue_name(number, queue)?;
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        let queue = channel.link.find_queue_to_read(&queue)?;
+        let (token, got) = channel.link.get(&queue, no_ack, &mut scratch.workspace)?;
+        match got {
+            Got::Empty => channel.send(&ServerMethod::BasicGetEmpty, &mut self.output),
+            Got::Message {
+                delivery,
+                ready_left,
+            } => {
+                let tag = channel.link.take_got(&queue, &delivery);
+                let out = channel.held.out(&mut self.output);
+                let (redelivered, message) = (delivery.redelivered, &delivery.message);
+                let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
+                put_get_ok(out, number, tag, redelivered, message, left, self.frame_max);
+            }
+            Got::Later => {
+                channel.held.hold(Until::Got(token));
+                self.wait_on(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a get that had to wait for its message.
+    fn got(&mut self, token: ConsumerToken, delivery: Option<Delivery>, ready_left: u64) {
+        let number = channel_of(token);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let queue = channel.link.got_later(token);
+        let tag = match (&queue, &delivery) {
+            (Some(queue), Some(delivery)) => Some(channel.link.take_got(queue, delivery)),
+            _ => None,
+        };
+        let Some(out) = channel.held.answer(token) else {
+            return;
+        };
+        // Frames that followed the get were written already: the answer goes before them.
+        let mut answer = crate::wire::Output::new();
+        match (delivery, tag) {
+            (Some(delivery), Some(tag)) => {
+                let (redelivered, message) = (delivery.redelivered, &delivery.message);
+                let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
+                put_get_ok(
+                    &mut answer,
+                    number,
+                    tag,
+                    redelivered,
+                    message,
+                    left,
+                    self.frame_max,
+                );
+            }
+            _ => ServerMethod::BasicGetEmpty.encode(number, &mut answer),
+        }
+        answer.append(out);
+        *out = answer;
+        let durable = self.broker.journal().durable_lsn();
+        channel.held.release(durable, &mut self.output);
+    }
+
+    fn recover(
+        &mut self,
+        number: u16,
+        requeue: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        if !requeue {
+            return Err(Exception::not_implemented("requeue=false"));
+        }
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.link.recover(&mut scratch.workspace);
+        }
+        Ok(())
+    }
+
+    /// Sends what the inbox gave, as far as the output has room; the rest is kept in order.
+    pub(super) fn deliver(&mut self, scratch: &mut Scratch) {
+        if self.pending.is_empty() {
+            self.pending.extend(scratch.events.drain(..));
+        }
+        self.deliver_pending(OUTPUT_HIGH_BYTES, scratch);
+    }
+
+    fn deliver_pending(&mut self, output_max: usize, scratch: &mut Scratch) {
+        while self.output.len() < output_max {
+            match self.pending.pop_front() {
+                None => break,
+                Some(Event::Delivery(first)) => self.deliver_run(first, output_max, scratch),
+                Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
+                Some(Event::Got {
+                    token,
+                    delivery,
+                    ready_left,
+                }) => {
+                    self.got(token, delivery, ready_left);
+                }
+            }
+        }
+    }
+
+    /// Sends `first` and what follows it for the same consumer.
+    fn deliver_run(&mut self, first: Delivery, output_max: usize, scratch: &mut Scratch) {
+        let token = first.token;
+        let number = channel_of(token);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let Some(mut run) = channel.link.begin_run(token) else {
+            return;
+        };
+        let out = channel.held.out(&mut self.output);
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            let tag = channel.link.deliver(&mut run, &delivery);
+            let (redelivered, message) = (delivery.redelivered, &delivery.message);
+            put_delivery(
+                out,
+                number,
+                run.tag(),
+                tag,
+                redelivered,
+                message,
+                self.frame_max,
+            );
+            let more = out.len() < output_max
+                && matches!(self.pending.front(), Some(Event::Delivery(d)) if d.token == token);
+            next = match more.then(|| self.pending.pop_front()).flatten() {
+                Some(Event::Delivery(delivery)) => Some(delivery),
+                _ => None,
+            };
+        }
+        channel.link.end_run(token, run, &mut scratch.workspace);
+    }
+
+    fn consumer_ended(&mut self, token: ConsumerToken, reason: EndReason) {
+        let number = channel_of(token);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        let Some(tag) = channel.link.consumer_ended(token, reason) else {
+            return;
+        };
+        if self.capabilities.consumer_cancel_notify && !channel.closing {
+            let cancel = ServerMethod::BasicCancel {
+                consumer_tag: &tag,
+                nowait: true,
+            };
+            channel.send(&cancel, &mut self.output);
+        }
+    }
+}
+
+/// RabbitMQ: any integer type, default 0, higher first.
+fn consumer_priority(
+    arguments: TableRef<'_>,
+    queue: crate::exception::Resource<'_>,
+) -> Result<i64, Exception> {
+    const PRIORITY: &str = "x-priority";
+    let Some(value) = arguments.get(PRIORITY.as_bytes()) else {
+        return Ok(0);
+    };
+    value.as_int().ok_or_else(|| {
+        let reason = format!("\"expected integer, got {}\"", value.kind());
+        Exception::invalid_argument(PRIORITY, queue, &reason)
+    })
+}

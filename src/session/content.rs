@@ -1,0 +1,161 @@
+//! Contents whose frames come one by one: headers, bodies, and body frames taken piecewise while
+//! they arrive, so that a large one is never gathered in the read buffer.
+
+use super::{Scratch, Session};
+use crate::exception::Exception;
+use crate::limits::PARTIAL_CONTENT_BYTES_MAX;
+use crate::wire::frame::FRAME_END;
+use crate::wire::{FrameHead, FrameKind, WireError};
+
+/// Body frames below this are awaited whole.
+const PIECEWISE_MIN: u32 = 16 * 1024;
+
+/// A body frame of which some payload, or only the end octet, has not come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartialBody {
+    channel: u16,
+    left: usize,
+}
+
+impl PartialBody {
+    pub(super) fn channel(self) -> u16 {
+        self.channel
+    }
+}
+
+impl Session {
+    pub(super) fn take_header(
+        &mut self,
+        number: u16,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Err(WireError::unexpected_frame(FrameKind::Header, payload).exception());
+        };
+        if channel.closing {
+            return Ok(());
+        }
+        let complete = channel.assembly.push_header(payload)?;
+        self.partial_bytes += channel.assembly.held_len();
+        let max = self.broker.config.max_message_size;
+        let size = channel.assembly.body_size();
+        if size as u64 > max {
+            // The body that follows is taken without being kept.
+            self.partial_bytes -= channel.assembly.held_len();
+            channel.assembly.skip();
+            self.partial_bytes += channel.assembly.held_len();
+            let text = format!("message size {size} is larger than configured max size {max}");
+            return Err(Exception::precondition(text));
+        }
+        if complete {
+            self.content_complete(number, scratch)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn take_body(
+        &mut self,
+        number: u16,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<(), Exception> {
+        if self.take_body_piece(number, payload)? {
+            return self.content_complete(number, scratch);
+        }
+        Ok(())
+    }
+
+    fn take_body_piece(&mut self, number: u16, piece: &[u8]) -> Result<bool, Exception> {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Err(WireError::unexpected_frame(FrameKind::Body, piece).exception());
+        };
+        if channel.closing {
+            return Ok(false);
+        }
+        self.partial_bytes -= channel.assembly.held_len();
+        let complete = channel.assembly.push_body(piece)?;
+        self.partial_bytes += channel.assembly.held_len();
+        if self.partial_bytes > PARTIAL_CONTENT_BYTES_MAX {
+            return Err(Exception::new(
+                crate::exception::ReplyCode::ResourceError,
+                format!("unfinished contents exceed {PARTIAL_CONTENT_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok(complete)
+    }
+
+    fn content_complete(&mut self, number: u16, scratch: &mut Scratch) -> Result<(), Exception> {
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        self.partial_bytes -= channel.assembly.held_len();
+        match channel.assembly.take(&mut scratch.message) {
+            Some(content) => self.publish(
+                number,
+                content.message,
+                (content.mandatory, content.immediate),
+                scratch,
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to take a body frame that has not come whole; `input` starts with its head. Says how
+    /// much of it was taken.
+    pub(super) fn begin_partial_body(
+        &mut self,
+        head: FrameHead,
+        input: &[u8],
+    ) -> Result<usize, Exception> {
+        if head.kind != FrameKind::Body as u8 || head.size < PIECEWISE_MIN {
+            return Ok(0);
+        }
+        let head_len = head.frame_len() - head.size as usize - 1;
+        let size = head.size as usize;
+        let piece = &input[head_len..input.len().min(head_len + size)];
+        // Set first: what is left of the frame is skipped after an exception.
+        self.partial_body = Some(PartialBody {
+            channel: head.channel,
+            left: size,
+        });
+        self.take_body_piece(head.channel, piece)?;
+        self.partial_body = Some(PartialBody {
+            channel: head.channel,
+            left: size - piece.len(),
+        });
+        Ok(head_len + piece.len())
+    }
+
+    /// Goes on with such a frame. Says how much was taken.
+    pub(super) fn go_on_with_body(
+        &mut self,
+        partial: PartialBody,
+        input: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<usize, Exception> {
+        let PartialBody { channel, left } = partial;
+        if left > 0 {
+            let piece = &input[..input.len().min(left)];
+            self.take_body_piece(channel, piece)?;
+            self.partial_body = Some(PartialBody {
+                channel,
+                left: left - piece.len(),
+            });
+            return Ok(piece.len());
+        }
+        self.partial_body = None;
+        if input[0] != FRAME_END {
+            return Err(WireError::frame_end(FrameKind::Body as u8, input[0], &[]).exception());
+        }
+        let complete = self
+            .channels
+            .get(&channel)
+            .is_some_and(|c| c.assembly.is_complete());
+        if complete {
+            self.content_complete(channel, scratch)?;
+        }
+        Ok(1)
+    }
+}

@@ -1,0 +1,424 @@
+//! Records on their way to the journal: encoded under a queue's lock, appended in one go.
+//!
+//! Small contents are copied once, here. The body of a large message goes by reference: `bodies`
+//! says at which place in `bytes` it belongs, and the writer hands both to one vectored write.
+
+use super::definition::Definition;
+use super::record::{self, PREFIX_LEN, Target};
+use crate::id::{QueueId, Seq};
+use crate::message::Message;
+use bytes::Bytes;
+use std::io::IoSlice;
+
+/// An encoder of records, reused for one batch after the other.
+#[derive(Debug, Default)]
+pub struct RecordBatch {
+    block: Block,
+    transaction: Option<Start>,
+}
+
+/// Encoded records, as the journal keeps them until they are written.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    /// Bodies and where in `bytes` each belongs, in order.
+    bodies: Vec<(usize, Bytes)>,
+    bodies_len: usize,
+    records: u64,
+}
+
+/// Where a record began whose length is not known yet.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: usize,
+    bodies_len: usize,
+}
+
+impl RecordBatch {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One message for all its queues: after a crash it is in all of them or in none. Without a
+    /// target there is nothing to remember.
+    pub fn enqueue(&mut self, message: &Message, targets: &[Target]) {
+        if targets.is_empty() {
+            return;
+        }
+        let start = self.block.begin(record::ENQUEUE);
+        let bytes = &mut self.block.bytes;
+        put_varint(bytes, targets.len() as u64);
+        for target in targets {
+            put_varint(bytes, target.queue.0);
+            put_varint(bytes, target.seq.0);
+        }
+        put_varint(bytes, message.body_len() as u64);
+        match message.contiguous() {
+            Some(content) => bytes.extend_from_slice(content),
+            None => {
+                bytes.extend_from_slice(message.head());
+                self.block.refer(message.large_body());
+            }
+        }
+        self.end(start);
+    }
+
+    /// Messages settled for good, as runs of (first, last) seq.
+    pub fn ack(&mut self, queue: QueueId, runs: impl IntoIterator<Item = (Seq, Seq)>) {
+        self.runs(record::ACK, queue, runs);
+    }
+
+    /// Messages that were delivered and came back: from now on they are redelivered.
+    pub fn requeue(&mut self, queue: QueueId, runs: impl IntoIterator<Item = (Seq, Seq)>) {
+        self.runs(record::REQUEUE, queue, runs);
+    }
+
+    /// Everything below a seq is gone, but not the runs that are checked out.
+    pub fn purge(
+        &mut self,
+        queue: QueueId,
+        below: Seq,
+        except: impl IntoIterator<Item = (Seq, Seq)>,
+    ) {
+        let start = self.block.begin(record::PURGE);
+        put_varint(&mut self.block.bytes, queue.0);
+        put_varint(&mut self.block.bytes, below.0);
+        self.block.put_runs(except);
+        self.end(start);
+    }
+
+    pub fn definition(&mut self, definition: &Definition) {
+        let start = self.block.begin(record::DEF);
+        self.block.bytes.extend_from_slice(&definition.encode());
+        self.end(start);
+    }
+
+    /// From here to `end_transaction` everything is one record, with one LSN.
+    ///
+    /// # Panics
+    /// If a transaction is open: they do not nest.
+    pub fn begin_transaction(&mut self) {
+        assert!(self.transaction.is_none(), "transactions do not nest");
+        self.transaction = Some(self.block.begin(record::TX));
+    }
+
+    /// Closes the transaction; an empty one leaves no record.
+    ///
+    /// # Panics
+    /// If none is open.
+    pub fn end_transaction(&mut self) {
+        let open = self.transaction.take();
+        let start = open.expect("a transaction that ends has begun");
+        if self.block.bytes.len() == start.at + PREFIX_LEN {
+            self.block.bytes.truncate(start.at);
+        } else {
+            self.end(start);
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// Records so far; those of a transaction are one, once it ended.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.block.records
+    }
+
+    /// Forgets everything but the buffers.
+    pub fn clear(&mut self) {
+        self.block.clear();
+        self.transaction = None;
+    }
+
+    /// A broker begins on a journal that others wrote before it.
+    pub(super) fn opened(&mut self) {
+        let start = self.block.begin(record::OPENED);
+        self.end(start);
+    }
+
+    /// A broker stopped, and everything that was out with consumers is accounted for.
+    pub(super) fn clean(&mut self) {
+        let start = self.block.begin(record::CLEAN);
+        self.end(start);
+    }
+
+    /// The records, for the journal to take.
+    pub(super) fn complete(&mut self) -> &mut Block {
+        assert!(
+            self.transaction.is_none(),
+            "a batch is appended after its transaction ended"
+        );
+        &mut self.block
+    }
+
+    fn runs(&mut self, kind: u8, queue: QueueId, runs: impl IntoIterator<Item = (Seq, Seq)>) {
+        let start = self.block.begin(kind);
+        put_varint(&mut self.block.bytes, queue.0);
+        if self.block.put_runs(runs) {
+            self.end(start);
+        } else {
+            self.block.bytes.truncate(start.at);
+        }
+    }
+
+    fn end(&mut self, start: Start) {
+        self.block.patch_len(start);
+        if self.transaction.is_none() {
+            self.block.records += 1;
+        }
+    }
+}
+
+impl Block {
+    /// Bytes that these records take on disk.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + self.bodies_len
+    }
+
+    /// Bytes of it that lie in its own buffer.
+    pub(super) fn own_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(super) fn reserve(&mut self, capacity: usize) {
+        self.bytes.reserve(capacity);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bodies.clear();
+        self.bodies_len = 0;
+        self.records = 0;
+    }
+
+    /// Takes over another's records behind its own; the other is empty then.
+    pub(super) fn take_from(&mut self, other: &mut Self) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let bodies = other.bodies.drain(..);
+        self.bodies
+            .extend(bodies.map(|(place, body)| (at + place, body)));
+        self.bodies_len += other.bodies_len;
+        self.records += other.records;
+        other.clear();
+    }
+
+    /// The pieces in the order in which they belong on disk.
+    pub(super) fn slices<'a>(&'a self, out: &mut Vec<IoSlice<'a>>) {
+        let mut rest = self.bytes.as_slice();
+        let mut at = 0;
+        for (place, body) in &self.bodies {
+            let (before, after) = rest.split_at(place - at);
+            if !before.is_empty() {
+                out.push(IoSlice::new(before));
+            }
+            out.push(IoSlice::new(body));
+            (rest, at) = (after, *place);
+        }
+        if !rest.is_empty() {
+            out.push(IoSlice::new(rest));
+        }
+    }
+
+    fn begin(&mut self, kind: u8) -> Start {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[kind, 0, 0, 0, 0]);
+        let bodies_len = self.bodies_len;
+        Start { at, bodies_len }
+    }
+
+    fn patch_len(&mut self, start: Start) {
+        let own = self.bytes.len() - start.at - PREFIX_LEN;
+        let len = u32::try_from(own + self.bodies_len - start.bodies_len)
+            .expect("limits.rs keeps a record far below 4 GiB");
+        self.bytes[start.at + 1..start.at + PREFIX_LEN].copy_from_slice(&len.to_le_bytes());
+    }
+
+    fn refer(&mut self, pieces: &[Bytes]) {
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            self.bodies.push((self.bytes.len(), piece.clone()));
+            self.bodies_len += piece.len();
+        }
+    }
+
+    /// False if there was no run.
+    fn put_runs(&mut self, runs: impl IntoIterator<Item = (Seq, Seq)>) -> bool {
+        let before = self.bytes.len();
+        for (first, last) in runs {
+            let more = last.0.checked_sub(first.0);
+            put_varint(&mut self.bytes, first.0);
+            put_varint(
+                &mut self.bytes,
+                more.expect("a run ends at or after its first"),
+            );
+        }
+        self.bytes.len() > before
+    }
+}
+
+/// LEB128: seven bits a byte, the lowest first.
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{BadRecord, Record, Records};
+    use super::super::samples::{message, queue, run, to};
+    use super::*;
+    use crate::limits::INLINE_BODY_MAX;
+
+    fn written(block: &Block) -> Vec<u8> {
+        let mut pieces = Vec::new();
+        block.slices(&mut pieces);
+        let bytes: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect();
+        assert_eq!(bytes.len(), block.len());
+        bytes
+    }
+
+    fn large() -> Message {
+        let body: Vec<u8> = (0..INLINE_BODY_MAX + 9).map(|at| at as u8).collect();
+        message(&body)
+    }
+
+    /// One record of each kind, with bodies by reference in between.
+    fn filled() -> RecordBatch {
+        let mut batch = RecordBatch::new();
+        batch.enqueue(&large(), &[to(1, 300)]);
+        batch.enqueue(&message(b"small"), &[to(1, 301), to(u64::MAX, u64::MAX)]);
+        batch.ack(QueueId(7), [run(1, 1), run(5, 500)]);
+        batch.begin_transaction();
+        batch.enqueue(&large(), &[to(2, 1)]);
+        batch.requeue(QueueId(2), [run(0, 0)]);
+        batch.end_transaction();
+        batch.purge(QueueId(3), Seq(9), []);
+        batch.definition(&queue(4, "/"));
+        batch
+    }
+
+    #[test]
+    fn every_kind_comes_back() {
+        let mut batch = filled();
+        assert_eq!(batch.records(), 6);
+        let bytes = written(batch.complete());
+        let mut records = Records::new(&bytes);
+        let mut next = || records.next().unwrap().unwrap();
+        let Record::Enqueue { targets, message } = next() else {
+            panic!()
+        };
+        assert_eq!(targets, [to(1, 300)]);
+        assert_eq!(message.body_to_vec(), large().body_to_vec());
+        let Record::Enqueue { targets, message } = next() else {
+            panic!()
+        };
+        assert_eq!(targets, [to(1, 301), to(u64::MAX, u64::MAX)]);
+        assert_eq!(message.address(), b"\x08exchange\x03key");
+        assert_eq!(message.small_body(), Some(&b"small"[..]));
+        let Record::Ack { queue: acked, runs } = next() else {
+            panic!()
+        };
+        assert_eq!(acked, QueueId(7));
+        assert_eq!(runs, [Seq(1)..=Seq(1), Seq(5)..=Seq(500)]);
+        let Record::Transaction(mut parts) = next() else {
+            panic!()
+        };
+        assert!(matches!(parts.next(), Ok(Some(Record::Enqueue { .. }))));
+        assert!(matches!(parts.next(), Ok(Some(Record::Requeue { .. }))));
+        assert!(matches!(parts.next(), Ok(None)));
+        let Record::Purge { below, except, .. } = next() else {
+            panic!()
+        };
+        assert_eq!((below, except.len()), (Seq(9), 0));
+        let Record::Definition(definition) = next() else {
+            panic!()
+        };
+        assert_eq!(definition, queue(4, "/"));
+        assert!(matches!(records.next(), Ok(None)));
+    }
+
+    #[test]
+    fn cut_or_flipped_records_never_panic() {
+        let bytes = written(filled().complete());
+        let read_all = |bytes: &[u8]| {
+            let mut records = Records::new(bytes);
+            while let Ok(Some(record)) = records.next() {
+                if let Record::Transaction(mut parts) = record {
+                    while let Ok(Some(_)) = parts.next() {}
+                }
+            }
+        };
+        let interesting = |at: &usize| at % 1000 < 60 || bytes.len() - at < 300;
+        for at in (0..bytes.len()).filter(interesting) {
+            read_all(&bytes[..at]);
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                read_all(&flipped);
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_leaves_no_record() {
+        let mut batch = RecordBatch::new();
+        batch.enqueue(&message(b"nowhere"), &[]);
+        batch.ack(QueueId(1), []);
+        batch.begin_transaction();
+        batch.requeue(QueueId(1), []);
+        batch.end_transaction();
+        assert!(batch.is_empty());
+        assert_eq!(batch.records(), 0);
+    }
+
+    #[test]
+    fn blocks_join_with_bodies_in_their_places() {
+        let (mut first, mut second) = (filled(), filled());
+        let mut expected = written(first.complete());
+        expected.extend(written(second.complete()));
+        first.complete().take_from(second.complete());
+        assert_eq!(written(first.complete()), expected);
+        assert_eq!(first.records(), 12);
+        assert!(second.is_empty());
+    }
+
+    #[test]
+    fn hostile_lengths_are_refused() {
+        let refusal = |bytes: &[u8]| Records::new(bytes).next().unwrap_err();
+        let truncated = BadRecord::Truncated;
+        assert_eq!(refusal(&[record::ACK, 0xff, 0xff, 0xff, 0xff]), truncated);
+        assert_eq!(refusal(&[99, 0, 0, 0, 0]), BadRecord::UnknownKind(99));
+        assert_eq!(refusal(&[record::CLEAN, 1, 0, 0, 0, 7]), BadRecord::TooLong);
+        let endless = [[record::ACK, 11, 0, 0, 0].as_slice(), &[0xff; 11]].concat();
+        assert_eq!(refusal(&endless), truncated);
+        let many_targets = [record::ENQUEUE, 5, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert_eq!(refusal(&many_targets), truncated);
+        let nested = [record::TX, 5, 0, 0, 0, record::TX, 0, 0, 0, 0];
+        let Ok(Some(Record::Transaction(mut parts))) = Records::new(&nested).next() else {
+            panic!()
+        };
+        assert_eq!(parts.next().unwrap_err(), BadRecord::Misplaced(record::TX));
+    }
+}

@@ -1,0 +1,386 @@
+//! The definitions folded into what is there now: vhosts with their exchanges and bindings, queues.
+//!
+//! Everything iterates in one fixed order, so that two starts from the same journal are the same.
+//! Bindings need not name an exchange that is listed: the predeclared ones (`amq.*`) are not
+//! stored.
+
+use super::definition::{BoundTo, Definition};
+use crate::id::QueueId;
+use crate::table::Table;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Every durable thing but the messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    vhosts: BTreeMap<String, StoredVhost>,
+    queues: BTreeMap<QueueId, StoredQueue>,
+}
+
+/// A vhost's exchanges and bindings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredVhost {
+    exchanges: BTreeMap<String, StoredExchange>,
+    bindings: BTreeSet<StoredBinding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredExchange {
+    pub kind: String,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredQueue {
+    pub vhost: String,
+    pub name: String,
+    pub auto_delete: bool,
+    pub arguments: Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBinding {
+    pub source: String,
+    pub destination: BoundTo,
+    pub key: Vec<u8>,
+    pub arguments: Table,
+}
+
+impl Catalogue {
+    /// The vhosts by name.
+    pub fn vhosts(&self) -> impl Iterator<Item = (&str, &StoredVhost)> {
+        let vhosts = self.vhosts.iter();
+        vhosts.map(|(name, vhost)| (name.as_str(), vhost))
+    }
+
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<&StoredVhost> {
+        self.vhosts.get(name)
+    }
+
+    /// The queues of all vhosts, oldest first.
+    pub fn queues(&self) -> impl Iterator<Item = (QueueId, &StoredQueue)> {
+        self.queues.iter().map(|(id, queue)| (*id, queue))
+    }
+
+    #[must_use]
+    pub fn queue(&self, id: QueueId) -> Option<&StoredQueue> {
+        self.queues.get(&id)
+    }
+
+    /// Makes the change and what follows from it. False if it names what is not there, and nothing
+    /// was done.
+    pub fn apply(&mut self, definition: &Definition) -> bool {
+        match definition {
+            Definition::VhostCreated { name } => {
+                self.vhosts.entry(name.clone()).or_default();
+                true
+            }
+            Definition::VhostDeleted { name } => {
+                self.queues.retain(|_, queue| queue.vhost != *name);
+                self.vhosts.remove(name).is_some()
+            }
+            Definition::ExchangeDeclared { vhost, name, .. } => {
+                self.declare_exchange(vhost, name, definition)
+            }
+            Definition::ExchangeDeleted { vhost, name } => self
+                .vhosts
+                .get_mut(vhost)
+                .is_some_and(|vhost| vhost.delete_exchange(name)),
+            Definition::QueueDeclared { id, vhost, .. } => {
+                self.declare_queue(*id, vhost, definition)
+            }
+            Definition::QueueDeleted { id } => self.delete_queue(*id),
+            Definition::Bound { vhost, .. } => self.bind(vhost, definition),
+            Definition::Unbound { vhost, .. } => {
+                let binding = StoredBinding::of(definition);
+                let vhost = self.vhosts.get_mut(vhost);
+                let both = vhost.zip(binding);
+                both.is_some_and(|(vhost, binding)| vhost.bindings.remove(&binding))
+            }
+        }
+    }
+
+    fn declare_exchange(&mut self, vhost: &str, name: &str, declared: &Definition) -> bool {
+        let vhost = self.vhosts.get_mut(vhost);
+        let both = vhost.zip(StoredExchange::of(declared));
+        both.map(|(vhost, exchange)| vhost.exchanges.insert(name.to_owned(), exchange))
+            .is_some()
+    }
+
+    fn declare_queue(&mut self, id: QueueId, vhost: &str, declared: &Definition) -> bool {
+        let vhost = self.vhosts.get(vhost);
+        let both = vhost.zip(StoredQueue::of(declared));
+        both.map(|(_, queue)| self.queues.insert(id, queue))
+            .is_some()
+    }
+
+    fn delete_queue(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.queues.remove(&id) else {
+            return false;
+        };
+        if let Some(vhost) = self.vhosts.get_mut(&queue.vhost) {
+            vhost.unbind_destination(BoundTo::Queue(id));
+        }
+        true
+    }
+
+    fn bind(&mut self, vhost: &str, bound: &Definition) -> bool {
+        let both = self.vhosts.get_mut(vhost).zip(StoredBinding::of(bound));
+        let Some((vhost, binding)) = both else {
+            return false;
+        };
+        if let BoundTo::Queue(id) = binding.destination
+            && !self.queues.contains_key(&id)
+        {
+            return false;
+        }
+        vhost.bindings.insert(binding);
+        true
+    }
+}
+
+impl StoredVhost {
+    /// The exchanges by name.
+    pub fn exchanges(&self) -> impl Iterator<Item = (&str, &StoredExchange)> {
+        let exchanges = self.exchanges.iter();
+        exchanges.map(|(name, exchange)| (name.as_str(), exchange))
+    }
+
+    /// The bindings by destination, source and key.
+    pub fn bindings(&self) -> impl Iterator<Item = &StoredBinding> {
+        self.bindings.iter()
+    }
+
+    fn delete_exchange(&mut self, name: &str) -> bool {
+        self.unbind_destination(BoundTo::Exchange(name.to_owned()));
+        self.bindings.retain(|binding| binding.source != name);
+        self.exchanges.remove(name).is_some()
+    }
+
+    fn unbind_destination(&mut self, destination: BoundTo) {
+        let first = StoredBinding {
+            destination,
+            source: String::new(),
+            key: Vec::new(),
+            arguments: Table::default(),
+        };
+        let gone: Vec<_> = self
+            .bindings
+            .range(&first..)
+            .take_while(|binding| binding.destination == first.destination)
+            .cloned()
+            .collect();
+        for binding in &gone {
+            self.bindings.remove(binding);
+        }
+    }
+}
+
+impl StoredExchange {
+    fn of(declared: &Definition) -> Option<Self> {
+        match declared.clone() {
+            Definition::ExchangeDeclared {
+                kind,
+                auto_delete,
+                internal,
+                arguments,
+                ..
+            } => Some(Self {
+                kind,
+                auto_delete,
+                internal,
+                arguments,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl StoredQueue {
+    fn of(declared: &Definition) -> Option<Self> {
+        match declared.clone() {
+            Definition::QueueDeclared {
+                vhost,
+                name,
+                auto_delete,
+                arguments,
+                ..
+            } => Some(Self {
+                vhost,
+                name,
+                auto_delete,
+                arguments,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl StoredBinding {
+    fn of(bound: &Definition) -> Option<Self> {
+        match bound.clone() {
+            Definition::Bound {
+                source,
+                destination,
+                key,
+                arguments,
+                ..
+            }
+            | Definition::Unbound {
+                source,
+                destination,
+                key,
+                arguments,
+                ..
+            } => Some(Self {
+                source,
+                destination,
+                key,
+                arguments,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Destination first, so that all that leads to one queue lies together.
+    fn order(&self) -> (&BoundTo, &str, &[u8], &[u8]) {
+        let arguments = self.arguments.as_ref().bytes();
+        (&self.destination, &self.source, &self.key, arguments)
+    }
+}
+
+impl Ord for StoredBinding {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for StoredBinding {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{queue, vhost};
+    use super::*;
+
+    fn exchange(vhost: &str, name: &str) -> Definition {
+        Definition::ExchangeDeclared {
+            vhost: vhost.to_owned(),
+            name: name.to_owned(),
+            kind: "topic".to_owned(),
+            auto_delete: false,
+            internal: false,
+            arguments: Table::default(),
+        }
+    }
+
+    fn bound(vhost: &str, source: &str, destination: BoundTo, key: &[u8]) -> Definition {
+        Definition::Bound {
+            vhost: vhost.to_owned(),
+            source: source.to_owned(),
+            destination,
+            key: key.to_vec(),
+            arguments: Table::default(),
+        }
+    }
+
+    fn to_queue(id: u64) -> BoundTo {
+        BoundTo::Queue(QueueId(id))
+    }
+
+    /// Two vhosts with the same names in each; queues 1 and 2 in `a`, 3 in `b`.
+    fn filled() -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        let e2e = BoundTo::Exchange("e".to_owned());
+        for definition in [
+            vhost("b"),
+            vhost("a"),
+            exchange("a", "e"),
+            exchange("b", "e"),
+            queue(2, "a"),
+            queue(1, "a"),
+            queue(3, "b"),
+            bound("a", "e", to_queue(2), b"k2"),
+            bound("a", "amq.topic", to_queue(2), b"k1"),
+            bound("a", "e", to_queue(1), b"k"),
+            bound("a", "amq.fanout", e2e, b""),
+            bound("b", "e", to_queue(3), b"k"),
+        ] {
+            assert!(catalogue.apply(&definition), "{definition:?}");
+        }
+        catalogue
+    }
+
+    fn sources(catalogue: &Catalogue, vhost: &str) -> Vec<String> {
+        let bindings = catalogue.vhost(vhost).unwrap().bindings();
+        bindings.map(|binding| binding.source.clone()).collect()
+    }
+
+    #[test]
+    fn order_does_not_depend_on_history() {
+        let catalogue = filled();
+        let vhosts: Vec<_> = catalogue.vhosts().map(|(name, _)| name).collect();
+        assert_eq!(vhosts, ["a", "b"]);
+        let queues: Vec<_> = catalogue.queues().map(|(id, _)| id.0).collect();
+        assert_eq!(queues, [1, 2, 3]);
+        assert_eq!(
+            sources(&catalogue, "a"),
+            ["e", "amq.topic", "e", "amq.fanout"]
+        );
+    }
+
+    #[test]
+    fn a_deleted_queue_takes_its_bindings() {
+        let mut catalogue = filled();
+        let gone = Definition::QueueDeleted { id: QueueId(2) };
+        assert!(catalogue.apply(&gone));
+        assert!(!catalogue.apply(&gone));
+        assert_eq!(sources(&catalogue, "a"), ["e", "amq.fanout"]);
+        assert!(!catalogue.apply(&bound("a", "e", to_queue(2), b"late")));
+    }
+
+    #[test]
+    fn a_deleted_exchange_takes_the_bindings_on_both_sides() {
+        let mut catalogue = filled();
+        let gone = Definition::ExchangeDeleted {
+            vhost: "a".to_owned(),
+            name: "e".to_owned(),
+        };
+        assert!(catalogue.apply(&gone));
+        assert_eq!(sources(&catalogue, "a"), ["amq.topic"]);
+        assert_eq!(sources(&catalogue, "b"), ["e"]);
+        assert_eq!(catalogue.vhost("a").unwrap().exchanges().count(), 0);
+    }
+
+    #[test]
+    fn a_deleted_vhost_takes_everything_in_it() {
+        let mut catalogue = filled();
+        let name = "a".to_owned();
+        assert!(catalogue.apply(&Definition::VhostDeleted { name }));
+        assert!(catalogue.vhost("a").is_none());
+        let queues: Vec<_> = catalogue.queues().map(|(id, _)| id.0).collect();
+        assert_eq!(queues, [3]);
+        assert!(!catalogue.apply(&queue(9, "a")));
+    }
+
+    #[test]
+    fn unbinding_needs_the_same_key() {
+        let mut catalogue = filled();
+        let unbound = |key: &[u8]| Definition::Unbound {
+            vhost: "a".to_owned(),
+            source: "e".to_owned(),
+            destination: to_queue(1),
+            key: key.to_vec(),
+            arguments: Table::default(),
+        };
+        assert!(!catalogue.apply(&unbound(b"other")));
+        assert!(catalogue.apply(&unbound(b"k")));
+        assert_eq!(sources(&catalogue, "a").len(), 3);
+    }
+}

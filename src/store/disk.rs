@@ -1,0 +1,338 @@
+//! Files of one data directory, by name: the seam below which tests put a disk that lies.
+//!
+//! What a file holds is safe after `sync`, what the directory lists (create, rename, remove) only
+//! after `sync_dir`. This is the only file that touches the file system.
+
+use super::error::StoreError;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Operations on the named files of one directory.
+pub trait Disk: Send + Sync {
+    /// Makes an empty file; one of that name is emptied.
+    ///
+    /// # Errors
+    /// What the operating system says, as for every operation here.
+    fn create(&self, file: &str) -> Result<(), StoreError>;
+
+    /// Writes the pieces in order at the file's end. After an error a part may be there.
+    ///
+    /// # Errors
+    /// If a byte could not be written.
+    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError>;
+
+    /// Returns once what was appended or cut survives a power loss (`fdatasync`).
+    ///
+    /// # Errors
+    /// If that cannot be said of every byte. It must not be tried again: a kernel that failed to
+    /// write a page may count it as clean from then on.
+    fn sync(&self, file: &str) -> Result<(), StoreError>;
+
+    /// Fills `out` from `offset` on, as far as the file goes, and says how far.
+    ///
+    /// # Errors
+    /// If the file is not there or cannot be read.
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError>;
+
+    /// # Errors
+    /// If the file is not there.
+    fn len(&self, file: &str) -> Result<u64, StoreError>;
+
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// If it cannot be cut.
+    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError>;
+
+    /// Gives the file a new name, taking the place of one that has it.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError>;
+
+    /// # Errors
+    /// If there is no such file.
+    fn remove(&self, file: &str) -> Result<(), StoreError>;
+
+    /// The names of all files, sorted.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    fn list(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Returns once creates, renames and removes survive a power loss.
+    ///
+    /// # Errors
+    /// If that cannot be said.
+    fn sync_dir(&self) -> Result<(), StoreError>;
+
+    /// Where an operator finds the file.
+    fn path(&self, file: &str) -> PathBuf;
+}
+
+/// Held locked by the broker that owns the directory.
+const LOCK_FILE: &str = "lock";
+
+/// A directory of the file system, owned by one broker at a time.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+    /// Handles by name, opened on first use.
+    open: Mutex<HashMap<String, Arc<File>>>,
+    /// The lock ends with this handle, however the process ends.
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Takes possession of `directory`, which is created if it is not there.
+    ///
+    /// # Errors
+    /// If it is not a directory, may not be written, or belongs to a running broker.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let directory = directory.into();
+        create_directory(&directory)?;
+        let lock = lock(&directory)?;
+        Ok(Self {
+            directory,
+            open: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    fn file(&self, name: &str, operation: &'static str) -> Result<Arc<File>, StoreError> {
+        let mut open = self.open.lock();
+        if let Some(file) = open.get(name) {
+            return Ok(file.clone());
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(self.directory.join(name))
+            .map(Arc::new)
+            .map_err(|source| self.error(operation, name, source))?;
+        open.insert(name.to_owned(), file.clone());
+        Ok(file)
+    }
+
+    fn error(&self, operation: &'static str, file: &str, source: io::Error) -> StoreError {
+        StoreError::io(operation, self.directory.join(file), source)
+    }
+}
+
+impl Disk for RealDisk {
+    fn create(&self, file: &str) -> Result<(), StoreError> {
+        // The handle that others get is opened for append, which cannot be combined with truncate.
+        File::create(self.directory.join(file))
+            .map(drop)
+            .map_err(|source| self.error("create", file, source))
+    }
+
+    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        let handle = self.file(file, "append to")?;
+        write_all(&handle, pieces).map_err(|source| self.error("append to", file, source))
+    }
+
+    fn sync(&self, file: &str) -> Result<(), StoreError> {
+        let handle = self.file(file, "sync")?;
+        handle
+            .sync_data()
+            .map_err(|source| self.error("sync", file, source))
+    }
+
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
+        let handle = self.file(file, "read")?;
+        let mut filled = 0;
+        while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match handle.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.error("read", file, source)),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn len(&self, file: &str) -> Result<u64, StoreError> {
+        let metadata = self.file(file, "open")?.metadata();
+        metadata
+            .map(|metadata| metadata.len())
+            .map_err(|source| self.error("measure", file, source))
+    }
+
+    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
+        let handle = self.file(file, "cut")?;
+        handle
+            .set_len(len)
+            .map_err(|source| self.error("cut", file, source))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock();
+        fs::rename(self.directory.join(from), self.directory.join(to))
+            .map_err(|source| self.error("rename", from, source))?;
+        open.remove(to);
+        if let Some(file) = open.remove(from) {
+            open.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, file: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock();
+        fs::remove_file(self.directory.join(file))
+            .map_err(|source| self.error("remove", file, source))?;
+        open.remove(file);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        let failed = |source| StoreError::io("list", self.directory.clone(), source);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let is_file = entry.file_type().map_err(failed)?.is_file();
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry.file_name().into_string()
+                && is_file
+                && name != LOCK_FILE
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self) -> Result<(), StoreError> {
+        sync_directory(&self.directory)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+}
+
+fn create_directory(directory: &Path) -> Result<(), StoreError> {
+    let refused = |why| StoreError::refused("use the data directory", directory.into(), why);
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => return Err(refused("it is not a directory")),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => {
+            return Err(StoreError::io(
+                "use the data directory",
+                directory.into(),
+                source,
+            ));
+        }
+    }
+    fs::create_dir_all(directory)
+        .map_err(|source| StoreError::io("create the data directory", directory.into(), source))?;
+    // The directory's own entry must last as well, or a power loss takes all that is in it.
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| StoreError::io("sync the directory", directory.into(), source))
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let operation = "lock the data directory";
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(directory.join(LOCK_FILE))
+        .map_err(|source| StoreError::io(operation, directory.into(), source))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let why = "another broker is running on it";
+            Err(StoreError::refused(operation, directory.into(), why))
+        }
+        Err(TryLockError::Error(source)) => {
+            Err(StoreError::io(operation, directory.into(), source))
+        }
+    }
+}
+
+/// Writes every byte: a vectored write may stop anywhere, also within a piece.
+fn write_all(mut file: &File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+    let mut pieces = pieces.to_vec();
+    let mut rest = pieces.as_mut_slice();
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(source),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_broker_on_the_directory_is_refused_with_a_sentence() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let first = RealDisk::open(&path).unwrap();
+        let refusal = RealDisk::open(&path).unwrap_err().to_string();
+        let place = path.display();
+        assert_eq!(
+            refusal,
+            format!("cannot lock the data directory {place}: another broker is running on it")
+        );
+        drop(first);
+        RealDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refusal = RealDisk::open(file.path()).unwrap_err().to_string();
+        assert!(refusal.ends_with("it is not a directory"), "{refusal}");
+    }
+
+    #[test]
+    fn files_are_written_in_pieces_read_cut_renamed_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(directory.path()).unwrap();
+        disk.create("a").unwrap();
+        let many: Vec<_> = (0..3000).map(|_| IoSlice::new(b"xy")).collect();
+        disk.append("a", &many).unwrap();
+        disk.append("a", &[IoSlice::new(b""), IoSlice::new(b"end")])
+            .unwrap();
+        disk.sync("a").unwrap();
+        assert_eq!(disk.len("a").unwrap(), 6003);
+        let mut out = [0; 8];
+        assert_eq!(disk.read_at("a", 5998, &mut out).unwrap(), 5);
+        assert_eq!(&out[..5], b"xyend");
+        disk.truncate("a", 2).unwrap();
+        disk.append("a", &[IoSlice::new(b"!")]).unwrap();
+        disk.rename("a", "b").unwrap();
+        disk.sync_dir().unwrap();
+        assert_eq!(disk.list().unwrap(), ["b"]);
+        assert_eq!(disk.read_at("b", 0, &mut out).unwrap(), 3);
+        assert_eq!(&out[..3], b"xy!");
+        disk.remove("b").unwrap();
+        let missing = disk.append("b", &[]).unwrap_err().to_string();
+        assert!(missing.starts_with("cannot append to "), "{missing}");
+        assert!(disk.list().unwrap().is_empty());
+    }
+}

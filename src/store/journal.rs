@@ -1,0 +1,327 @@
+//! The journal: everything durable, in one order, in one file, made safe by one thread.
+//!
+//! ```text
+//! append() ──> pending ──round()──> file ──fdatasync──> durable_lsn ──> waiters, each told once
+//! ```
+//! There is no timer: while one round waits for the disk, the next one's records gather. Once the
+//! disk has failed nothing is written any more, since nobody can tell what it holds.
+
+use super::batch::{Block, RecordBatch};
+use super::disk::Disk;
+use super::error::StoreError;
+use super::pending::Pending;
+use super::waiters::{Waiter, Waiters};
+use super::writer::Writer;
+use crate::counters::Counter;
+use crate::id::Lsn;
+use parking_lot::{Condvar, Mutex};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What "durable" means in this broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives a power loss.
+    #[default]
+    Fsync,
+    /// Survives the end of the broker's process; the operating system writes when it likes.
+    Os,
+}
+
+/// What the journal counts.
+#[derive(Debug, Default)]
+pub struct JournalCounters {
+    /// Rounds that wrote something.
+    pub rounds: Counter,
+    pub syncs: Counter,
+    pub records: Counter,
+    pub bytes: Counter,
+}
+
+/// See the module. Shared by all that append and by the thread that calls `round`.
+pub struct Journal {
+    shared: Mutex<Shared>,
+    work: Condvar,
+    round: Mutex<Round>,
+    waiters: Waiters,
+    durable: AtomicU64,
+    pending_bytes: AtomicUsize,
+    durability: Durability,
+    counters: JournalCounters,
+}
+
+/// A leaf in the order of locks.
+struct Shared {
+    pending: Pending,
+    state: State,
+    stopping: bool,
+    /// The store's thread waits for `work`. Who appends clears this and wakes it, so that a round
+    /// costs one wake-up and not one per append.
+    asleep: bool,
+}
+
+enum State {
+    Open,
+    Closed,
+    Failed(StoreError),
+}
+
+/// What belongs to the thread that writes.
+struct Round {
+    writer: Writer,
+    blocks: Vec<Block>,
+}
+
+impl Journal {
+    /// The LSN of records that a failed or closed journal did not take: it is never reached, and
+    /// waiting for it fails at once.
+    pub const NEVER: Lsn = Lsn(u64::MAX);
+
+    pub(super) fn new(writer: Writer, durability: Durability) -> Self {
+        let last_lsn = writer.written();
+        Self {
+            shared: Mutex::new(Shared {
+                pending: Pending::after(last_lsn),
+                state: State::Open,
+                stopping: false,
+                asleep: false,
+            }),
+            work: Condvar::new(),
+            round: Mutex::new(Round {
+                writer,
+                blocks: Vec::new(),
+            }),
+            waiters: Waiters::default(),
+            durable: AtomicU64::new(last_lsn.0),
+            pending_bytes: AtomicUsize::new(0),
+            durability,
+            counters: JournalCounters::default(),
+        }
+    }
+
+    /// Takes the batch's records and leaves it empty. Returns the LSN of the last of them; zero,
+    /// which is always durable, if there is none; `NEVER` if the journal failed or was closed.
+    ///
+    /// # Panics
+    /// If the batch has an open transaction.
+    pub fn append(&self, batch: &mut RecordBatch) -> Lsn {
+        let block = batch.complete();
+        if block.is_empty() {
+            return Lsn(0);
+        }
+        let mut shared = self.shared.lock();
+        if !matches!(shared.state, State::Open) {
+            drop(shared);
+            block.clear();
+            return Self::NEVER;
+        }
+        let lsn = self.push(&mut shared, block);
+        let wake = mem::take(&mut shared.asleep);
+        drop(shared);
+        if wake {
+            self.work.notify_one();
+        }
+        lsn
+    }
+
+    /// All records up to here are durable.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.durable.load(Relaxed))
+    }
+
+    /// Tells `waiter` once: when `lsn` is durable, or when it never will be. It is told at once, on
+    /// this thread, if that is known by now.
+    pub fn wait(&self, lsn: Lsn, waiter: Arc<dyn Waiter>) {
+        if lsn == Self::NEVER {
+            waiter.failed();
+        } else {
+            self.waiters.register(lsn, waiter, || self.durable_lsn());
+        }
+    }
+
+    /// The newest record's LSN.
+    #[must_use]
+    pub fn appended_lsn(&self) -> Lsn {
+        self.shared.lock().pending.last_lsn()
+    }
+
+    /// Bytes appended and not yet durable.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Relaxed)
+    }
+
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &JournalCounters {
+        &self.counters
+    }
+
+    /// Why the journal failed, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<StoreError> {
+        match &self.shared.lock().state {
+            State::Failed(error) => Some(error.clone()),
+            State::Open | State::Closed => None,
+        }
+    }
+
+    /// Writes all that is pending, makes it durable and tells who waits. False if nothing was.
+    ///
+    /// # Errors
+    /// The disk's first error. The journal has failed then, and says the same ever after.
+    pub fn round(&self, disk: &dyn Disk) -> Result<bool, StoreError> {
+        let mut round = self.round.lock();
+        let wrote = self.write_pending(&mut round, disk, self.durability);
+        wrote.inspect_err(|error| self.fail(error))
+    }
+
+    /// States on disk how far it is safe, which tells damage from a torn tail; for when there is
+    /// nothing else to do. Costs a small write and no sync, and nothing if it was said before.
+    ///
+    /// # Errors
+    /// As for `round`.
+    pub fn seal(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut round = self.round.lock();
+        let sealed = self.check().and_then(|()| round.writer.seal(disk));
+        let bytes = sealed.inspect_err(|error| self.fail(error))?;
+        self.counters.bytes.add(bytes);
+        Ok(())
+    }
+
+    /// The store thread's life: rounds while there is work, sleep while there is none. Returns
+    /// after `stop`, with everything appended before it durable.
+    ///
+    /// # Errors
+    /// As for `round`.
+    pub fn run_until_stopped(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        loop {
+            while self.round(disk)? {}
+            self.seal(disk)?;
+            let mut shared = self.shared.lock();
+            while shared.pending.is_empty() {
+                if shared.stopping {
+                    return Ok(());
+                }
+                shared.asleep = true;
+                self.work.wait(&mut shared);
+            }
+            shared.asleep = false;
+        }
+    }
+
+    /// Lets `run_until_stopped` return. Appending is still possible until `close_clean`.
+    pub fn stop(&self) {
+        let mut shared = self.shared.lock();
+        shared.stopping = true;
+        drop(shared);
+        self.work.notify_one();
+    }
+
+    /// Takes no more records, writes those that are pending and, behind them, that the broker
+    /// stopped cleanly. Before it, whatever was out with consumers must be requeued or settled.
+    ///
+    /// # Errors
+    /// As for `round`.
+    pub fn close_clean(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        {
+            let mut shared = self.shared.lock();
+            if matches!(shared.state, State::Open) {
+                let mut last = RecordBatch::new();
+                last.clean();
+                self.push(&mut shared, last.complete());
+                shared.state = State::Closed;
+            }
+        }
+        let mut round = self.round.lock();
+        let closed = self
+            .write_pending(&mut round, disk, Durability::Fsync)
+            .and_then(|_| round.writer.seal(disk))
+            .and_then(|_| self.sync(&mut round.writer, disk));
+        closed.inspect_err(|error| self.fail(error))?;
+        self.waiters.close();
+        Ok(())
+    }
+
+    /// Marks that a broker begins on what others wrote, safe before anything is delivered.
+    pub(super) fn begin(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut first = RecordBatch::new();
+        first.opened();
+        self.append(&mut first);
+        let mut round = self.round.lock();
+        self.write_pending(&mut round, disk, Durability::Fsync)?;
+        Ok(())
+    }
+
+    fn push(&self, shared: &mut Shared, block: &mut Block) -> Lsn {
+        self.pending_bytes.fetch_add(block.len(), Relaxed);
+        shared.pending.push(block)
+    }
+
+    fn write_pending(
+        &self,
+        round: &mut Round,
+        disk: &dyn Disk,
+        durability: Durability,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.shared.lock().pending.take(&mut round.blocks);
+        if round.blocks.is_empty() {
+            return Ok(false);
+        }
+        let before = round.writer.written();
+        let bytes = round.writer.append(disk, &round.blocks)?;
+        if durability == Durability::Fsync {
+            self.sync(&mut round.writer, disk)?;
+        }
+        let lsn = round.writer.written();
+        self.durable.store(lsn.0, Relaxed);
+        let appended = round.blocks.iter().map(Block::len).sum();
+        self.pending_bytes.fetch_sub(appended, Relaxed);
+        self.waiters.reach(lsn);
+        self.shared.lock().pending.recycle(&mut round.blocks);
+        self.counters.rounds.add(1);
+        self.counters.records.add(lsn.0 - before.0);
+        self.counters.bytes.add(bytes);
+        Ok(true)
+    }
+
+    fn sync(&self, writer: &mut Writer, disk: &dyn Disk) -> Result<(), StoreError> {
+        writer.sync(disk)?;
+        self.counters.syncs.add(1);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.error().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first error, drops what is pending, and tells all that wait.
+    fn fail(&self, error: &StoreError) {
+        {
+            let mut shared = self.shared.lock();
+            if !matches!(shared.state, State::Failed(_)) {
+                shared.state = State::Failed(error.clone());
+            }
+            shared.pending.clear();
+            self.pending_bytes.store(0, Relaxed);
+        }
+        self.waiters.close();
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal")
+            .field("durability", &self.durability)
+            .field("durable_lsn", &self.durable_lsn())
+            .field("pending_bytes", &self.pending_bytes())
+            .finish_non_exhaustive()
+    }
+}

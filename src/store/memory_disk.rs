@@ -1,0 +1,385 @@
+//! A disk in memory: for brokers that need none, and for tests of what a power loss leaves.
+//!
+//! It knows which bytes and which directory entries were synced. `crash` keeps those, and of the
+//! rest what chance keeps: an old or a new directory, a cut or its undoing, any prefix of what was
+//! appended, with sectors of it never written. Chance comes from a seed.
+
+use super::disk::Disk;
+use super::error::StoreError;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+
+type Directory = BTreeMap<String, u64>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct MemoryDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    contents: BTreeMap<u64, Contents>,
+    /// The directory as last synced, then as it was after each change since; the last is now.
+    directories: Vec<Directory>,
+    next_file: u64,
+    appends: u64,
+    syncs: u64,
+    syncs_before_failure: Option<u64>,
+    room: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    /// So many of `bytes` are safe.
+    synced_len: usize,
+    /// What was safe before a cut that was not synced yet.
+    before_cut: Option<Vec<u8>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            contents: BTreeMap::new(),
+            directories: vec![Directory::new()],
+            next_file: 0,
+            appends: 0,
+            syncs: 0,
+            syncs_before_failure: None,
+            room: None,
+        }
+    }
+}
+
+impl MemoryDisk {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a power loss at this moment leaves.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let state = self.state.lock();
+        let mut left = State::default();
+        let survivor = chance.below(state.directories.len());
+        if let Some(directory) = state.directories.get(survivor) {
+            for (name, file) in directory {
+                let contents = state.contents.get(file);
+                let bytes = contents.map_or_else(Vec::new, |contents| contents.crash(&mut chance));
+                left.put(name, bytes);
+            }
+        }
+        left.sync_directory();
+        Self {
+            state: Mutex::new(left),
+        }
+    }
+
+    /// Lets `syncs` more syncs of files pass and fails the next one with EIO.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.state.lock().syncs_before_failure = Some(syncs);
+    }
+
+    /// Has room for so many more bytes; the append that needs more fails with ENOSPC half done.
+    pub fn limit_room(&self, bytes: usize) {
+        self.state.lock().room = Some(bytes);
+    }
+
+    /// Syncs of files so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.state.lock().syncs
+    }
+
+    /// Appends so far.
+    #[must_use]
+    pub fn appends(&self) -> u64 {
+        self.state.lock().appends
+    }
+
+    /// All bytes of a file, if it is there.
+    #[must_use]
+    pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
+        let mut state = self.state.lock();
+        state.find(file).map(|contents| contents.bytes.clone())
+    }
+
+    /// Replaces a file's bytes, synced, as rot would or a restored backup.
+    pub fn overwrite(&self, file: &str, bytes: Vec<u8>) {
+        let mut state = self.state.lock();
+        state.put(file, bytes);
+        state.sync_directory();
+    }
+
+    fn with_file<T>(
+        &self,
+        operation: &'static str,
+        file: &str,
+        act: impl FnOnce(&mut Contents) -> T,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state.lock();
+        let contents = state.find(file).map(act);
+        contents.ok_or_else(|| self.error(operation, file, io::ErrorKind::NotFound))
+    }
+
+    fn error(&self, operation: &'static str, file: &str, kind: io::ErrorKind) -> StoreError {
+        StoreError::io(operation, self.path(file), kind.into())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&self, file: &str) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if let Some(contents) = state.find(file) {
+            contents.cut(0);
+            return Ok(());
+        }
+        let id = state.new_file(Contents::default());
+        state.change_directory(|directory| directory.insert(file.to_owned(), id));
+        Ok(())
+    }
+
+    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.appends += 1;
+        let mut room = state.room.unwrap_or(usize::MAX);
+        let Some(contents) = state.find(file) else {
+            return Err(self.error("append to", file, io::ErrorKind::NotFound));
+        };
+        for piece in pieces {
+            let fits = piece.get(..room.min(piece.len())).unwrap_or_default();
+            contents.bytes.extend_from_slice(fits);
+            room -= fits.len();
+            if fits.len() < piece.len() {
+                return Err(self.error("append to", file, io::ErrorKind::StorageFull));
+            }
+        }
+        if state.room.is_some() {
+            state.room = Some(room);
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &str) -> Result<(), StoreError> {
+        {
+            let mut state = self.state.lock();
+            state.syncs += 1;
+            match state.syncs_before_failure {
+                Some(0) => {
+                    state.syncs_before_failure = None;
+                    let eio = io::Error::other("Input/output error");
+                    return Err(StoreError::io("sync", self.path(file), eio));
+                }
+                Some(more) => state.syncs_before_failure = Some(more - 1),
+                None => {}
+            }
+        }
+        self.with_file("sync", file, |contents| {
+            contents.synced_len = contents.bytes.len();
+            contents.before_cut = None;
+        })
+    }
+
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
+        self.with_file("read", file, |contents| {
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            let rest = contents.bytes.get(offset..).unwrap_or_default();
+            let len = rest.len().min(out.len());
+            let (from, to) = (rest.iter().take(len), out.iter_mut());
+            to.zip(from).for_each(|(to, from)| *to = *from);
+            len
+        })
+    }
+
+    fn len(&self, file: &str) -> Result<u64, StoreError> {
+        self.with_file("open", file, |contents| contents.bytes.len() as u64)
+    }
+
+    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.with_file("cut", file, |contents| contents.cut(len))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if state.find(from).is_none() {
+            return Err(self.error("rename", from, io::ErrorKind::NotFound));
+        }
+        state.change_directory(|directory| {
+            let file = directory.remove(from)?;
+            directory.insert(to.to_owned(), file)
+        });
+        Ok(())
+    }
+
+    fn remove(&self, file: &str) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let removed = state.change_directory(|directory| directory.remove(file));
+        drop(state);
+        removed
+            .map(drop)
+            .ok_or_else(|| self.error("remove", file, io::ErrorKind::NotFound))
+    }
+
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.directory().keys().cloned().collect())
+    }
+
+    fn sync_dir(&self) -> Result<(), StoreError> {
+        self.state.lock().sync_directory();
+        Ok(())
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        PathBuf::from(file)
+    }
+}
+
+impl State {
+    fn directory(&self) -> &Directory {
+        let now = self.directories.last();
+        now.expect("there is always a directory as it is now")
+    }
+
+    fn find(&mut self, file: &str) -> Option<&mut Contents> {
+        let id = *self.directory().get(file)?;
+        self.contents.get_mut(&id)
+    }
+
+    fn new_file(&mut self, contents: Contents) -> u64 {
+        self.next_file += 1;
+        self.contents.insert(self.next_file, contents);
+        self.next_file
+    }
+
+    /// Puts a synced file of these bytes in the directory.
+    fn put(&mut self, name: &str, bytes: Vec<u8>) {
+        let synced_len = bytes.len();
+        let id = self.new_file(Contents {
+            bytes,
+            synced_len,
+            before_cut: None,
+        });
+        self.change_directory(|directory| directory.insert(name.to_owned(), id));
+    }
+
+    fn change_directory<T>(&mut self, change: impl FnOnce(&mut Directory) -> T) -> T {
+        let mut changed = self.directory().clone();
+        let outcome = change(&mut changed);
+        self.directories.push(changed);
+        outcome
+    }
+
+    fn sync_directory(&mut self) {
+        let now = self.directory().clone();
+        self.contents
+            .retain(|id, _| now.values().any(|live| live == id));
+        self.directories = vec![now];
+    }
+}
+
+impl Contents {
+    fn cut(&mut self, len: usize) {
+        if len < self.synced_len {
+            let safe = self.bytes.get(..self.synced_len).unwrap_or_default();
+            self.before_cut.get_or_insert_with(|| safe.to_vec());
+            self.synced_len = len;
+        }
+        self.bytes.truncate(len);
+    }
+
+    fn crash(&self, chance: &mut Chance) -> Vec<u8> {
+        const SECTOR: usize = 512;
+        if let Some(before) = &self.before_cut
+            && chance.below(2) == 0
+        {
+            return before.clone();
+        }
+        let unsynced = self.bytes.len() - self.synced_len;
+        let kept = self.synced_len + chance.below(unsynced + 1);
+        let mut left = self.bytes.get(..kept).unwrap_or_default().to_vec();
+        let torn_one_in = 1 + chance.below(8);
+        for (sector, bytes) in left.chunks_mut(SECTOR).enumerate() {
+            let safe = self.synced_len.saturating_sub(sector * SECTOR);
+            if let Some(loose) = bytes.get_mut(safe..)
+                && chance.below(torn_one_in) == 0
+                && torn_one_in > 1
+            {
+                loose.fill(0);
+            }
+        }
+        left
+    }
+}
+
+/// Chance from a seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    /// A number below `bound`, which is at least 1.
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        usize::try_from(mixed % bound as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_chance_keeps_the_rest() {
+        let disk = MemoryDisk::new();
+        disk.create("a").unwrap();
+        disk.sync_dir().unwrap();
+        disk.append("a", &[IoSlice::new(b"safe")]).unwrap();
+        disk.sync("a").unwrap();
+        disk.append("a", &[IoSlice::new(b"loose")]).unwrap();
+        let mut left: Vec<_> = (0..200)
+            .map(|seed| disk.crash(seed).contents("a").unwrap())
+            .collect();
+        assert!(left.iter().all(|bytes| bytes.starts_with(b"safe")));
+        left.sort();
+        left.dedup();
+        assert!(left.contains(&b"safe".to_vec()));
+        assert!(left.contains(&b"safeloose".to_vec()));
+        assert!(left.contains(&b"safe\0\0\0\0\0".to_vec()));
+    }
+
+    #[test]
+    fn a_name_is_safe_after_the_directory_was_synced() {
+        let disk = MemoryDisk::new();
+        disk.create("a").unwrap();
+        let listed = |disk: &MemoryDisk| {
+            let crashes = (0..50).map(|seed| disk.crash(seed));
+            crashes.filter(|left| left.contents("a").is_some()).count()
+        };
+        assert!((1..50).contains(&listed(&disk)));
+        disk.sync_dir().unwrap();
+        assert_eq!(listed(&disk), 50);
+    }
+
+    #[test]
+    fn a_cut_that_was_not_synced_may_be_undone() {
+        let disk = MemoryDisk::new();
+        disk.overwrite("a", b"abcdef".to_vec());
+        disk.truncate("a", 2).unwrap();
+        let undone = |disk: &MemoryDisk| {
+            let crashes = (0..50).map(|seed| disk.crash(seed));
+            crashes.filter(|left| left.len("a").unwrap() == 6).count()
+        };
+        assert!((1..50).contains(&undone(&disk)));
+        disk.sync("a").unwrap();
+        assert_eq!(undone(&disk), 0);
+    }
+}

@@ -1,0 +1,217 @@
+//! One record, as it lies in a frame's payload.
+//!
+//! ```text
+//! record  = kind u8 | payload length u32 | payload         fixed numbers are little-endian
+//! ENQUEUE = targets | (queue, seq)* | body length | address, header and body as in `Message`
+//! ACK     = queue | (first, last - first)*                 runs of seqs that are settled for good
+//! REQUEUE = queue | (first, last - first)*                 runs that were delivered and came back
+//! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
+//! TX      = record*                                        all or nothing
+//! DEF     = a `Definition`
+//! OPENED, CLEAN = nothing                                  a broker began; a broker stopped
+//! cleanly
+//! ```
+//! All other numbers are LEB128. Writing is in `batch`; this file reads, and never trusts.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::cast_possible_truncation)
+)]
+
+use super::definition::Definition;
+use crate::id::{QueueId, Seq};
+use crate::message::Message;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+pub(super) const ENQUEUE: u8 = 1;
+pub(super) const ACK: u8 = 2;
+pub(super) const REQUEUE: u8 = 3;
+pub(super) const PURGE: u8 = 4;
+pub(super) const TX: u8 = 5;
+pub(super) const DEF: u8 = 6;
+pub(super) const OPENED: u8 = 7;
+pub(super) const CLEAN: u8 = 8;
+
+/// Kind and payload length.
+pub(super) const PREFIX_LEN: usize = 5;
+
+/// One queue that a message goes to, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub queue: QueueId,
+    pub seq: Seq,
+}
+
+/// Runs of seqs, first and last included.
+pub(super) type Runs = Vec<RangeInclusive<Seq>>;
+
+#[derive(Debug)]
+pub(super) enum Record<'a> {
+    Enqueue {
+        targets: Vec<Target>,
+        message: Message,
+    },
+    Ack {
+        queue: QueueId,
+        runs: Runs,
+    },
+    Requeue {
+        queue: QueueId,
+        runs: Runs,
+    },
+    Purge {
+        queue: QueueId,
+        below: Seq,
+        except: Runs,
+    },
+    Transaction(Records<'a>),
+    Definition(Definition),
+    Opened,
+    Clean,
+}
+
+/// Reads records one after the other.
+#[derive(Debug)]
+pub(super) struct Records<'a> {
+    rest: &'a [u8],
+    within_transaction: bool,
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadRecord {
+    /// It runs past the end of what holds it, or a number has no end.
+    Truncated,
+    /// It is longer than what it says.
+    TooLong,
+    UnknownKind(u8),
+    /// Within a transaction, where this kind cannot be.
+    Misplaced(u8),
+    Content,
+    Definition,
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("a record runs past its end"),
+            Self::TooLong => f.write_str("a record has bytes left over"),
+            Self::UnknownKind(kind) => {
+                write!(f, "a record has kind {kind}, unknown to this version")
+            }
+            Self::Misplaced(kind) => write!(f, "a transaction holds a record of kind {kind}"),
+            Self::Content => f.write_str("a record's content is not a message"),
+            Self::Definition => f.write_str("a record's definition cannot be read"),
+        }
+    }
+}
+
+impl<'a> Records<'a> {
+    pub(super) fn new(payload: &'a [u8]) -> Self {
+        Self {
+            rest: payload,
+            within_transaction: false,
+        }
+    }
+
+    /// The next record, or `None` behind the last.
+    pub(super) fn next(&mut self) -> Result<Option<Record<'a>>, BadRecord> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let truncated = BadRecord::Truncated;
+        let (kind, rest) = self.rest.split_first().ok_or(truncated)?;
+        let (len, rest) = rest.split_first_chunk().ok_or(truncated)?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| truncated)?;
+        let (payload, rest) = rest.split_at_checked(len).ok_or(truncated)?;
+        if self.within_transaction && matches!(*kind, TX | OPENED | CLEAN) {
+            return Err(BadRecord::Misplaced(*kind));
+        }
+        self.rest = rest;
+        decode(*kind, payload).map(Some)
+    }
+}
+
+fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
+    let mut rest = payload;
+    let record = match kind {
+        ENQUEUE => {
+            let targets = take_targets(&mut rest)?;
+            let body_len = usize::try_from(take_varint(&mut rest)?);
+            let body_len = body_len.map_err(|_| BadRecord::Content)?;
+            let message = Message::from_stored(rest, body_len).ok_or(BadRecord::Content)?;
+            return Ok(Record::Enqueue { targets, message });
+        }
+        DEF => {
+            let definition = Definition::decode(rest).ok_or(BadRecord::Definition)?;
+            return Ok(Record::Definition(definition));
+        }
+        TX => {
+            return Ok(Record::Transaction(Records {
+                rest,
+                within_transaction: true,
+            }));
+        }
+        ACK => Record::Ack {
+            queue: QueueId(take_varint(&mut rest)?),
+            runs: take_runs(&mut rest)?,
+        },
+        REQUEUE => Record::Requeue {
+            queue: QueueId(take_varint(&mut rest)?),
+            runs: take_runs(&mut rest)?,
+        },
+        PURGE => Record::Purge {
+            queue: QueueId(take_varint(&mut rest)?),
+            below: Seq(take_varint(&mut rest)?),
+            except: take_runs(&mut rest)?,
+        },
+        OPENED => Record::Opened,
+        CLEAN => Record::Clean,
+        unknown => return Err(BadRecord::UnknownKind(unknown)),
+    };
+    if rest.is_empty() {
+        Ok(record)
+    } else {
+        Err(BadRecord::TooLong)
+    }
+}
+
+/// Grows with the bytes that are there, whatever number is announced.
+fn take_targets(rest: &mut &[u8]) -> Result<Vec<Target>, BadRecord> {
+    let count = take_varint(rest)?;
+    let mut targets = Vec::new();
+    for _ in 0..count {
+        targets.push(Target {
+            queue: QueueId(take_varint(rest)?),
+            seq: Seq(take_varint(rest)?),
+        });
+    }
+    Ok(targets)
+}
+
+fn take_runs(rest: &mut &[u8]) -> Result<Runs, BadRecord> {
+    let mut runs = Runs::new();
+    while !rest.is_empty() {
+        let first = take_varint(rest)?;
+        let last = first.checked_add(take_varint(rest)?);
+        runs.push(Seq(first)..=Seq(last.ok_or(BadRecord::Truncated)?));
+    }
+    Ok(runs)
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, BadRecord> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, tail) = rest.split_first().ok_or(BadRecord::Truncated)?;
+        *rest = tail;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return Err(BadRecord::Truncated);
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(BadRecord::Truncated)
+}
