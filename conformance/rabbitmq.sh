@@ -49,9 +49,11 @@ start_epmd() {
     echo $! >"$base/epmd.pid"
 }
 
-# The suite's permission cases log in as this user when they are given its URL.
-add_restricted_user() {
+# What the suite's permission cases expect: a user who may do little, and a vhost that is closed
+# to everybody.
+add_permissions() {
     "$bin/rabbitmqctl" -q list_users | grep -q '^restricted' && return
+    "$bin/rabbitmqctl" -q add_vhost closed
     "$bin/rabbitmqctl" -q add_user restricted restricted
     "$bin/rabbitmqctl" -q set_permissions restricted '^own-' '^(own|write)-' '^(own|read)-'
 }
@@ -75,7 +77,7 @@ start() {
         exit 1
     fi
     "$bin/rabbitmqctl" -q await_online_nodes 1 --timeout 60
-    add_restricted_user
+    add_permissions
     status
 }
 

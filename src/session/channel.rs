@@ -14,6 +14,8 @@ pub(super) struct Channel {
     pub(super) closing: bool,
     pub(super) link: Link,
     pub(super) assembly: Assembly,
+    /// Bytes of it that the connection's total counts.
+    charged: usize,
     pub(super) held: HeldReplies,
     /// The queue that an empty name means.
     pub(super) last_queue: Option<Name>,
@@ -29,11 +31,20 @@ impl Channel {
             closing: false,
             link,
             assembly: Assembly::default(),
+            charged: 0,
             held: HeldReplies::default(),
             last_queue: None,
             settled: Settled::default(),
             settling: Settlement::Ack,
         })
+    }
+
+    /// Brings the connection's total of unfinished contents up to date.
+    #[inline]
+    pub(super) fn charge(&mut self, total: &mut usize) {
+        let held = self.assembly.held_len();
+        *total = *total - self.charged + held;
+        self.charged = held;
     }
 
     /// Sends a method, behind whatever waits.

@@ -122,9 +122,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
-        self.partial_bytes -= channel.assembly.held_len();
         channel.assembly.clear();
         channel.assembly.release();
+        channel.charge(&mut self.partial_bytes);
         let (pending, inbox) = (&mut self.pending, &self.inbox);
         channel.link.close(&mut scratch.workspace, || {
             let mut events = Vec::new();

@@ -37,14 +37,13 @@ impl Session {
             return Ok(());
         }
         let complete = channel.assembly.push_header(payload)?;
-        self.partial_bytes += channel.assembly.held_len();
+        channel.charge(&mut self.partial_bytes);
         let max = self.broker.config.max_message_size;
         let size = channel.assembly.body_size();
         if size as u64 > max {
             // The body that follows is taken without being kept.
-            self.partial_bytes -= channel.assembly.held_len();
             channel.assembly.skip();
-            self.partial_bytes += channel.assembly.held_len();
+            channel.charge(&mut self.partial_bytes);
             let text = format!("message size {size} is larger than configured max size {max}");
             return Err(Exception::precondition(text));
         }
@@ -74,9 +73,8 @@ impl Session {
         if channel.closing {
             return Ok(false);
         }
-        self.partial_bytes -= channel.assembly.held_len();
         let complete = channel.assembly.push_body(piece)?;
-        self.partial_bytes += channel.assembly.held_len();
+        channel.charge(&mut self.partial_bytes);
         if self.partial_bytes > PARTIAL_CONTENT_BYTES_MAX {
             return Err(Exception::new(
                 crate::exception::ReplyCode::ResourceError,
@@ -90,8 +88,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return Ok(());
         };
-        self.partial_bytes -= channel.assembly.held_len();
-        match channel.assembly.take(&mut scratch.message) {
+        let content = channel.assembly.take(&mut scratch.message);
+        channel.charge(&mut self.partial_bytes);
+        match content {
             Some(content) => self.publish(
                 number,
                 content.message,

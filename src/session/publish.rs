@@ -36,6 +36,7 @@ impl Session {
         let whole = whole_content(number, rest, frame_max);
         let Some((header, body, taken)) = whole else {
             channel.assembly.begin(&publish)?;
+            channel.charge(&mut self.partial_bytes);
             return Ok(0);
         };
         let message = Message::from_parts(publish.address, header, body, &mut scratch.message);

@@ -1,3 +1,5 @@
+//! The content of one channel: in sequence, out of it, large, skipped.
+
 // A wrong index is the test's failure.
 #![allow(clippy::indexing_slicing)]
 

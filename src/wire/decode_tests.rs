@@ -1,3 +1,5 @@
+//! A golden payload for every method of a client, and what is said of others.
+
 use super::*;
 use crate::exception::{Exception, Scope};
 use crate::table::Value;
@@ -218,7 +220,6 @@ fn basic_methods() {
         arguments: table(),
     };
     let publish = parse_publish(b"\0\x3c\0\x28\0\0\x01e\x01k\x01").unwrap();
-    let tag = 0x0102_0304_0506_0708;
     decodes(&[
         (
             b"\0\x3c\0\x0a\0\0\0\x01\0\xfa\x01",
@@ -250,6 +251,13 @@ fn basic_methods() {
                 no_ack: true,
             },
         ),
+    ]);
+}
+
+#[test]
+fn settling_methods() {
+    let tag = 0x0102_0304_0506_0708;
+    decodes(&[
         (
             b"\0\x3c\0\x50\x01\x02\x03\x04\x05\x06\x07\x08\x01",
             ClientMethod::BasicAck {

@@ -214,3 +214,59 @@ pub(crate) fn put_long(buffer: &mut Vec<u8>, bytes: &[u8]) {
     buffer.extend_from_slice(&len.to_be_bytes());
     buffer.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::INLINE_BODY_MAX;
+    use std::io::IoSlice;
+
+    fn header(body_len: usize) -> Vec<u8> {
+        let size = (body_len as u64).to_be_bytes();
+        [&[0, 60, 0, 0][..], &size, &[0x10, 0, 2]].concat()
+    }
+
+    fn delivery(message: &Message, frame_max: u32) -> Output {
+        let mut output = Output::new();
+        put_delivery(&mut output, 1, b"t", 9, true, message, frame_max);
+        output
+    }
+
+    #[test]
+    fn a_small_delivery_is_three_frames() {
+        let message = Message::new(b"ex", b"key", &header(4), b"body", &mut Vec::new());
+        let mut output = delivery(&message, 4096);
+        let fields = b"\0\x3c\0\x3c\x01t\0\0\0\0\0\0\0\x09\x01\x02ex\x03key";
+        let header = b"\x02\0\x01\0\0\0\x0f\0\x3c\0\0\0\0\0\0\0\0\0\x04\x10\0\x02\xce";
+        let body = b"\x03\0\x01\0\0\0\x04body\xce";
+        let whole = [&b"\x01\0\x01\0\0\0\x16"[..], fields, b"\xce", header, body].concat();
+        assert_eq!(*output.buffer_mut(), whole);
+    }
+
+    #[test]
+    fn an_empty_body_has_no_frame() {
+        let message = Message::new(b"", b"q", &header(0), b"", &mut Vec::new());
+        let mut output = delivery(&message, 4096);
+        assert!(output.buffer_mut().ends_with(&[0x10, 0, 2, FRAME_END]));
+    }
+
+    #[test]
+    fn a_large_body_leaves_by_reference() {
+        let piece = Bytes::from(vec![7; 2 * INLINE_BODY_MAX]);
+        let header = header(2 * piece.len());
+        let pieces = vec![piece.clone(), piece.clone()];
+        let message = Message::from_pieces(b"", b"q", &header, pieces, &mut Vec::new());
+        let mut output = delivery(&message, 0);
+        assert_eq!(output.buffer_mut().len() + 2 * piece.len(), output.len());
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(
+            output.slices(&mut slices),
+            4,
+            "two pieces between head and end"
+        );
+        assert_eq!(
+            (slices[1].as_ptr(), slices[2].as_ptr()),
+            (piece.as_ptr(), piece.as_ptr())
+        );
+    }
+}

@@ -46,13 +46,16 @@ pub struct FrameHead {
 }
 
 impl FrameHead {
+    /// Reads the start of a frame, if it has all come.
+    #[must_use]
     #[inline]
-    fn new([kind, c0, c1, s0, s1, s2, s3]: [u8; FRAME_HEAD_LEN]) -> Self {
-        Self {
+    pub fn read(input: &[u8]) -> Option<Self> {
+        let (&[kind, c0, c1, s0, s1, s2, s3], _) = input.split_first_chunk()?;
+        Some(Self {
             kind,
             channel: u16::from_be_bytes([c0, c1]),
             size: u32::from_be_bytes([s0, s1, s2, s3]),
-        }
+        })
     }
 
     /// Octets of the whole frame, so that one can be skipped whatever is in it.
@@ -79,18 +82,18 @@ pub enum Decoded<'a> {
 /// Takes the frame at the start of `input`. `frame_max` is the negotiated one, 0 for unlimited.
 ///
 /// # Errors
-/// A payload that is too large (known from its head alone), a wrong end octet, an unknown kind, or
-/// a heartbeat that is not empty or not on channel 0.
+/// A payload that is too large, which is known from the head alone; a wrong end octet; an unknown
+/// kind; a heartbeat that is not empty or not on channel 0.
 #[inline]
 pub fn decode_frame(input: &[u8], frame_max: u32) -> Result<Decoded<'_>, WireError> {
-    let Some((head, rest)) = input.split_first_chunk::<FRAME_HEAD_LEN>() else {
+    let Some(head) = FrameHead::read(input) else {
         return Ok(Decoded::Incomplete { head: None });
     };
-    let head = FrameHead::new(*head);
     // RabbitMQ: a payload may be as large as frame_max, though the frame adds 8 octets to it.
     if head.size > payload_max(frame_max) {
         return Err(WireError::frame_too_large(head, payload_max(frame_max)));
     }
+    let rest = input.get(FRAME_HEAD_LEN..).unwrap_or_default();
     let Some((payload, &[end, ..])) = rest.split_at_checked(head.size as usize) else {
         return Ok(Decoded::Incomplete { head: Some(head) });
     };

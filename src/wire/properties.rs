@@ -38,6 +38,7 @@ enum Property {
     ClusterId = 1 << 2,
 }
 
+/// By the leading zeros of its flag.
 const ALL: [Property; 14] = [
     Property::ContentType,
     Property::ContentEncoding,
@@ -110,10 +111,8 @@ impl<'a> Properties<'a> {
         mut values: &'a [u8],
     ) -> Result<Self, PropertiesError> {
         let mut headers = None;
-        for property in ALL {
-            if flags & property as u16 == 0 {
-                continue;
-            }
+        let mut left = flags;
+        while let Some(property) = Property::take_first(&mut left) {
             let value = property
                 .take(&mut values)
                 .ok_or(PropertiesError::Truncated)?;
@@ -282,14 +281,8 @@ impl<'a> Properties<'a> {
         // The flags above that of `property`.
         let mut earlier = self.flags & !((property as u16) | (property as u16 - 1));
         let mut rest = values;
-        for other in ALL {
-            if earlier == 0 {
-                break;
-            }
-            if earlier & other as u16 != 0 {
-                other.take(&mut rest);
-                earlier &= !(other as u16);
-            }
+        while let Some(property) = Property::take_first(&mut earlier) {
+            property.take(&mut rest);
         }
         values
             .split_at_checked(values.len() - rest.len())
@@ -298,6 +291,14 @@ impl<'a> Properties<'a> {
 }
 
 impl Property {
+    /// Takes the first property whose flag is set.
+    #[inline]
+    fn take_first(flags: &mut u16) -> Option<Self> {
+        let property = *ALL.get(flags.leading_zeros() as usize)?;
+        *flags &= !(property as u16);
+        Some(property)
+    }
+
     /// Takes this property's value from the front, without its length.
     fn take<'a>(self, values: &mut &'a [u8]) -> Option<&'a [u8]> {
         let len = match self {

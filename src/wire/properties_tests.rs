@@ -1,3 +1,5 @@
+//! Properties found, refused and rewritten.
+
 // A wrong index is the test's failure.
 #![allow(clippy::indexing_slicing)]
 

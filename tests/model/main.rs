@@ -1,3 +1,4 @@
-//! The pure parts against naive models of them, on random histories.
+//! Property tests against naive models.
 
+mod codec;
 mod routing;

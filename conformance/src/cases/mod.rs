@@ -8,6 +8,7 @@ mod confirm;
 mod consume;
 mod consumer;
 mod content;
+mod dead_letter;
 mod delivery;
 mod exceptions;
 mod exchange;
@@ -16,6 +17,7 @@ mod get;
 mod handshake;
 mod headers;
 mod heartbeat;
+mod limits;
 mod ordering;
 mod publish;
 mod queue_arguments;
@@ -69,6 +71,7 @@ const ALL: &[&[Case]] = &[
     consume::CASES,
     consumer::CASES,
     content::CASES,
+    dead_letter::CASES,
     delivery::CASES,
     exceptions::CASES,
     exchange::CASES,
@@ -77,6 +80,7 @@ const ALL: &[&[Case]] = &[
     handshake::CASES,
     headers::CASES,
     heartbeat::CASES,
+    limits::CASES,
     ordering::CASES,
     publish::CASES,
     queue_arguments::CASES,
@@ -150,6 +154,23 @@ mod tests {
         let mut seen = HashSet::new();
         for case in matching("") {
             assert!(seen.insert(case.id()), "{} is there twice", case.id());
+        }
+    }
+
+    /// Every difference that a case names is a row of `differences.md`.
+    #[test]
+    fn differences_are_listed() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let listed = std::fs::read_to_string(format!("{root}/differences.md")).unwrap();
+        for file in std::fs::read_dir(format!("{root}/src/cases")).unwrap() {
+            let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for rest in source.split("line: \"").skip(1) {
+                let (line, _) = rest.split_once('"').unwrap();
+                assert!(
+                    listed.contains(&format!("\n| {line} |")),
+                    "{line} is not listed"
+                );
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::cases;
 use super::handshake::SILENT_CLOSE;
 use crate::client::Login;
 use crate::codec::Method;
-use crate::outcome::{Outcome, same};
+use crate::outcome::{Outcome, Stop, same};
 use crate::trial::{Differs, Trial};
 
 cases! {
@@ -13,7 +13,7 @@ cases! {
         channel_max_of_zero_is_refused, channel_max_above_the_limit_is_refused,
         frame_max_is_checked_first, channel_numbers_are_not_limited,
         number_of_channels_is_limited, closed_channels_are_not_counted;
-    "1.6": vhost_that_does_not_exist, vhost_is_taken_literally, capabilities_and_insist_are_ignored;
+    "1.6": vhost_that_does_not_exist, vhost_without_permission, vhost_is_taken_literally, capabilities_and_insist_are_ignored;
 }
 
 fn tune_announces_the_limits(trial: &Trial<'_>) -> Outcome {
@@ -170,6 +170,23 @@ fn missing_vhost(trial: &Trial<'_>, vhost: &str) -> Outcome {
 
 fn vhost_that_does_not_exist(trial: &Trial<'_>) -> Outcome {
     missing_vhost(trial, "no-such-vhost")
+}
+
+/// Needs a vhost `closed` in which the user has no permissions, as `rabbitmq.sh` makes it.
+fn vhost_without_permission(trial: &Trial<'_>) -> Outcome {
+    let login = trial.login();
+    let connection = login.authenticated()?;
+    connection.send(&login.tune_ok());
+    connection.send(&login.open_vhost().with("virtual_host", "closed"));
+    let close = connection.expect("connection.close")?;
+    let text = close.text("reply_text");
+    if text == "NOT_ALLOWED - vhost closed not found" {
+        return Err(Stop::Skipped("the broker has no vhost closed".to_owned()));
+    }
+    let user = trial.user();
+    let expected = format!("NOT_ALLOWED - access to vhost 'closed' refused for user '{user}'");
+    same("reply text", text, expected)?;
+    same("reply code", close.number("reply_code"), 530)
 }
 
 fn vhost_is_taken_literally(trial: &Trial<'_>) -> Outcome {
