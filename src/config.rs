@@ -158,11 +158,7 @@ impl Config {
 impl PermissionPatterns {
     #[must_use]
     pub fn anything() -> Self {
-        Self {
-            configure: ".*".into(),
-            write: ".*".into(),
-            read: ".*".into(),
-        }
+        Self { configure: ".*".into(), write: ".*".into(), read: ".*".into() }
     }
 }
 

@@ -80,10 +80,7 @@ pub struct MethodId {
 }
 
 impl MethodId {
-    pub const NONE: Self = Self {
-        class: 0,
-        method: 0,
-    };
+    pub const NONE: Self = Self { class: 0, method: 0 };
 
     #[must_use]
     pub const fn new(class: u16, method: u16) -> Self {
@@ -104,11 +101,7 @@ pub struct Exception {
 impl Exception {
     #[must_use]
     pub fn new(code: ReplyCode, explanation: impl Into<String>) -> Self {
-        Self {
-            code,
-            explanation: explanation.into(),
-            method: None,
-        }
+        Self { code, explanation: explanation.into(), method: None }
     }
 
     /// The same, blamed on `method`.
@@ -244,10 +237,7 @@ impl Exception {
 
     #[must_use]
     pub fn exclusive_use(resource: Resource<'_>) -> Self {
-        Self::new(
-            ReplyCode::AccessRefused,
-            format!("{resource} in exclusive use"),
-        )
+        Self::new(ReplyCode::AccessRefused, format!("{resource} in exclusive use"))
     }
 
     #[must_use]
@@ -267,18 +257,12 @@ impl Exception {
 
     #[must_use]
     pub fn not_empty(resource: Resource<'_>) -> Self {
-        Self::new(
-            ReplyCode::PreconditionFailed,
-            format!("{resource} not empty"),
-        )
+        Self::new(ReplyCode::PreconditionFailed, format!("{resource} not empty"))
     }
 
     #[must_use]
     pub fn unknown_exchange_type(kind: &str) -> Self {
-        Self::new(
-            ReplyCode::PreconditionFailed,
-            format!("unknown exchange type '{kind}'"),
-        )
+        Self::new(ReplyCode::PreconditionFailed, format!("unknown exchange type '{kind}'"))
     }
 
     /// A flag or value that both sides have, and that differs.
@@ -328,10 +312,7 @@ impl Exception {
 
     #[must_use]
     pub fn unknown_delivery_tag(tag: u64) -> Self {
-        Self::new(
-            ReplyCode::PreconditionFailed,
-            format!("unknown delivery tag {tag}"),
-        )
+        Self::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
     }
 
     #[must_use]
@@ -379,11 +360,7 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_to_a_shortstr() {
         let name = "é".repeat(200);
-        let text = Exception::not_found(Resource::Queue {
-            vhost: "/",
-            name: &name,
-        })
-        .text();
+        let text = Exception::not_found(Resource::Queue { vhost: "/", name: &name }).text();
         assert!(text.len() <= 255 && text.ends_with("..."), "{text}");
         let short = Exception::internal().text();
         assert_eq!(short, "INTERNAL_ERROR");
@@ -391,14 +368,8 @@ mod tests {
 
     #[test]
     fn a_missing_argument_is_called_none() {
-        let queue = Resource::Queue {
-            vhost: "/",
-            name: "q",
-        };
-        let ttl = ArgumentText {
-            value: "1000".into(),
-            kind: "signedint",
-        };
+        let queue = Resource::Queue { vhost: "/", name: "q" };
+        let ttl = ArgumentText { value: "1000".into(), kind: "signedint" };
         assert_eq!(
             Exception::inequivalent_argument("x-message-ttl", queue, None, Some(&ttl)).text(),
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': \

@@ -9,7 +9,7 @@ pub const FRAME_MIN: u32 = 4_096;
 /// RabbitMQ lets a payload be as large as frame_max, though the frame adds 8 octets to it.
 pub const FRAME_OVERHEAD: usize = 8;
 /// Nesting of tables and arrays: real headers stay below 5.
-pub const TABLE_DEPTH_MAX: usize = 32;
+pub const TABLE_DEPTH_MAX: usize = 64;
 /// Fields of a table, nested ones included, so that checking one is bounded by its bytes and this.
 pub const TABLE_FIELDS_MAX: usize = 65_536;
 /// Longest reply text: a shortstr.

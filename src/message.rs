@@ -118,11 +118,7 @@ impl Message {
 
     fn large(head: &[u8], body: Vec<Bytes>) -> Self {
         let body_len = body.iter().map(Bytes::len).sum();
-        Self::Large(Arc::new(LargeMessage {
-            head: Box::from(head),
-            body: body.into(),
-            body_len,
-        }))
+        Self::Large(Arc::new(LargeMessage { head: Box::from(head), body: body.into(), body_len }))
     }
 
     /// Exchange and routing key as two shortstrs, as basic.deliver, get-ok and return end.
@@ -225,8 +221,7 @@ impl Message {
     /// The body in one buffer, for cold paths.
     #[must_use]
     pub fn body_to_vec(&self) -> Vec<u8> {
-        self.small_body()
-            .map_or_else(|| self.large_body().concat(), <[u8]>::to_vec)
+        self.small_body().map_or_else(|| self.large_body().concat(), <[u8]>::to_vec)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -255,9 +250,7 @@ struct Head {
 impl Head {
     fn of(bytes: &[u8]) -> Self {
         let key_len_at = 1 + usize::from(bytes[0]);
-        Self {
-            header_at: key_len_at + 1 + usize::from(bytes[key_len_at]),
-        }
+        Self { header_at: key_len_at + 1 + usize::from(bytes[key_len_at]) }
     }
 
     /// As `of`, for bytes that may be damaged.
@@ -278,9 +271,7 @@ fn put_head(out: &mut Vec<u8>, exchange: &[u8], key: &[u8], header: &[u8]) {
 }
 
 fn body_size(header: &[u8]) -> usize {
-    let size: [u8; 8] = header[4..12]
-        .try_into()
-        .expect("a content header has 14 octets or more");
+    let size: [u8; 8] = header[4..12].try_into().expect("a content header has 14 octets or more");
     u64::from_be_bytes(size) as usize
 }
 
@@ -304,11 +295,7 @@ mod tests {
         assert_eq!(message.header(), header(4));
         assert_eq!(message.small_body(), Some(&b"body"[..]));
         assert_eq!(message.body_len(), 4);
-        assert_eq!(
-            size_of::<Message>(),
-            16,
-            "a message is two words in every queue entry"
-        );
+        assert_eq!(size_of::<Message>(), 16, "a message is two words in every queue entry");
     }
 
     #[test]
@@ -330,13 +317,7 @@ mod tests {
         assert!(Message::from_stored(b"\x00\x00", 3).is_none());
         let stored = Message::new(b"", b"q", &header(4), b"body", &mut Vec::new());
         let bytes = stored.contiguous().unwrap();
-        assert!(
-            Message::from_stored(bytes, 3).is_none(),
-            "the announced size is another"
-        );
-        assert_eq!(
-            Message::from_stored(bytes, 4).unwrap().small_body(),
-            Some(&b"body"[..])
-        );
+        assert!(Message::from_stored(bytes, 3).is_none(), "the announced size is another");
+        assert_eq!(Message::from_stored(bytes, 4).unwrap().small_body(), Some(&b"body"[..]));
     }
 }

@@ -111,10 +111,7 @@ impl<'a> TableRef<'a> {
     /// The last field of that name (RabbitMQ 4: duplicate headers, the last one wins).
     #[must_use]
     pub fn get_last(self, key: &[u8]) -> Option<Value<'a>> {
-        self.iter()
-            .filter(|(k, _)| *k == key)
-            .last()
-            .map(|(_, value)| value)
+        self.iter().filter(|(k, _)| *k == key).last().map(|(_, value)| value)
     }
 
     #[must_use]
@@ -146,9 +143,7 @@ impl fmt::Debug for Table {
 
 impl fmt::Debug for TableRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = self
-            .iter()
-            .map(|(key, value)| (String::from_utf8_lossy(key), value));
+        let fields = self.iter().map(|(key, value)| (String::from_utf8_lossy(key), value));
         f.debug_map().entries(fields).finish()
     }
 }
@@ -162,13 +157,7 @@ impl fmt::Debug for ArrayRef<'_> {
 impl<'a> ArrayRef<'a> {
     pub fn iter(self) -> impl Iterator<Item = Value<'a>> {
         let mut rest = self.0;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                None
-            } else {
-                take_value(&mut rest)
-            }
-        })
+        std::iter::from_fn(move || if rest.is_empty() { None } else { take_value(&mut rest) })
     }
 
     #[must_use]
@@ -239,10 +228,7 @@ impl<'a> Value<'a> {
             Self::Array(_) | Self::Table(_) => format!("{self:?}"),
             _ => self.as_int().map_or_else(String::new, |n| n.to_string()),
         };
-        ArgumentText {
-            value,
-            kind: self.kind(),
-        }
+        ArgumentText { value, kind: self.kind() }
     }
 
     /// Equal as RabbitMQ compares arguments: all integer widths are one class, so are the floats.
@@ -282,8 +268,7 @@ impl TableBuilder {
     /// If `key` is longer than 255 bytes: keys are ours or were a shortstr.
     #[must_use]
     pub fn put(mut self, key: &[u8], value: Value<'_>) -> Self {
-        self.0
-            .push(u8::try_from(key.len()).expect("a key is a shortstr"));
+        self.0.push(u8::try_from(key.len()).expect("a key is a shortstr"));
         self.0.extend_from_slice(key);
         put_value(&mut self.0, value);
         self
@@ -395,11 +380,7 @@ fn scalar_len(limit: &[u8], at: usize, letter: u8) -> Result<usize, TableError> 
         b'd' => f64::from_be_bytes(fixed(value)).is_finite(),
         _ => true,
     };
-    if finite {
-        Ok(len)
-    } else {
-        Err(TableError::NotFinite)
-    }
+    if finite { Ok(len) } else { Err(TableError::NotFinite) }
 }
 
 fn read_len(limit: &[u8], at: usize) -> Result<usize, TableError> {
@@ -496,19 +477,10 @@ mod tests {
 
     #[test]
     fn what_rabbitmq_cannot_decode_is_refused() {
-        assert_eq!(
-            TableRef::check(b"\x01aU\0\0"),
-            Err(TableError::UnknownType(b'U'))
-        );
-        assert_eq!(
-            TableRef::check(b"\x01af\x7f\xc0\0\0"),
-            Err(TableError::NotFinite)
-        );
+        assert_eq!(TableRef::check(b"\x01aU\0\0"), Err(TableError::UnknownType(b'U')));
+        assert_eq!(TableRef::check(b"\x01af\x7f\xc0\0\0"), Err(TableError::NotFinite));
         assert_eq!(TableRef::check(b"\x05a"), Err(TableError::Truncated));
-        assert_eq!(
-            TableRef::check(b"\x01aS\0\0\0\x09x"),
-            Err(TableError::Truncated)
-        );
+        assert_eq!(TableRef::check(b"\x01aS\0\0\0\x09x"), Err(TableError::Truncated));
         let voids = [&b"\x01aA\0\x02\0\0"[..], &[b'V'; 131_072]].concat();
         assert_eq!(TableRef::check(&voids), Err(TableError::TooManyFields));
     }

@@ -8,24 +8,12 @@ use source::{Source, repository, text_files};
 use std::collections::BTreeSet;
 
 /// Modules that name nothing of the crate but each other.
-const VOCABULARY: &[&str] = &[
-    "config",
-    "counters",
-    "exception",
-    "id",
-    "limits",
-    "message",
-    "name",
-    "table",
-    "time",
-];
+const VOCABULARY: &[&str] =
+    &["config", "counters", "exception", "id", "limits", "message", "name", "table", "time"];
 
 /// Which modules each may name besides itself and the vocabulary.
 const LAYERS: &[(&str, &[&str])] = &[
-    (
-        "server",
-        &["session", "broker", "exchange", "queue", "store", "wire"],
-    ),
+    ("server", &["session", "broker", "exchange", "queue", "store", "wire"]),
     ("session", &["broker", "exchange", "queue", "store", "wire"]),
     ("broker", &["exchange", "queue", "store"]),
     ("wire", &[]),
@@ -51,10 +39,7 @@ const OUTSIDE: &[(&[&str], &[&str])] = &[
     (&["sled"], &["src/store/catalogue.rs"]),
     // The command line reads the configuration file before there is a broker, or a disk to model;
     // perf is a client, and reads from /proc what a broker and its own threads cost.
-    (
-        &["std", "fs"],
-        &["src/store/disk.rs", "src/cli/mod.rs", "src/cli/perf/"],
-    ),
+    (&["std", "fs"], &["src/store/disk.rs", "src/cli/mod.rs", "src/cli/perf/"]),
 ];
 
 const COLUMNS_MAX: usize = 100;
@@ -105,11 +90,7 @@ const LOCK_FILES: &[(&str, &str, &str)] = &[
         "source = \"",
         concat!("registry+https://github.com/rust-lang/", "crates.io-index"),
     ),
-    (
-        "package-lock.json",
-        "\"resolved\": \"",
-        concat!("https://registry.", "npmjs.org/"),
-    ),
+    ("package-lock.json", "\"resolved\": \"", concat!("https://registry.", "npmjs.org/")),
 ];
 
 fn assert_none(rule: &str, violations: &[String]) {
@@ -152,14 +133,11 @@ fn may_name(from: &str, to: &str, path: &str) -> bool {
     // What is not a module is a macro or an item that lib.rs gives out again.
     !is_module
         || VOCABULARY.contains(&to)
-        || LAYERS
-            .iter()
-            .any(|(name, below)| *name == from && below.contains(&to))
+        || LAYERS.iter().any(|(name, below)| *name == from && below.contains(&to))
 }
 
 fn path_starts(path: &str, start: &str) -> bool {
-    path.strip_prefix(start)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[test]
@@ -171,11 +149,7 @@ fn the_outside_world_is_named_where_it_belongs() {
                 let found = match named {
                     [kind, "now"] => path.segments.windows(2).any(|w| w == [*kind, "now"]),
                     _ => {
-                        path.segments
-                            .iter()
-                            .zip(*named)
-                            .filter(|(a, b)| a == b)
-                            .count()
+                        path.segments.iter().zip(*named).filter(|(a, b)| a == b).count()
                             == named.len()
                     }
                 };
@@ -202,9 +176,8 @@ fn every_file_under_src_is_part_of_the_program() {
         }
     }
     let unreached = sources.iter().filter(|s| !reached.contains(&s.name));
-    let unreached: Vec<_> = unreached
-        .map(|s| s.at(1, "no `mod` leads here from lib.rs or main.rs"))
-        .collect();
+    let unreached: Vec<_> =
+        unreached.map(|s| s.at(1, "no `mod` leads here from lib.rs or main.rs")).collect();
     assert_none("dead files", &unreached);
 }
 
@@ -229,16 +202,11 @@ fn lines_and_files_are_short() {
             }
         }
         let lines = source.lines_without_tests();
-        let product = ["src/", "plugins/"]
-            .iter()
-            .any(|place| source.name.starts_with(place));
+        let product = ["src/", "plugins/"].iter().any(|place| source.name.starts_with(place));
         if product && lines > FILE_LINES_MAX {
             violations.push(source.at(lines, &format!("more than {FILE_LINES_MAX} lines")));
         } else if product && lines > FILE_LINES_AIM {
-            println!(
-                "long: {}",
-                source.at(lines, &format!("aim at {FILE_LINES_AIM} lines"))
-            );
+            println!("long: {}", source.at(lines, &format!("aim at {FILE_LINES_AIM} lines")));
         }
         for (line, name, lines) in source.functions() {
             if product && lines > FUNCTION_LINES_AIM {
@@ -305,8 +273,7 @@ fn machine_word(line: &str) -> Option<&'static str> {
         })
     };
     let path = MACHINE_PATHS.iter().find(begins_path);
-    path.or_else(|| REGISTRIES.iter().find(|host| line.contains(**host)))
-        .copied()
+    path.or_else(|| REGISTRIES.iter().find(|host| line.contains(**host))).copied()
 }
 
 #[test]
@@ -319,29 +286,14 @@ fn the_rules_know_a_breach_when_they_see_one() {
             !may_name(source.module(), to, &path.segments.join("::"))
         })
     };
-    assert!(breach(
-        "src/queue/core.rs",
-        "use crate::{name::Name, broker::{Vhost}};"
-    ));
-    assert!(breach(
-        "src/queue/core.rs",
-        "fn f() { super::super::exchange::route() }"
-    ));
+    assert!(breach("src/queue/core.rs", "use crate::{name::Name, broker::{Vhost}};"));
+    assert!(breach("src/queue/core.rs", "fn f() { super::super::exchange::route() }"));
     assert!(breach("src/queue/core.rs", "use crate::store::Journal;"));
-    assert!(!breach(
-        "src/queue/core.rs",
-        "use crate::store::RecordBatch;"
-    ));
-    assert!(!breach(
-        "src/queue/core.rs",
-        "// crate::broker\nconst A: &str = \"crate::broker\";"
-    ));
+    assert!(!breach("src/queue/core.rs", "use crate::store::RecordBatch;"));
+    assert!(!breach("src/queue/core.rs", "// crate::broker\nconst A: &str = \"crate::broker\";"));
     assert!(!breach("src/queue/mod.rs", "mod tests { use super::*; }"));
     assert!(breach("src/exchange/mod.rs", "use super::queue::Queue;"));
-    assert!(!breach(
-        "src/session/mod.rs",
-        "use crate::wire; use crate::broker::link;"
-    ));
+    assert!(!breach("src/session/mod.rs", "use crate::wire; use crate::broker::link;"));
     assert!(breach("src/cli/mod.rs", "use leveret::broker::Broker;"));
     assert!(machine_word(&format!("cd {}x", MACHINE_PATHS[0])).is_some());
     assert!(machine_word(&format!("{{name}}{}x", MACHINE_PATHS[0])).is_none());

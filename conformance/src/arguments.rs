@@ -51,9 +51,7 @@ impl Arguments {
                 arguments.list = true;
                 continue;
             }
-            let value = words
-                .next()
-                .ok_or_else(|| format!("{word}: not known, or no value"))?;
+            let value = words.next().ok_or_else(|| format!("{word}: not known, or no value"))?;
             arguments.set(&word, value)?;
         }
         if arguments.targets.is_empty() && !arguments.list {
@@ -68,9 +66,7 @@ impl Arguments {
             "--broker" => self.broker = Some(broker(&value)?),
             "--filter" => self.filter = value,
             "--jobs" => {
-                self.jobs = value
-                    .parse()
-                    .map_err(|_| format!("--jobs {value}: not a number"))?;
+                self.jobs = value.parse().map_err(|_| format!("--jobs {value}: not a number"))?;
             }
             "--restricted" => {
                 let (user, password) = value.split_once(':').ok_or("--restricted USER:PASSWORD")?;
@@ -111,11 +107,7 @@ mod tests {
     #[test]
     fn brokers_may_have_names() {
         let arguments = parse("--url amqp://a:1 --url two=amqp://b:2/%2F --jobs 9").unwrap();
-        let names: Vec<_> = arguments
-            .targets
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<_> = arguments.targets.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a:1", "two"]);
         assert_eq!(arguments.jobs, 9);
     }

@@ -58,24 +58,14 @@ fn act(arguments: &Arguments) -> Outcome<bool> {
     for (name, url) in &arguments.targets {
         let broker = arguments.broker.map_or_else(|| detect(url), Ok)?;
         let restricted = arguments.restricted.clone();
-        let target = Target {
-            name: name.clone(),
-            url: url.clone(),
-            broker,
-            restricted,
-        };
-        columns.push((
-            target.name.clone(),
-            runner::run(&cases, &target, arguments.jobs),
-        ));
+        let target = Target { name: name.clone(), url: url.clone(), broker, restricted };
+        columns.push((target.name.clone(), runner::run(&cases, &target, arguments.jobs)));
     }
     match columns.as_slice() {
         [(_, verdicts)] => print!("{}", report::plain(verdicts)),
         several => print!("{}", report::side_by_side(several)),
     }
-    Ok(columns
-        .iter()
-        .all(|(_, verdicts)| report::Totals::of(verdicts).failed == 0))
+    Ok(columns.iter().all(|(_, verdicts)| report::Totals::of(verdicts).failed == 0))
 }
 
 fn detect(url: &Url) -> Outcome<Broker> {
@@ -83,9 +73,5 @@ fn detect(url: &Url) -> Outcome<Broker> {
     connection.send_bytes(client::GREETING);
     let start = connection.expect("connection.start")?;
     let name = start.table("server_properties").get("product_name");
-    Ok(if name == Some(&Value::from("Leveret")) {
-        Broker::Leveret
-    } else {
-        Broker::RabbitMq
-    })
+    Ok(if name == Some(&Value::from("Leveret")) { Broker::Leveret } else { Broker::RabbitMq })
 }

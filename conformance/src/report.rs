@@ -12,24 +12,12 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn of(verdicts: &[Verdict]) -> Self {
-        let count = |word| {
-            verdicts
-                .iter()
-                .filter(|verdict| verdict.word() == word)
-                .count()
-        };
-        Self {
-            passed: count("pass"),
-            failed: count("FAIL"),
-            skipped: count("skip"),
-        }
+        let count = |word| verdicts.iter().filter(|verdict| verdict.word() == word).count();
+        Self { passed: count("pass"), failed: count("FAIL"), skipped: count("skip") }
     }
 
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -51,18 +39,12 @@ impl Verdict {
         if self.differences.is_empty() {
             return text.to_owned();
         }
-        format!("{text} [differs: {}]", self.differences.join(", "))
-            .trim_start()
-            .to_owned()
+        format!("{text} [differs: {}]", self.differences.join(", ")).trim_start().to_owned()
     }
 }
 
 pub(crate) fn plain(verdicts: &[Verdict]) -> String {
-    let width = verdicts
-        .iter()
-        .map(|verdict| verdict.id.len())
-        .max()
-        .unwrap_or(0);
+    let width = verdicts.iter().map(|verdict| verdict.id.len()).max().unwrap_or(0);
     let mut out = String::new();
     for verdict in verdicts {
         let (id, word, time) = (&verdict.id, verdict.word(), verdict.time.as_millis());

@@ -37,17 +37,13 @@ pub(crate) fn run(cases: &[Case], target: &Target, jobs: usize) -> Vec<Verdict> 
             });
         }
     });
-    let mut verdicts = verdicts
-        .into_inner()
-        .expect("no thread panics with the lock");
+    let mut verdicts = verdicts.into_inner().expect("no thread panics with the lock");
     verdicts.sort_by_key(|(index, _)| *index);
     verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
 fn run_number() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since_epoch.as_millis() as u64 ^ (u64::from(std::process::id()) << 40)
 }
 
@@ -57,17 +53,10 @@ fn judge(case: &Case, trial: &Trial<'_>) -> Verdict {
     let outcome = ran.unwrap_or_else(|panic| Err(Stop::Failed(panic_text(&*panic))));
     let time = start.elapsed();
     let cleaned = trial.clean_up();
-    Verdict {
-        id: case.id(),
-        outcome: outcome.and(cleaned),
-        time,
-        differences: trial.differences(),
-    }
+    Verdict { id: case.id(), outcome: outcome.and(cleaned), time, differences: trial.differences() }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("panic")
-        .to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned()
 }

@@ -46,12 +46,7 @@ struct Names {
 impl<'a> Trial<'a> {
     /// `prefix` starts every name of this trial and of no other.
     pub(crate) fn new(target: &'a Target, prefix: String) -> Self {
-        Self {
-            target,
-            prefix,
-            names: RefCell::default(),
-            differences: RefCell::default(),
-        }
+        Self { target, prefix, names: RefCell::default(), differences: RefCell::default() }
     }
 
     pub(crate) fn expect<T>(&self, differs: Differs<T>) -> T {
@@ -165,10 +160,7 @@ impl<'a> Trial<'a> {
         }
         let channel = self.channel()?;
         let queues = names.queues.iter().map(|queue| delete(queue));
-        let exchanges = names
-            .exchanges
-            .iter()
-            .map(|exchange| delete_exchange(exchange));
+        let exchanges = names.exchanges.iter().map(|exchange| delete_exchange(exchange));
         for method in queues.chain(exchanges) {
             channel.send(&method);
             let ok = format!("{}-ok", method.name());

@@ -18,24 +18,15 @@ impl Url {
             Some((authority, path)) => (authority, decode(path)?),
             None => (rest, "/".to_owned()),
         };
-        let (login, host) = authority
-            .rsplit_once('@')
-            .unwrap_or(("guest:guest", authority));
+        let (login, host) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let address = if host
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        let address = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
         {
             host.to_owned()
         } else {
             format!("{host}:5672")
         };
-        Ok(Self {
-            address,
-            user: decode(user)?,
-            password: decode(password)?,
-            vhost,
-        })
+        Ok(Self { address, user: decode(user)?, password: decode(password)?, vhost })
     }
 }
 
@@ -48,9 +39,7 @@ fn decode(text: &str) -> Result<String, String> {
             bytes.push(*first);
             continue;
         }
-        let digits = rest
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
         let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         bytes.push(octet.ok_or_else(|| format!("{text}: two hex digits must follow %"))?);
         rest = &rest[2..];

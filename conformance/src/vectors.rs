@@ -41,23 +41,11 @@ fn unseen() -> [(&'static str, Method); 5] {
     let alarm = "written by hand, as RabbitMQ 3.10.8 sends it under a memory alarm";
     let drained = Method::new("basic.credit-drained").with("consumer_tag", "credited");
     [
-        (
-            specification,
-            Method::new("connection.secure").with("challenge", "challenge"),
-        ),
-        (
-            specification,
-            Method::new("connection.secure-ok").with("response", "response"),
-        ),
-        (
-            alarm,
-            Method::new("connection.blocked").with("reason", "low on memory"),
-        ),
+        (specification, Method::new("connection.secure").with("challenge", "challenge")),
+        (specification, Method::new("connection.secure-ok").with("response", "response")),
+        (alarm, Method::new("connection.blocked").with("reason", "low on memory")),
         (alarm, Method::new("connection.unblocked")),
-        (
-            "written by hand from RabbitMQ's extension",
-            drained.with("credit_drained", 5_u32),
-        ),
+        ("written by hand from RabbitMQ's extension", drained.with("credit_drained", 5_u32)),
     ]
 }
 
@@ -118,9 +106,7 @@ impl Album {
 
     fn publish(&mut self, method: &Method) -> Outcome {
         self.write(&format!("accepted by {}", self.broker), &method.frame(1))?;
-        self.connection
-            .unopened(1)
-            .publish_with(method, &Properties::new(), b"body");
+        self.connection.unopened(1).publish_with(method, &Properties::new(), b"body");
         Ok(())
     }
 
@@ -132,19 +118,13 @@ impl Album {
         self.say(0, &login.tune_ok())?;
         self.ask(0, &login.open_vhost())?;
         let update = Method::new("connection.update-secret");
-        self.ask(
-            0,
-            &update
-                .with("new_secret", "secret")
-                .with("reason", "renewed"),
-        )?;
+        self.ask(0, &update.with("new_secret", "secret").with("reason", "renewed"))?;
         for channel in 1..=3 {
             self.ask(channel, &Method::new("channel.open"))?;
         }
         self.ask(1, &Method::new("channel.flow").with("active", true))?;
         let request = Method::new("access.request").with("realm", "/data");
-        self.ask(1, &request.flags(&["passive", "active", "read"]))
-            .map(drop)
+        self.ask(1, &request.flags(&["passive", "active", "read"])).map(drop)
     }
 
     fn topology(&mut self) -> Outcome {
@@ -162,14 +142,10 @@ impl Album {
         let durable = declare(QUEUE).flags(&["durable"]);
         self.ask(1, &durable.with("arguments", arguments))?;
         let arguments = Table::from([("key", "value".into())]);
-        self.ask(
-            1,
-            &bind(QUEUE, EXCHANGE, "a.#").with("arguments", arguments),
-        )?;
+        self.ask(1, &bind(QUEUE, EXCHANGE, "a.#").with("arguments", arguments))?;
         self.ask(1, &bind(QUEUE, EXCHANGE, "b"))?;
         self.ask(1, &unbind(QUEUE, EXCHANGE, "b"))?;
-        self.ask(1, &unbind_exchange(OTHER, EXCHANGE, "a.*"))
-            .map(drop)
+        self.ask(1, &unbind_exchange(OTHER, EXCHANGE, "a.*")).map(drop)
     }
 
     fn messages(&mut self) -> Outcome {
@@ -179,9 +155,7 @@ impl Album {
         let arguments = Table::from([("x-priority", 5.into())]);
         self.ask(1, &consume(QUEUE, "tag").with("arguments", arguments))?;
         self.publish(&publish("", QUEUE))?;
-        let tag = self
-            .hear_content(1, "basic.deliver")?
-            .number("delivery_tag");
+        let tag = self.hear_content(1, "basic.deliver")?.number("delivery_tag");
         self.say(1, &ack(tag).flags(&["multiple"]))?;
         self.ask(1, &cancel("tag"))?;
         self.publish(&publish("", QUEUE))?;
@@ -201,9 +175,7 @@ impl Album {
     /// An extension that brokers after RabbitMQ 3.x do not serve any more. Draining is left out:
     /// 3.10.8 answers it with an internal error.
     fn credit(&mut self) -> Outcome {
-        self.connection
-            .unopened(1)
-            .call(&consume(QUEUE, "credited"))?;
+        self.connection.unopened(1).call(&consume(QUEUE, "credited"))?;
         let credit = Method::new("basic.credit").with("consumer_tag", "credited");
         self.ask(1, &credit.with("credit", 5_u32))?;
         self.ask(1, &cancel("credited")).map(drop)
@@ -220,13 +192,9 @@ impl Album {
     fn closing(&mut self) -> Outcome {
         self.ask(1, &delete(QUEUE))?;
         self.ask(1, &delete_exchange(OTHER))?;
-        self.connection
-            .unopened(1)
-            .call(&delete_exchange(EXCHANGE))?;
+        self.connection.unopened(1).call(&delete_exchange(EXCHANGE))?;
         let close = |name: &str| {
-            Method::new(name)
-                .with("reply_code", 200_u16)
-                .with("reply_text", "Goodbye")
+            Method::new(name).with("reply_code", 200_u16).with("reply_text", "Goodbye")
         };
         self.ask(1, &close("channel.close"))?;
         self.ask(0, &close("connection.close")).map(drop)
@@ -249,10 +217,7 @@ impl Album {
 fn file(source: &str, method: &Method, bytes: &[u8]) -> String {
     let described = method.to_string();
     let fields = described.strip_prefix(method.name()).unwrap_or_default();
-    let mut text = format!(
-        "# source: {source}\n# method: {}\n# fields:{fields}\n",
-        method.name()
-    );
+    let mut text = format!("# source: {source}\n# method: {}\n# fields:{fields}\n", method.name());
     for line in bytes.chunks(32) {
         for octet in line {
             let _ = write!(text, "{octet:02x}");
@@ -283,16 +248,8 @@ mod tests {
             assert_eq!(length, bytes.len(), "{path}");
             let method = Method::decode(&frame.payload).unwrap();
             assert_eq!(method.name(), spec.name, "{path}");
-            let source = text
-                .lines()
-                .next()
-                .unwrap()
-                .strip_prefix("# source: ")
-                .unwrap();
-            assert_eq!(
-                file(source, &method, &method.frame(frame.channel).encode()),
-                text
-            );
+            let source = text.lines().next().unwrap().strip_prefix("# source: ").unwrap();
+            assert_eq!(file(source, &method, &method.frame(frame.channel).encode()), text);
         }
     }
 }

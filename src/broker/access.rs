@@ -130,10 +130,7 @@ impl Access {
     pub fn user(&self, name: &str) -> Option<User> {
         let accounts = self.accounts.read();
         let (name, account) = accounts.get_key_value(name)?;
-        Some(User {
-            name: name.clone(),
-            tags: Arc::clone(&account.tags),
-        })
+        Some(User { name: name.clone(), tags: Arc::clone(&account.tags) })
     }
 
     /// Whether the user may open the vhost: it has permissions there, whatever they are.
@@ -403,11 +400,7 @@ mod tests {
     use super::*;
 
     fn patterns(configure: &str, write: &str, read: &str) -> PermissionPatterns {
-        PermissionPatterns {
-            configure: configure.into(),
-            write: write.into(),
-            read: read.into(),
-        }
+        PermissionPatterns { configure: configure.into(), write: write.into(), read: read.into() }
     }
 
     fn access() -> Access {

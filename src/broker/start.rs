@@ -59,12 +59,7 @@ impl Broker {
         };
         let (journal, recovered) =
             store::open(disk, durability, salt).map_err(StartError::Store)?;
-        let Recovered {
-            catalogue,
-            mut queues,
-            next_queue_id,
-            ..
-        } = recovered;
+        let Recovered { catalogue, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         for (name, stored) in catalogue.vhosts() {
             let vhost = Vhost::new(Name::new(name));
@@ -75,9 +70,7 @@ impl Broker {
         let default = config.default_vhost.clone();
         if !vhosts.contains_key(&default) {
             let mut records = RecordBatch::new();
-            records.definition(&Definition::VhostCreated {
-                name: default.to_string(),
-            });
+            records.definition(&Definition::VhostCreated { name: default.to_string() });
             journal.append(&mut records);
             vhosts.insert(default.clone(), Arc::new(Vhost::new(default)));
         }
@@ -99,18 +92,10 @@ fn open_access(config: &Config, entropy: &Entropy) -> Result<Access, StartError>
     let access = Access::new(&config.loopback_users);
     let [a, b, c, d, ..] = entropy.octets();
     let password = PasswordHash::new(&config.default_pass.0, [a, b, c, d]);
-    let tags: Vec<Tag> = config
-        .default_user_tags
-        .iter()
-        .map(|tag| Tag::from(&**tag))
-        .collect();
+    let tags: Vec<Tag> = config.default_user_tags.iter().map(|tag| Tag::from(&**tag)).collect();
     access.set_user(&config.default_user, Some(password), &tags);
     access
-        .set_permissions(
-            &config.default_user,
-            &config.default_vhost,
-            &config.default_permissions,
-        )
+        .set_permissions(&config.default_user, &config.default_vhost, &config.default_permissions)
         .map_err(|error| StartError::Access(format!("default_permissions: {error}")))?;
     Ok(access)
 }
@@ -123,15 +108,10 @@ fn restore(
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (name, exchange) in stored.exchanges() {
-        let resource = Resource::Exchange {
-            vhost: &vhost.name,
-            name,
-        };
+        let resource = Resource::Exchange { vhost: &vhost.name, name };
         let kind = Kind::from_name(&exchange.kind).ok_or_else(|| {
-            let text = format!(
-                "{resource} is stored with type '{}', which is unknown",
-                exchange.kind
-            );
+            let text =
+                format!("{resource} is stored with type '{}', which is unknown", exchange.kind);
             StartError::Definition(text)
         })?;
         let alternate = alternate_exchange(exchange.arguments.as_ref(), resource);
@@ -145,10 +125,7 @@ fn restore(
         };
         state.topology.declare(Name::new(name), settings);
     }
-    for (id, queue) in catalogue
-        .queues()
-        .filter(|(_, queue)| queue.vhost == *vhost.name)
-    {
+    for (id, queue) in catalogue.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
         state.restore_queue(&vhost.name, id, queue, messages.remove(&id));
     }
     for binding in stored.bindings() {
@@ -158,12 +135,7 @@ fn restore(
         };
         state
             .topology
-            .bind(
-                &binding.source,
-                destination,
-                &binding.key,
-                binding.arguments.as_ref(),
-            )
+            .bind(&binding.source, destination, &binding.key, binding.arguments.as_ref())
             .map_err(|error| StartError::Definition(error.text()))?;
     }
     Ok(())
@@ -198,8 +170,6 @@ impl State {
 }
 
 fn first_half(octets: [u8; 16]) -> [u8; 8] {
-    let (half, _) = octets
-        .split_first_chunk()
-        .expect("16 octets have 8 at their front");
+    let (half, _) = octets.split_first_chunk().expect("16 octets have 8 at their front");
     *half
 }

@@ -46,20 +46,12 @@ impl Vhost {
             exclusive: HashMap::new(),
             defined: Lsn(0),
         };
-        Self {
-            name,
-            state: RwLock::new(state),
-        }
+        Self { name, state: RwLock::new(state) }
     }
 
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<Arc<Queue>> {
-        self.state
-            .read()
-            .queues
-            .get(name)
-            .filter(|queue| !queue.is_gone())
-            .cloned()
+        self.state.read().queues.get(name).filter(|queue| !queue.is_gone()).cloned()
     }
 
     /// All queues, by name.
@@ -72,11 +64,7 @@ impl Vhost {
 
     #[must_use]
     pub fn exchange(&self, name: &str) -> Option<Arc<ExchangeShared>> {
-        self.state
-            .read()
-            .topology
-            .exchange(name)
-            .map(|exchange| Arc::clone(exchange.shared()))
+        self.state.read().topology.exchange(name).map(|exchange| Arc::clone(exchange.shared()))
     }
 
     pub(super) fn resolve(
@@ -91,23 +79,12 @@ impl Vhost {
             return state.resolve_names(keys);
         }
         let Some(exchange) = state.topology.exchange(&exchange.name) else {
-            return Resolved {
-                queues: Vec::new(),
-                cacheable: false,
-            };
+            return Resolved { queues: Vec::new(), cacheable: false };
         };
         let mut ids = Vec::new();
-        let routed = state
-            .topology
-            .route(exchange, keys, headers, scratch, &mut ids);
-        let queues = ids
-            .iter()
-            .filter_map(|id| state.by_id.get(id).cloned())
-            .collect();
-        Resolved {
-            queues,
-            cacheable: routed.cacheable,
-        }
+        let routed = state.topology.route(exchange, keys, headers, scratch, &mut ids);
+        let queues = ids.iter().filter_map(|id| state.by_id.get(id).cloned()).collect();
+        Resolved { queues, cacheable: routed.cacheable }
     }
 
     /// Ends those of `queues` that are auto-delete and have no consumer.
@@ -118,11 +95,7 @@ impl Vhost {
                 continue;
             };
             let unused = |core: &crate::queue::QueueCore| {
-                if core.consumers_len() == 0 {
-                    Ok(())
-                } else {
-                    Err(())
-                }
+                if core.consumers_len() == 0 { Ok(()) } else { Err(()) }
             };
             if queue.close_if(&mut workspace.effects, unused).is_ok() {
                 self.forget_queue(&queue, broker, workspace);
@@ -137,19 +110,11 @@ impl Vhost {
         broker: &Broker,
         workspace: &mut Workspace,
     ) {
-        let ids = self
-            .state
-            .write()
-            .exclusive
-            .remove(&connection)
-            .unwrap_or_default();
+        let ids = self.state.write().exclusive.remove(&connection).unwrap_or_default();
         for id in ids {
             let queue = self.state.read().by_id.get(&id).cloned();
             let Some(queue) = queue else { continue };
-            if queue
-                .close_if(&mut workspace.effects, |_| Ok::<(), ()>(()))
-                .is_ok()
-            {
+            if queue.close_if(&mut workspace.effects, |_| Ok::<(), ()>(())).is_ok() {
                 self.forget_queue(&queue, broker, workspace);
             }
         }
@@ -197,11 +162,7 @@ impl State {
         if self.by_id.remove(&queue.id).is_none() {
             return self.defined;
         }
-        if self
-            .queues
-            .get(&*queue.name)
-            .is_some_and(|named| named.id == queue.id)
-        {
+        if self.queues.get(&*queue.name).is_some_and(|named| named.id == queue.id) {
             self.queues.remove(&*queue.name);
         }
         if let Some(owner) = queue.settings.exclusive_owner
@@ -214,16 +175,12 @@ impl State {
         if queue.settings.durable {
             definitions.push(Definition::QueueDeleted { id: queue.id });
         }
-        definitions.extend(
-            removed
-                .exchanges
-                .iter()
-                .filter(|e| e.durable)
-                .map(|exchange| Definition::ExchangeDeleted {
-                    vhost: vhost.to_string(),
-                    name: exchange.name.to_string(),
-                }),
-        );
+        definitions.extend(removed.exchanges.iter().filter(|e| e.durable).map(|exchange| {
+            Definition::ExchangeDeleted {
+                vhost: vhost.to_string(),
+                name: exchange.name.to_string(),
+            }
+        }));
         self.define(&definitions, broker, workspace)
     }
 

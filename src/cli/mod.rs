@@ -128,26 +128,18 @@ impl Cli {
 }
 
 fn read_conf(config: &mut Config, file: &Path) -> Result<Vec<Warning>, CliError> {
-    let text = fs::read_to_string(file).map_err(|error| CliError::Unreadable {
-        file: file.to_owned(),
-        error,
-    })?;
+    let text = fs::read_to_string(file)
+        .map_err(|error| CliError::Unreadable { file: file.to_owned(), error })?;
     let env = |name: &str| std::env::var(name).ok();
     let name = file.display().to_string();
-    config
-        .apply_conf(&name, &text, &env)
-        .map_err(CliError::Config)
+    config.apply_conf(&name, &text, &env).map_err(CliError::Config)
 }
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { file, error } => {
-                write!(
-                    f,
-                    "cannot read the configuration {}: {error}",
-                    file.display()
-                )
+                write!(f, "cannot read the configuration {}: {error}", file.display())
             }
             Self::Config(error) => error.fmt(f),
         }
@@ -191,18 +183,9 @@ mod tests {
 
     #[test]
     fn a_wrong_argument_is_a_usage_error() {
-        for bad in [
-            "--bind nowhere",
-            "--amqp-port 65536",
-            "--log-level loud",
-            "serve",
-        ] {
+        for bad in ["--bind nowhere", "--amqp-port 65536", "--log-level loud", "serve"] {
             let words = ["leveret"].into_iter().chain(bad.split_whitespace());
-            assert_eq!(
-                Cli::try_parse_from(words).unwrap_err().exit_code(),
-                2,
-                "{bad}"
-            );
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{bad}");
         }
     }
 

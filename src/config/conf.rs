@@ -99,11 +99,9 @@ pub(super) fn apply(
             .and_then(|value| apply_line(config, &mut lists, key, &value));
         match applied {
             Ok(true) => {}
-            Ok(false) => warnings.push(Warning {
-                file: file.into(),
-                line: index + 1,
-                key: key.into(),
-            }),
+            Ok(false) => {
+                warnings.push(Warning { file: file.into(), line: index + 1, key: key.into() })
+            }
             Err(fault) => {
                 return Err(ConfigError {
                     file: file.into(),
@@ -306,10 +304,7 @@ impl<'a> Lists<'a> {
 
 impl Fault {
     fn new(reason: impl Into<String>, way_out: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            way_out: way_out.into(),
-        }
+        Self { reason: reason.into(), way_out: way_out.into() }
     }
 
     fn value(text: &str, way_out: String) -> Self {
@@ -319,13 +314,7 @@ impl Fault {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            key,
-            reason,
-            way_out,
-        } = self;
+        let Self { file, line, key, reason, way_out } = self;
         write!(f, "{file}:{line}: {key}: {reason}; {way_out}")
     }
 }
@@ -387,10 +376,7 @@ mod tests {
     fn listeners_replace_the_default_and_share_a_port_where_they_can() {
         let listeners = |text: &str| {
             let listeners = config(text).amqp_listeners();
-            listeners
-                .iter()
-                .map(SocketAddr::to_string)
-                .collect::<Vec<_>>()
+            listeners.iter().map(SocketAddr::to_string).collect::<Vec<_>>()
         };
         assert_eq!(listeners(""), ["[::]:5672"]);
         assert_eq!(listeners("listeners.tcp.default = 5673"), ["[::]:5673"]);
@@ -408,11 +394,7 @@ mod tests {
         let config = config("loopback_users.guest = false\nloopback_users.admin = true\n");
         assert_eq!(config.loopback_users, [Name::new("admin")]);
         assert_eq!(config.default_user_tags, [Name::new("administrator")]);
-        assert!(
-            self::config("loopback_users = none")
-                .loopback_users
-                .is_empty()
-        );
+        assert!(self::config("loopback_users = none").loopback_users.is_empty());
         let tags = self::config("default_user_tags.monitoring = true").default_user_tags;
         assert_eq!(tags, [Name::new("monitoring")]);
     }
@@ -434,10 +416,7 @@ mod tests {
         assert_eq!(config.log_level, crate::config::LogLevel::Warning);
         assert_eq!(config.durability, crate::config::Durability::Os);
         assert_eq!(config.data_dir.to_str(), Some("/var/lib/leveret"));
-        assert_eq!(
-            (&*config.node_name, &*config.default_vhost),
-            ("hare@burrow", "v")
-        );
+        assert_eq!((&*config.node_name, &*config.default_vhost), ("hare@burrow", "v"));
         let given = config.default_permissions;
         assert_eq!([given.configure, given.write, given.read], ["", "w", "r"]);
     }

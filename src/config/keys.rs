@@ -114,8 +114,7 @@ pub(super) fn known(key: &str) -> Option<Known> {
 }
 
 fn starts_key(key: &str, first: &str) -> bool {
-    key.strip_prefix(first)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    key.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The key of `candidates` that a misspelt one was probably meant to be.

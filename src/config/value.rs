@@ -19,9 +19,7 @@ where
 
 /// Reads bytes: a number that may end in `kb`, `mb` or `gb`, each 1024 of the one before.
 pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     let factor: Option<u64> = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" => Some(1),
@@ -60,14 +58,8 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     }
     let parse = || {
         let (address, port) = text.rsplit_once(':')?;
-        let bare = address
-            .strip_prefix('[')
-            .and_then(|a| a.strip_suffix(']'))
-            .unwrap_or(address);
-        Some(SocketAddr::new(
-            bare.parse::<IpAddr>().ok()?,
-            port.parse().ok()?,
-        ))
+        let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+        Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, port.parse().ok()?))
     };
     parse().ok_or_else(|| "give a port or IP:PORT, such as 5672 or 127.0.0.1:5672".into())
 }
@@ -83,15 +75,7 @@ mod tests {
         assert_eq!(any("2GB"), Some(2 << 30));
         assert_eq!(any("16 MiB"), Some(16 << 20));
         assert_eq!(any("131072"), Some(131_072));
-        for bad in [
-            "",
-            "kb",
-            "-1",
-            "1.5mb",
-            "3tb",
-            "99999999999999999999",
-            "1 k b",
-        ] {
+        for bad in ["", "kb", "-1", "1.5mb", "3tb", "99999999999999999999", "1 k b"] {
             assert_eq!(any(bad), None, "{bad}");
         }
     }

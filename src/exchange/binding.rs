@@ -25,11 +25,7 @@ pub struct Binding {
 impl Binding {
     #[must_use]
     pub fn new(destination: Destination, key: &[u8], arguments: TableRef<'_>) -> Self {
-        Self {
-            destination,
-            key: key.into(),
-            arguments: sorted(arguments),
-        }
+        Self { destination, key: key.into(), arguments: sorted(arguments) }
     }
 }
 
@@ -71,21 +67,12 @@ mod tests {
     #[test]
     fn the_order_of_arguments_does_not_distinguish_bindings() {
         let queue = || Destination::Queue(QueueId(1));
-        let one = TableBuilder::new()
-            .put(b"a", Value::I32(1))
-            .put(b"b", Value::Void)
-            .finish();
-        let other = TableBuilder::new()
-            .put(b"b", Value::Void)
-            .put(b"a", Value::I32(1))
-            .finish();
+        let one = TableBuilder::new().put(b"a", Value::I32(1)).put(b"b", Value::Void).finish();
+        let other = TableBuilder::new().put(b"b", Value::Void).put(b"a", Value::I32(1)).finish();
         let binding = Binding::new(queue(), b"k", one.as_ref());
         assert_eq!(binding, Binding::new(queue(), b"k", other.as_ref()));
         assert_ne!(binding, Binding::new(queue(), b"", other.as_ref()));
-        let wider = TableBuilder::new()
-            .put(b"a", Value::I64(1))
-            .put(b"b", Value::Void)
-            .finish();
+        let wider = TableBuilder::new().put(b"a", Value::I64(1)).put(b"b", Value::Void).finish();
         assert_ne!(binding, Binding::new(queue(), b"k", wider.as_ref()));
     }
 }

@@ -16,10 +16,7 @@ impl Direct {
     }
 
     pub(super) fn unbind(&mut self, binding: &Binding) {
-        let targets = self
-            .by_key
-            .get_mut(&*binding.key)
-            .expect("only what was bound is unbound");
+        let targets = self.by_key.get_mut(&*binding.key).expect("only what was bound is unbound");
         targets.remove(&binding.destination);
         if targets.is_empty() {
             self.by_key.remove(&*binding.key);

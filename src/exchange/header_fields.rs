@@ -31,11 +31,7 @@ impl HeaderFields {
             bytes.extend_from_slice(name);
             let value_at = bytes.len();
             put_comparable(bytes, value);
-            fields.push(Field {
-                name_at,
-                value_at,
-                end: bytes.len(),
-            });
+            fields.push(Field { name_at, value_at, end: bytes.len() });
         }
         // RabbitMQ: of several headers of one name the last one counts. It is sorted first here,
         // and `dedup` keeps the first.

@@ -80,10 +80,7 @@ impl Headers {
     pub(super) fn unbind(&mut self, binding: &Binding) {
         let query = Query::new(binding.arguments.as_ref()).expect("bind has read the same");
         if !query.conditions.is_empty() {
-            let id = *self
-                .ids
-                .get(&query)
-                .expect("only what was bound is unbound");
+            let id = *self.ids.get(&query).expect("only what was bound is unbound");
             let rule = &mut self.rules[id as usize];
             rule.targets.remove(&binding.destination);
             if rule.targets.is_empty() {
@@ -123,29 +120,19 @@ impl Headers {
             rarest..rarest + 1
         };
         for condition in &query.conditions[found_by.clone()] {
-            self.by_name
-                .entry(condition.name.clone())
-                .or_default()
-                .rules_mut(condition)
-                .push(id);
+            self.by_name.entry(condition.name.clone()).or_default().rules_mut(condition).push(id);
         }
         let query = Arc::new(query);
         self.ids.insert(query.clone(), id);
-        self.rules[id as usize] = Rule {
-            query,
-            found_by,
-            targets: Targets::default(),
-        };
+        self.rules[id as usize] = Rule { query, found_by, targets: Targets::default() };
         id
     }
 
     fn remove_rule(&mut self, id: RuleId) {
         let rule = std::mem::take(&mut self.rules[id as usize]);
         for condition in &rule.query.conditions[rule.found_by] {
-            let named = self
-                .by_name
-                .get_mut(&*condition.name)
-                .expect("a rule is found by its conditions");
+            let named =
+                self.by_name.get_mut(&*condition.name).expect("a rule is found by its conditions");
             let rules = named.rules_mut(condition);
             rules.retain(|other| *other != id);
             if let (true, Some(value)) = (rules.is_empty(), &condition.value) {
@@ -208,11 +195,7 @@ impl Query {
 
     /// Whether it holds for a message that fulfils one of its conditions.
     fn holds(&self, fields: &HeaderFields) -> bool {
-        self.any
-            || self
-                .conditions
-                .iter()
-                .all(|condition| condition.holds(fields))
+        self.any || self.conditions.iter().all(|condition| condition.holds(fields))
     }
 }
 
@@ -223,10 +206,7 @@ impl Condition {
             put_comparable(&mut out, value);
             out.into()
         };
-        Self {
-            name: name.into(),
-            value: (value != Value::Void).then(comparable),
-        }
+        Self { name: name.into(), value: (value != Value::Void).then(comparable) }
     }
 
     fn holds(&self, fields: &HeaderFields) -> bool {
@@ -247,10 +227,9 @@ fn invalid_x_match(value: Value<'_>) -> Exception {
         Value::LongStr(_) => format!(
             "Invalid x-match field value {text}; expected all, any, all-with-x, or any-with-x"
         ),
-        other => format!(
-            "Invalid x-match field type {} (value {text}); expected longstr",
-            other.kind()
-        ),
+        other => {
+            format!("Invalid x-match field type {} (value {text}); expected longstr", other.kind())
+        }
     })
 }
 

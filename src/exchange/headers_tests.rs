@@ -80,9 +80,7 @@ fn void_asks_for_presence_only() {
 fn a_wrong_x_match_is_refused() {
     let refused = |value| {
         let mut exchange = Headers::default();
-        let error = exchange
-            .bind(&binding(1, &[("x-match", value)]))
-            .unwrap_err();
+        let error = exchange.bind(&binding(1, &[("x-match", value)])).unwrap_err();
         error.text()
     };
     assert_eq!(
@@ -99,9 +97,7 @@ fn a_wrong_x_match_is_refused() {
 #[test]
 fn a_queue_that_two_conditions_find_is_emitted_once() {
     let mut exchange = Headers::default();
-    exchange
-        .bind(&binding(1, &[("x-match", text("any")), A1, B2]))
-        .unwrap();
+    exchange.bind(&binding(1, &[("x-match", text("any")), A1, B2])).unwrap();
     assert_eq!(matches(&exchange, &[A1, B2]), [1]);
 }
 
@@ -154,11 +150,7 @@ fn a_rule_of_all_is_found_by_its_rarest_value() {
             Some(value) => named.equal.get(&value).map_or(0, Vec::len),
         })
     };
-    assert_eq!(
-        found_by("a", Some(Value::I32(1))),
-        Some(1),
-        "the first had the choice"
-    );
+    assert_eq!(found_by("a", Some(Value::I32(1))), Some(1), "the first had the choice");
     assert_eq!(found_by("tenant", Some(Value::I32(50))), Some(1));
     assert_eq!(found_by("present", None), None);
     let message = [A1, ("present", Value::Void), ("tenant", Value::U8(50))];

@@ -136,10 +136,7 @@ impl Settings {
 }
 
 fn argument_text(name: &Name) -> ArgumentText {
-    ArgumentText {
-        value: name.to_string(),
-        kind: "longstr",
-    }
+    ArgumentText { value: name.to_string(), kind: "longstr" }
 }
 
 /// The `alternate-exchange` argument. The exchange it names need not exist.
@@ -154,11 +151,7 @@ pub fn alternate_exchange(
         None => Ok(None),
         // Bytes that are not UTF-8 name no exchange either way.
         Some(Value::LongStr(name)) => Ok(Some(Name::new(&String::from_utf8_lossy(name)))),
-        Some(other) => Err(Exception::invalid_type(
-            other.kind(),
-            ALTERNATE_EXCHANGE,
-            resource,
-        )),
+        Some(other) => Err(Exception::invalid_type(other.kind(), ALTERNATE_EXCHANGE, resource)),
     }
 }
 
@@ -167,29 +160,17 @@ mod tests {
     use super::*;
     use crate::table::TableBuilder;
 
-    const EXCHANGE: Resource<'_> = Resource::Exchange {
-        vhost: "/",
-        name: "e2",
-    };
+    const EXCHANGE: Resource<'_> = Resource::Exchange { vhost: "/", name: "e2" };
 
     #[test]
     fn an_alternate_exchange_is_a_longstr() {
-        let arguments = |value| {
-            TableBuilder::new()
-                .put(b"alternate-exchange", value)
-                .finish()
-        };
+        let arguments = |value| TableBuilder::new().put(b"alternate-exchange", value).finish();
         let valid = arguments(Value::LongStr(b"ae"));
-        assert_eq!(
-            alternate_exchange(valid.as_ref(), EXCHANGE).unwrap(),
-            Some(Name::new("ae"))
-        );
+        assert_eq!(alternate_exchange(valid.as_ref(), EXCHANGE).unwrap(), Some(Name::new("ae")));
         assert_eq!(alternate_exchange(TableRef::EMPTY, EXCHANGE).unwrap(), None);
         let wrong = arguments(Value::I32(5));
         assert_eq!(
-            alternate_exchange(wrong.as_ref(), EXCHANGE)
-                .unwrap_err()
-                .text(),
+            alternate_exchange(wrong.as_ref(), EXCHANGE).unwrap_err().text(),
             "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in \
              exchange 'e2' in vhost '/'"
         );

@@ -75,10 +75,7 @@ impl Topology {
             let vhost = &self.vhost;
             return Err(Exception::in_use(Resource::Exchange { vhost, name }));
         }
-        let removal = Removal {
-            doomed: [exchange.name().clone()].into(),
-            ..Removal::default()
-        };
+        let removal = Removal { doomed: [exchange.name().clone()].into(), ..Removal::default() };
         Ok(self.finish(removal))
     }
 
@@ -109,10 +106,7 @@ impl Topology {
         let exchange = exchange.expect("an exchange loses its last binding once");
         exchange.shared.mark_gone();
         let durable = exchange.shared.durable;
-        removal.deleted.push(RemovedExchange {
-            name: name.clone(),
-            durable,
-        });
+        removal.deleted.push(RemovedExchange { name: name.clone(), durable });
         self.unlist_alternate(exchange.alternate(), name);
         for bound in exchange.bindings {
             self.unlist_incoming(&bound);
@@ -164,18 +158,11 @@ mod tests {
     use super::*;
 
     fn auto_delete(kind: Kind) -> Settings {
-        Settings {
-            auto_delete: true,
-            ..Settings::durable(kind)
-        }
+        Settings { auto_delete: true, ..Settings::durable(kind) }
     }
 
     fn names(removed: &Removed) -> Vec<&str> {
-        removed
-            .exchanges
-            .iter()
-            .map(|exchange| exchange.name.as_str())
-            .collect()
+        removed.exchanges.iter().map(|exchange| exchange.name.as_str()).collect()
     }
 
     /// `a -> b -> c -> queue 1`, where a, b and c delete themselves.
@@ -197,11 +184,7 @@ mod tests {
         assert_eq!(names(&vhost.0.remove_queue(QueueId(2))), [""; 0]);
         let removed = vhost.0.remove_queue(QueueId(1));
         assert_eq!(names(&removed), ["c", "b", "a"]);
-        let sources: Vec<_> = removed
-            .bindings
-            .iter()
-            .map(|(source, _)| &**source)
-            .collect();
+        let sources: Vec<_> = removed.bindings.iter().map(|(source, _)| &**source).collect();
         assert_eq!(sources, ["c", "b", "a"]);
         assert_eq!(vhost.0.exchanges().len(), 7);
     }
@@ -238,10 +221,7 @@ mod tests {
     fn an_exchange_in_use_as_a_source_is_not_deleted_if_unused() {
         let mut vhost = chain();
         let error = vhost.0.delete("c", true).unwrap_err();
-        assert_eq!(
-            error.text(),
-            "PRECONDITION_FAILED - exchange 'c' in vhost '/' in use"
-        );
+        assert_eq!(error.text(), "PRECONDITION_FAILED - exchange 'c' in vhost '/' in use");
         vhost.declare("d", Kind::Fanout);
         vhost.bind_exchange("amq.direct", "d", "");
         assert_eq!(names(&vhost.0.delete("d", true).unwrap()), ["d"]);

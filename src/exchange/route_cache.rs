@@ -38,10 +38,7 @@ pub trait Live {
 pub enum Validity {
     /// The exchange, by a version read before the route was looked for, so that a change in between
     /// is noticed.
-    ByExchange {
-        shared: Arc<ExchangeShared>,
-        version: u64,
-    },
+    ByExchange { shared: Arc<ExchangeShared>, version: u64 },
     /// The route itself, as on the default exchange, where it is one queue found by name.
     ByRoute,
 }
@@ -109,11 +106,7 @@ impl<R: Live> RouteCache<R> {
             self.clear();
         }
         self.weight += weight;
-        let cached = Cached {
-            weight,
-            validity,
-            route,
-        };
+        let cached = Cached { weight, validity, route };
         let hash = self.hasher.hash_one(address);
         self.last = match self.find(hash, address) {
             Some(at) => self.replace(at, cached),
@@ -153,11 +146,7 @@ impl<R: Live> RouteCache<R> {
         let address_at = self.addresses.len() as u32;
         self.addresses.extend_from_slice(address);
         let address_end = self.addresses.len() as u32;
-        let entry = Entry {
-            address_at,
-            address_end,
-            cached,
-        };
+        let entry = Entry { address_at, address_end, cached };
         let (addresses, hasher) = (&self.addresses, &self.hasher);
         let hash_of = |entry: &Entry<R>| hasher.hash_one(entry.address(addresses));
         let added = self.entries.insert_unique(hash, entry, hash_of);
@@ -205,11 +194,7 @@ mod tests {
     }
 
     fn route(name: usize) -> Route {
-        Route {
-            name,
-            live: Rc::new(Cell::new(true)),
-            weight: 1,
-        }
+        Route { name, live: Rc::new(Cell::new(true)), weight: 1 }
     }
 
     fn get(cache: &mut RouteCache<Route>, address: &[u8]) -> Option<usize> {
@@ -247,10 +232,7 @@ mod tests {
         let mut cache = RouteCache::new();
         for name in 0..2 {
             let version = shared.version();
-            let validity = Validity::ByExchange {
-                shared: shared.clone(),
-                version,
-            };
+            let validity = Validity::ByExchange { shared: shared.clone(), version };
             cache.insert(b"a", validity, route(name));
             assert_eq!(get(&mut cache, b"a"), Some(name));
             shared.bump();
@@ -283,10 +265,7 @@ mod tests {
         }
         assert_eq!(cache.entries.len(), 1);
         assert_eq!(get(&mut cache, &address(0)), None);
-        assert_eq!(
-            get(&mut cache, &address(ROUTE_CACHE_MAX)),
-            Some(ROUTE_CACHE_MAX)
-        );
+        assert_eq!(get(&mut cache, &address(ROUTE_CACHE_MAX)), Some(ROUTE_CACHE_MAX));
     }
 
     #[test]

@@ -91,10 +91,7 @@ fn consult(
     out: &mut Vec<QueueId>,
 ) {
     let queues_before = out.len();
-    let mut found = Found {
-        queues: out,
-        exchanges: &mut scratch.found,
-    };
+    let mut found = Found { queues: out, exchanges: &mut scratch.found };
     let matching = &mut scratch.matching;
     exchange.matcher.matches(subject, matching, &mut found);
     // RabbitMQ: an exchange that was seen before is a destination too, though it is not visited.

@@ -13,10 +13,7 @@ fn route(vhost: &Vhost, exchange: &str, keys: &[&str]) -> Vec<u64> {
 }
 
 fn with_alternate(kind: Kind, alternate: &str) -> Settings {
-    Settings {
-        alternate: Some(Name::new(alternate)),
-        ..Settings::durable(kind)
-    }
+    Settings { alternate: Some(Name::new(alternate)), ..Settings::durable(kind) }
 }
 
 #[test]
@@ -84,13 +81,9 @@ fn an_exchange_that_leads_nowhere_is_a_destination_all_the_same() {
     vhost.bind_exchange("e", "amq.direct", "");
     assert!(route(&vhost, "e", &["k"]).is_empty());
     // The alternate of the destination is its own matter.
-    vhost
-        .0
-        .set_policy_alternate("amq.direct", Some(Name::new("e")));
+    vhost.0.set_policy_alternate("amq.direct", Some(Name::new("e")));
     assert!(route(&vhost, "e", &["k"]).is_empty());
-    vhost
-        .0
-        .set_policy_alternate("amq.direct", Some(Name::new("amq.fanout")));
+    vhost.0.set_policy_alternate("amq.direct", Some(Name::new("amq.fanout")));
     assert_eq!(route(&vhost, "e", &["k"]), [1]);
 }
 
@@ -114,9 +107,7 @@ fn a_missing_alternate_does_not_end_the_other_ways() {
         vhost.bind_exchange("e", name, "");
     }
     for (lost, kept) in [("x", "y"), ("y", "x")] {
-        vhost
-            .0
-            .set_policy_alternate(lost, Some(Name::new("missing")));
+        vhost.0.set_policy_alternate(lost, Some(Name::new("missing")));
         vhost.bind_queue(kept, 1, "");
         assert_eq!(route(&vhost, "e", &["k"]), [1]);
         vhost.0.remove_queue(QueueId(1));
@@ -132,9 +123,7 @@ fn a_route_is_cacheable_unless_a_headers_exchange_was_consulted() {
     let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
     let mut route = |vhost: &Vhost, name, headers| {
         let exchange = vhost.0.exchange(name).unwrap();
-        let routed = vhost
-            .0
-            .route(exchange, &[b"k"], headers, &mut scratch, &mut out);
+        let routed = vhost.0.route(exchange, &[b"k"], headers, &mut scratch, &mut out);
         (routed.cacheable, out.clone())
     };
     assert_eq!(route(&vhost, "amq.fanout", None), (true, vec![QueueId(1)]));
@@ -147,10 +136,7 @@ fn a_route_is_cacheable_unless_a_headers_exchange_was_consulted() {
     }
     assert_eq!(route(&vhost, "amq.fanout", None), (false, vec![QueueId(1)]));
     let both = vec![QueueId(1), QueueId(2)];
-    assert_eq!(
-        route(&vhost, "amq.fanout", Some(headers.as_ref())),
-        (false, both)
-    );
+    assert_eq!(route(&vhost, "amq.fanout", Some(headers.as_ref())), (false, both));
     assert_eq!(
         route(&vhost, "amq.headers", None),
         (false, vec![]),

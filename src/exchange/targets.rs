@@ -52,10 +52,7 @@ impl Targets {
         if few.is_empty() {
             few.reserve_exact(1);
         }
-        few.push(Target {
-            destination: destination.clone(),
-            bindings: 1,
-        });
+        few.push(Target { destination: destination.clone(), bindings: 1 });
         if few.len() > FEW_MAX {
             let many = few.drain(..).map(|t| (t.destination, t.bindings));
             *self = Self::Many(many.collect());
@@ -74,9 +71,7 @@ impl Targets {
                 }
             }
             Self::Many(many) => {
-                let bindings = many
-                    .get_mut(destination)
-                    .expect("only what was bound is unbound");
+                let bindings = many.get_mut(destination).expect("only what was bound is unbound");
                 *bindings -= 1;
                 if *bindings == 0 {
                     many.remove(destination);
@@ -116,10 +111,7 @@ pub(super) mod tests {
     /// The queues that `matches` finds, sorted.
     pub(in crate::exchange) fn queues_found(matches: impl FnOnce(&mut Found<'_>)) -> Vec<u64> {
         let (mut queues, mut exchanges) = (Vec::new(), Vec::new());
-        matches(&mut Found {
-            queues: &mut queues,
-            exchanges: &mut exchanges,
-        });
+        matches(&mut Found { queues: &mut queues, exchanges: &mut exchanges });
         assert!(exchanges.is_empty(), "no exchange was bound");
         queues.sort_unstable();
         queues.into_iter().map(|queue| queue.0).collect()
@@ -155,10 +147,7 @@ pub(super) mod tests {
         let mut targets = Targets::default();
         targets.add(&Destination::Exchange(Name::new("e")));
         let (mut queues, mut exchanges) = (Vec::new(), Vec::new());
-        targets.emit(&mut Found {
-            queues: &mut queues,
-            exchanges: &mut exchanges,
-        });
+        targets.emit(&mut Found { queues: &mut queues, exchanges: &mut exchanges });
         assert_eq!((queues, exchanges), (vec![], vec![Name::new("e")]));
     }
 }

@@ -153,10 +153,7 @@ impl Topology {
         }
         exchange.matcher.bind(&bound.binding)?;
         exchange.bindings.insert(bound.clone());
-        self.by_destination
-            .entry_ref(&bound.binding.destination)
-            .or_default()
-            .insert(bound);
+        self.by_destination.entry_ref(&bound.binding.destination).or_default().insert(bound);
         self.bump(&[source]);
         Ok(true)
     }

@@ -48,10 +48,7 @@ impl Vhost {
 }
 
 fn with_alternate(alternate: &str) -> Settings {
-    Settings {
-        alternate: Some(Name::new(alternate)),
-        ..Settings::durable(Kind::Direct)
-    }
+    Settings { alternate: Some(Name::new(alternate)), ..Settings::durable(Kind::Direct) }
 }
 
 #[test]
@@ -80,9 +77,7 @@ fn a_vhost_begins_with_the_exchanges_of_rabbitmq() {
 fn a_second_declaration_finds_the_first() {
     let mut vhost = Vhost::new();
     vhost.declare("e", Kind::Topic);
-    let again = vhost
-        .0
-        .declare(Name::new("e"), Settings::durable(Kind::Fanout));
+    let again = vhost.0.declare(Name::new("e"), Settings::durable(Kind::Fanout));
     let Declared::Exists(found) = again else {
         panic!("it exists");
     };
@@ -115,14 +110,7 @@ fn a_binding_is_listed_under_both_ends() {
     let of_queue = vhost.0.bindings_of_destination(&to_queue);
     let of_queue: Vec<_> = of_queue.map(|(s, b)| (s.to_string(), keys(b))).collect();
     let (direct, topic) = ("amq.direct".to_owned(), "amq.topic".to_owned());
-    assert_eq!(
-        of_queue,
-        [
-            (direct, "c".into()),
-            (topic.clone(), "a".into()),
-            (topic, "b".into())
-        ]
-    );
+    assert_eq!(of_queue, [(direct, "c".into()), (topic.clone(), "a".into()), (topic, "b".into())]);
     assert!(vhost.0.is_source_in_use("amq.direct"));
     assert!(!vhost.0.is_source_in_use("amq.fanout") && !vhost.0.is_source_in_use("none"));
 }
@@ -135,12 +123,7 @@ fn refused_arguments_bind_nothing() {
     assert!(refused.unwrap_err().text().contains("x-match"));
     assert!(!vhost.0.is_source_in_use("amq.match"));
     assert_eq!(vhost.0.bindings_of_destination(&queue(1)).count(), 0);
-    assert!(
-        vhost
-            .0
-            .bind("amq.topic", queue(1), b"", wrong.as_ref())
-            .unwrap()
-    );
+    assert!(vhost.0.bind("amq.topic", queue(1), b"", wrong.as_ref()).unwrap());
 }
 
 #[test]
@@ -163,10 +146,7 @@ fn a_change_gives_everything_upstream_a_new_version() {
     let bind = |vhost: &mut Vhost| assert!(vhost.bind_queue("aside", 1, ""));
     assert_eq!(vhost.bumped(&names, bind), ["aside"]);
     let remove = |vhost: &mut Vhost| drop(vhost.0.remove_queue(QueueId(1)));
-    assert_eq!(
-        vhost.bumped(&names, remove),
-        ["a", "b", "c", "aside", "below", "user"]
-    );
+    assert_eq!(vhost.bumped(&names, remove), ["a", "b", "c", "aside", "below", "user"]);
     let delete = |vhost: &mut Vhost| drop(vhost.0.delete("c", false));
     let names = ["a", "b", "aside", "below", "user"];
     assert_eq!(vhost.bumped(&names, delete), ["a", "b", "user"]);

@@ -54,10 +54,7 @@ pub(super) struct Walk {
 
 impl Default for Trie {
     fn default() -> Self {
-        Self {
-            nodes: vec![Node::default()],
-            free: Vec::new(),
-        }
+        Self { nodes: vec![Node::default()], free: Vec::new() }
     }
 }
 
@@ -249,10 +246,7 @@ mod tests {
     fn hashes_between_words_cost_at_most_words_times_nodes() {
         let mut trie = Trie::default();
         for id in 0..1000 {
-            let (pairs, tail) = (
-                1 + id as usize % 60,
-                ["a", "*", "b", "#"][id as usize / 250],
-            );
+            let (pairs, tail) = (1 + id as usize % 60, ["a", "*", "b", "#"][id as usize / 250]);
             let pattern = std::iter::repeat_n(["#", "a"], pairs).flatten();
             trie.add(&join(pattern.chain([tail])), &queue(id));
         }
@@ -266,9 +260,7 @@ mod tests {
     #[test]
     fn removing_every_pattern_leaves_only_the_root_in_use() {
         let mut trie = Trie::default();
-        let patterns = [
-            "", "#", "a.b", "a.*", "a.#", "a.#.#.b", "a.#.b", "..", "*.*", "a",
-        ];
+        let patterns = ["", "#", "a.b", "a.*", "a.#", "a.#.#.b", "a.#.b", "..", "*.*", "a"];
         let mut nodes = [0, 0];
         for nodes in &mut nodes {
             for pattern in patterns {

@@ -45,26 +45,16 @@ impl Checkout {
     }
 
     pub(super) fn get(&self, slot: u32, seq: u64) -> Option<&CheckedOut> {
-        self.slots
-            .get(slot as usize)?
-            .as_ref()
-            .filter(|out| out.entry.seq == seq)
+        self.slots.get(slot as usize)?.as_ref().filter(|out| out.entry.seq == seq)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots
-            .iter()
-            .flatten()
-            .map(|checked_out| &checked_out.entry)
+        self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Entry> {
         self.free.clear();
-        std::mem::take(&mut self.slots)
-            .into_iter()
-            .flatten()
-            .map(|out| out.entry)
-            .collect()
+        std::mem::take(&mut self.slots).into_iter().flatten().map(|out| out.entry).collect()
     }
 
     /// An empty checkout that was once large gives its memory back.

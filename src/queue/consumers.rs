@@ -3,7 +3,9 @@
 //! Only consumers that can take a message stand in a ring, one ring per priority. A consumer that
 //! turns out to be blocked leaves its ring and joins it again when something is given back to it.
 
+use super::effects::Effects;
 use super::limiter::ChannelLimiter;
+use super::outgoing::Outgoing;
 use super::outlet::{Event, Outlet};
 use crate::id::ConsumerToken;
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
@@ -37,8 +39,8 @@ pub(super) struct Consumer {
     credit_messages: i64,
     credit_bytes: i64,
     in_ring: bool,
-    /// Events of this lock hold.
-    pub(super) outgoing: Vec<Event>,
+    /// Where its events go.
+    outlet: u32,
 }
 
 impl Consumer {
@@ -70,8 +72,7 @@ pub(super) struct Consumers {
     free: Vec<u32>,
     /// Highest priority first.
     rings: Vec<Ring>,
-    /// Consumers with events to push.
-    touched: Vec<ConsumerKey>,
+    outgoing: Outgoing,
 }
 
 impl Consumers {
@@ -80,19 +81,18 @@ impl Consumers {
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
-        self.places
-            .iter()
-            .any(|(_, c)| c.as_ref().is_some_and(|c| c.spec.exclusive))
+        self.places.iter().any(|(_, c)| c.as_ref().is_some_and(|c| c.spec.exclusive))
     }
 
     pub(super) fn insert(&mut self, spec: ConsumerSpec) -> ConsumerKey {
+        let outlet = self.outgoing.refer(&spec.outlet);
         let consumer = Consumer {
             spec,
             unacked: 0,
             credit_messages: CONSUMER_CREDIT_MESSAGES.into(),
             credit_bytes: CONSUMER_CREDIT_BYTES.into(),
             in_ring: false,
-            outgoing: Vec::new(),
+            outlet,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
@@ -100,47 +100,38 @@ impl Consumers {
         });
         let place = &mut self.places[index as usize];
         place.1 = Some(consumer);
-        let key = ConsumerKey {
-            index,
-            generation: place.0,
-        };
+        let key = ConsumerKey { index, generation: place.0 };
         self.join_ring(key);
         key
     }
 
-    pub(super) fn remove(&mut self, key: ConsumerKey) -> Option<Consumer> {
-        let place = self.places.get_mut(key.index as usize)?;
+    /// Takes a consumer out; `last` goes to its link behind its deliveries.
+    pub(super) fn remove(&mut self, key: ConsumerKey, last: impl FnOnce(ConsumerToken) -> Event) {
+        let Some(place) = self.places.get_mut(key.index as usize) else { return };
         if place.0 != key.generation {
-            return None;
+            return;
         }
-        let consumer = place.1.take()?;
+        let Some(consumer) = place.1.take() else { return };
+        self.outgoing.push(consumer.outlet, last(consumer.spec.token));
+        self.outgoing.release(consumer.outlet);
         place.0 = place.0.wrapping_add(1);
         self.free.push(key.index);
         for ring in &mut self.rings {
             ring.members.retain(|member| *member != key);
         }
         self.rings.retain(|ring| !ring.members.is_empty());
-        self.touched.retain(|touched| *touched != key);
-        Some(consumer)
     }
 
     pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
         let place = self.places.get_mut(key.index as usize)?;
-        if place.0 == key.generation {
-            place.1.as_mut()
-        } else {
-            None
-        }
+        if place.0 == key.generation { place.1.as_mut() } else { None }
     }
 
     pub(super) fn keys(&self) -> Vec<ConsumerKey> {
         let places = self.places.iter().zip(0..);
         let live = places.filter(|((_, consumer), _)| consumer.is_some());
-        live.map(|((generation, _), index)| ConsumerKey {
-            index,
-            generation: *generation,
-        })
-        .collect()
+        live.map(|((generation, _), index)| ConsumerKey { index, generation: *generation })
+            .collect()
     }
 
     /// The consumer whose turn it is. Those found blocked leave their ring.
@@ -184,18 +175,14 @@ impl Consumers {
 
     /// Adds an event to push at the end of this lock hold.
     pub(super) fn tell(&mut self, key: ConsumerKey, event: Event) {
-        let Some(consumer) = self.get_mut(key) else {
-            return;
-        };
-        let first = consumer.outgoing.is_empty();
-        consumer.outgoing.push(event);
-        if first {
-            self.touched.push(key);
+        if let Some(outlet) = self.get_mut(key).map(|consumer| consumer.outlet) {
+            self.outgoing.push(outlet, event);
         }
     }
 
-    pub(super) fn take_touched(&mut self) -> Option<ConsumerKey> {
-        self.touched.pop()
+    /// Pushes the events of this lock hold to their links, one push for each.
+    pub(super) fn push_all(&mut self, effects: &mut Effects) {
+        self.outgoing.push_all(effects);
     }
 
     /// Gives send credit back.
@@ -230,18 +217,8 @@ impl Consumers {
         consumer.in_ring = true;
         let priority = consumer.spec.priority;
         let at = self.rings.partition_point(|ring| ring.priority > priority);
-        if self
-            .rings
-            .get(at)
-            .is_none_or(|ring| ring.priority != priority)
-        {
-            self.rings.insert(
-                at,
-                Ring {
-                    priority,
-                    members: VecDeque::new(),
-                },
-            );
+        if self.rings.get(at).is_none_or(|ring| ring.priority != priority) {
+            self.rings.insert(at, Ring { priority, members: VecDeque::new() });
         }
         self.rings[at].members.push_back(key);
     }

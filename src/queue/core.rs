@@ -144,18 +144,10 @@ impl QueueCore {
             if entry.persistent
                 && let Some(message) = &entry.message
             {
-                let target = Target {
-                    queue: self.id,
-                    seq: Seq(entry.seq),
-                };
+                let target = Target { queue: self.id, seq: Seq(entry.seq) };
                 records.enqueue(message, &[target]);
             }
-            match self
-                .ready
-                .is_clear()
-                .then(|| self.next_consumer())
-                .flatten()
-            {
+            match self.ready.is_clear().then(|| self.next_consumer()).flatten() {
                 Some((key, limited)) => self.hand_over(key, entry, limited, records),
                 None => self.ready.push(entry),
             }
@@ -166,10 +158,7 @@ impl QueueCore {
     /// Takes a place for a message whose record names several queues. Nobody sees it until `show`.
     pub fn reserve(&mut self, publish: Publish) -> Target {
         let entry = self.next_entry(publish, true);
-        let target = Target {
-            queue: self.id,
-            seq: Seq(entry.seq),
-        };
+        let target = Target { queue: self.id, seq: Seq(entry.seq) };
         self.ready.push(entry);
         target
     }
@@ -213,7 +202,8 @@ impl QueueCore {
 
     /// Ends a consumer; what it has checked out stays so. Its link is told behind its deliveries.
     pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
-        self.end_consumer(key, EndReason::Cancelled, effects);
+        let reason = EndReason::Cancelled;
+        self.consumers.remove(key, |token| Event::Ended { token, reason });
         if self.consumers.len() == 0 {
             effects.unused.push(self.id);
         }
@@ -234,20 +224,14 @@ impl QueueCore {
                 Head::Resident => {
                     let delivery = self.take_for_get(token, no_ack, records);
                     let ready_left = self.ready.len() as u64;
-                    return delivery.map_or(Got::Empty, |delivery| Got::Message {
-                        delivery,
-                        ready_left,
-                    });
+                    return delivery
+                        .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
                 }
                 Head::Evicted(seq) => self.ask_to_load(seq, effects),
             }
         }
         let outlet = Arc::clone(outlet);
-        self.get_waiters.push_back(GetWaiter {
-            outlet,
-            token,
-            no_ack,
-        });
+        self.get_waiters.push_back(GetWaiter { outlet, token, no_ack });
         Got::Later
     }
 
@@ -316,15 +300,9 @@ impl QueueCore {
     #[must_use]
     pub fn recorded(&self, deliveries: &[(u32, Seq)]) -> Vec<Seq> {
         let persistent = |slot: u32, seq: Seq| {
-            self.checkout
-                .get(slot, seq.0)
-                .is_some_and(|out| out.entry.persistent)
+            self.checkout.get(slot, seq.0).is_some_and(|out| out.entry.persistent)
         };
-        deliveries
-            .iter()
-            .filter(|(slot, seq)| persistent(*slot, *seq))
-            .map(|d| d.1)
-            .collect()
+        deliveries.iter().filter(|(slot, seq)| persistent(*slot, *seq)).map(|d| d.1).collect()
     }
 
     /// A consumer's link has drained this much and can hold as much again.
@@ -382,8 +360,10 @@ impl QueueCore {
     /// The queue ends: consumers are told, messages are the caller's to drop without the lock.
     pub fn end(&mut self, effects: &mut Effects) -> (Dropped, impl Drop + use<>) {
         for key in self.consumers.keys() {
-            self.end_consumer(key, EndReason::QueueGone, effects);
+            let reason = EndReason::QueueGone;
+            self.consumers.remove(key, |token| Event::Ended { token, reason });
         }
+        self.push_events(effects);
         for waiter in std::mem::take(&mut self.get_waiters) {
             tell_got(&waiter, None, 0, effects);
         }
@@ -416,10 +396,7 @@ impl QueueCore {
     pub(super) fn ask_to_load(&mut self, seq: u64, effects: &mut Effects) {
         if self.loading != Some(seq) {
             self.loading = Some(seq);
-            effects.loads.push(Load {
-                queue: self.id,
-                seq: Seq(seq),
-            });
+            effects.loads.push(Load { queue: self.id, seq: Seq(seq) });
         }
     }
 
@@ -442,35 +419,15 @@ impl QueueCore {
         self.check_out(entry, token, if no_ack { None } else { Some(None) }, false)
     }
 
-    fn end_consumer(&mut self, key: ConsumerKey, reason: EndReason, effects: &mut Effects) {
-        self.push_touched(effects);
-        let Some(mut consumer) = self.consumers.remove(key) else {
-            return;
-        };
-        let mut last = vec![Event::Ended {
-            token: consumer.spec.token,
-            reason,
-        }];
-        debug_assert!(
-            consumer.outgoing.is_empty(),
-            "its deliveries were pushed before its end"
-        );
-        consumer.outgoing.clear();
-        if consumer.spec.outlet.push(&mut last) {
-            effects.wake_later(consumer.spec.outlet);
-        }
+    /// Pushes what this lock hold has for the links.
+    pub fn push_events(&mut self, effects: &mut Effects) {
+        self.consumers.push_all(effects);
     }
 }
 
 fn tell_got(waiter: &GetWaiter, delivery: Option<Delivery>, left: u64, effects: &mut Effects) {
-    let mut event = vec![Event::Got {
-        token: waiter.token,
-        delivery,
-        ready_left: left,
-    }];
-    if waiter.outlet.push(&mut event) {
-        effects.wake_later(Arc::clone(&waiter.outlet));
-    }
+    let mut event = vec![Event::Got { token: waiter.token, delivery, ready_left: left }];
+    effects.push(&waiter.outlet, &mut event);
 }
 
 fn body_len(message: &Message) -> u32 {

@@ -43,11 +43,7 @@ impl QueueCore {
             let key = self.consumers.next()?;
             let consumer = self.consumers.get_mut(key)?;
             let spec = &consumer.spec;
-            let taken = if spec.no_ack {
-                None
-            } else {
-                spec.limiter.take(spec.token)
-            };
+            let taken = if spec.no_ack { None } else { spec.limiter.take(spec.token) };
             match taken {
                 Some(false) => self.consumers.park(key),
                 taken => return Some((key, taken == Some(true))),
@@ -81,10 +77,7 @@ impl QueueCore {
     }
 
     /// Makes a delivery of a resident message. `owner` is `None` if nothing is to be settled.
-    #[allow(
-        clippy::option_option,
-        reason = "settled or not, and if so by a consumer or a get"
-    )]
+    #[allow(clippy::option_option, reason = "settled or not, and if so by a consumer or a get")]
     pub(super) fn check_out(
         &mut self,
         entry: Entry,
@@ -100,25 +93,6 @@ impl QueueCore {
                 (message, self.checkout.insert(CheckedOut { entry, owner }))
             }
         };
-        Some(Delivery {
-            token,
-            seq,
-            message,
-            slot,
-            redelivered,
-            limited,
-        })
-    }
-
-    /// Pushes the deliveries of this lock hold to their links, one push for each consumer.
-    pub(super) fn push_touched(&mut self, effects: &mut Effects) {
-        while let Some(key) = self.consumers.take_touched() {
-            let Some(consumer) = self.consumers.get_mut(key) else {
-                continue;
-            };
-            if consumer.spec.outlet.push(&mut consumer.outgoing) {
-                effects.wake_later(std::sync::Arc::clone(&consumer.spec.outlet));
-            }
-        }
+        Some(Delivery { token, seq, message, slot, redelivered, limited })
     }
 }

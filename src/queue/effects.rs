@@ -31,12 +31,8 @@ impl Effects {
     /// Gives events to a link from outside any queue.
     pub fn push(&mut self, outlet: &Arc<dyn Outlet>, events: &mut Vec<Event>) {
         if outlet.push(events) {
-            self.wake_later(Arc::clone(outlet));
+            self.wake.push(Arc::clone(outlet));
         }
-    }
-
-    pub(super) fn wake_later(&mut self, outlet: Arc<dyn Outlet>) {
-        self.wake.push(outlet);
     }
 
     /// Wakes every link that got something, once; says how many. Call without any lock.

@@ -19,6 +19,7 @@ mod core;
 mod dispatch;
 mod effects;
 mod limiter;
+mod outgoing;
 mod outlet;
 mod ready;
 mod settings;

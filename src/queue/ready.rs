@@ -122,11 +122,7 @@ impl Ready {
             (Some(first), Some((seq, _))) => first.seq < *seq,
             (front, _) => front.is_some(),
         };
-        let entry = if from_fifo {
-            self.fifo.pop_front()?
-        } else {
-            self.returned.pop_first()?.1
-        };
+        let entry = if from_fifo { self.fifo.pop_front()? } else { self.returned.pop_first()?.1 };
         debug_assert!(!entry.reserved, "dispatch stops at an invisible message");
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
@@ -176,10 +172,7 @@ impl Ready {
             fifo = go;
         }
         self.bytes = 0;
-        Dropped {
-            _fifo: fifo,
-            _returned: std::mem::take(&mut self.returned),
-        }
+        Dropped { _fifo: fifo, _returned: std::mem::take(&mut self.returned) }
     }
 
     /// Seqs of invisible messages.
@@ -209,11 +202,7 @@ impl Ready {
 
     /// Seqs of the visible messages, in order.
     pub(super) fn seqs(&self) -> Vec<u64> {
-        let visible = self
-            .fifo
-            .iter()
-            .filter(|entry| !entry.reserved)
-            .map(|entry| entry.seq);
+        let visible = self.fifo.iter().filter(|entry| !entry.reserved).map(|entry| entry.seq);
         let mut seqs: Vec<u64> = visible.chain(self.returned.keys().copied()).collect();
         seqs.sort_unstable();
         seqs

@@ -55,9 +55,7 @@ impl QueueSettings {
             }
         }
         let (received, current) = (received.arguments.as_ref(), self.arguments.as_ref());
-        COMPARED
-            .iter()
-            .try_for_each(|arg| check_argument(arg, received, current, queue))
+        COMPARED.iter().try_for_each(|arg| check_argument(arg, received, current, queue))
     }
 
     /// Whether `connection` may use the queue at all.
@@ -94,16 +92,9 @@ fn check_argument(
     if same {
         return Ok(());
     }
-    let (received, current) = (
-        received.map(|v| v.argument_text()),
-        current.map(|v| v.argument_text()),
-    );
-    Err(Exception::inequivalent_argument(
-        arg,
-        queue,
-        received.as_ref(),
-        current.as_ref(),
-    ))
+    let (received, current) =
+        (received.map(|v| v.argument_text()), current.map(|v| v.argument_text()));
+    Err(Exception::inequivalent_argument(arg, queue, received.as_ref(), current.as_ref()))
 }
 
 #[cfg(test)]
@@ -111,27 +102,18 @@ mod tests {
     use super::*;
     use crate::table::{TableBuilder, Value};
 
-    const QUEUE: Resource<'_> = Resource::Queue {
-        vhost: "/",
-        name: "q",
-    };
+    const QUEUE: Resource<'_> = Resource::Queue { vhost: "/", name: "q" };
 
     fn with(key: &[u8], value: Value<'_>) -> QueueSettings {
         let arguments = TableBuilder::new().put(key, value).finish();
-        QueueSettings {
-            durable: true,
-            arguments,
-            ..QueueSettings::default()
-        }
+        QueueSettings { durable: true, arguments, ..QueueSettings::default() }
     }
 
     #[test]
     fn another_width_of_the_same_number_is_the_same_argument() {
         let declared = with(b"x-message-ttl", Value::I32(1000));
         assert!(
-            declared
-                .check_equivalent(&with(b"x-message-ttl", Value::I64(1000)), QUEUE)
-                .is_ok()
+            declared.check_equivalent(&with(b"x-message-ttl", Value::I64(1000)), QUEUE).is_ok()
         );
         let refused = declared.check_equivalent(&with(b"x-message-ttl", Value::I32(2000)), QUEUE);
         assert_eq!(
@@ -144,11 +126,7 @@ mod tests {
     #[test]
     fn unknown_arguments_and_the_classic_type_are_not_compared() {
         let declared = with(b"x-mine", Value::I32(1));
-        assert!(
-            declared
-                .check_equivalent(&with(b"x-yours", Value::Void), QUEUE)
-                .is_ok()
-        );
+        assert!(declared.check_equivalent(&with(b"x-yours", Value::Void), QUEUE).is_ok());
         let classic = with(b"x-queue-type", Value::LongStr(b"classic"));
         assert!(declared.check_equivalent(&classic, QUEUE).is_ok());
     }
@@ -156,10 +134,7 @@ mod tests {
     #[test]
     fn exclusivity_is_compared_before_everything_else() {
         let declared = with(b"x", Value::Void);
-        let mine = QueueSettings {
-            exclusive_owner: Some(ConnectionId(7)),
-            ..Default::default()
-        };
+        let mine = QueueSettings { exclusive_owner: Some(ConnectionId(7)), ..Default::default() };
         let refused = declared.check_equivalent(&mine, QUEUE).unwrap_err();
         assert_eq!(refused.code.code(), 405);
     }

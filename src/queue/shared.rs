@@ -62,10 +62,7 @@ impl Queue {
 
     #[must_use]
     pub fn resource(&self) -> Resource<'_> {
-        Resource::Queue {
-            vhost: &self.vhost,
-            name: &self.name,
-        }
+        Resource::Queue { vhost: &self.vhost, name: &self.name }
     }
 
     #[must_use]
@@ -108,9 +105,7 @@ impl Queue {
     /// # Errors
     /// `Gone`: they went with the queue.
     pub fn show(&self, seqs: &[Seq], turn: &mut Turn<'_>) -> Result<(), Gone> {
-        self.run(turn, |core, turn| {
-            core.show(seqs, turn.records, turn.effects)
-        })?;
+        self.run(turn, |core, turn| core.show(seqs, turn.records, turn.effects))?;
         self.counters.published.add(seqs.len() as u64);
         Ok(())
     }
@@ -135,8 +130,7 @@ impl Queue {
     /// # Errors
     /// `Gone`: it was ended with its queue.
     pub fn cancel(&self, key: ConsumerKey, turn: &mut Turn<'_>) -> Result<(), Gone> {
-        self.run(turn, |core, turn| core.cancel(key, turn.effects))
-            .map(drop)
+        self.run(turn, |core, turn| core.cancel(key, turn.effects)).map(drop)
     }
 
     /// Takes the oldest ready message.
@@ -150,9 +144,8 @@ impl Queue {
         no_ack: bool,
         turn: &mut Turn<'_>,
     ) -> Result<Got, Gone> {
-        let (_, got) = self.run(turn, |core, turn| {
-            core.get(outlet, token, no_ack, turn.records, turn.effects)
-        })?;
+        let (_, got) = self
+            .run(turn, |core, turn| core.get(outlet, token, no_ack, turn.records, turn.effects))?;
         if matches!(got, Got::Message { .. }) {
             self.counters.gotten.add(1);
         }
@@ -227,9 +220,8 @@ impl Queue {
     /// # Errors
     /// `Gone`.
     pub fn purge(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
-        let (lsn, (purged, dropped)) = self.run(turn, |core, turn| {
-            (core.ready_len() as u64, core.purge(turn.records))
-        })?;
+        let (lsn, (purged, dropped)) =
+            self.run(turn, |core, turn| (core.ready_len() as u64, core.purge(turn.records)))?;
         drop(dropped);
         Ok((purged, lsn))
     }
@@ -288,12 +280,8 @@ impl Queue {
             return Err(Gone);
         }
         let answer = verb(&mut core, turn);
-        let lsn = if turn.records.is_empty() {
-            Lsn(0)
-        } else {
-            turn.log.append(turn.records)
-        };
-        core.push_touched(turn.effects);
+        let lsn = if turn.records.is_empty() { Lsn(0) } else { turn.log.append(turn.records) };
+        core.push_events(turn.effects);
         self.count(&mut core);
         Ok((lsn, answer))
     }

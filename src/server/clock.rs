@@ -10,19 +10,12 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 
     pub(super) fn now(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Now {
-            monotonic: Millis(millis(self.start.elapsed())),
-            unix: UnixMillis(millis(unix)),
-        }
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: Millis(millis(self.start.elapsed())), unix: UnixMillis(millis(unix)) }
     }
 
     /// When the monotonic clock will show `at`.

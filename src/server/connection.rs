@@ -49,19 +49,15 @@ pub(super) async fn serve<S>(stream: S, session: Session, clock: Clock)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut connection = Connection {
-        stream,
-        session,
-        clock,
-        leftover: Vec::new(),
-        has_more: false,
-        timer: None,
-    };
+    let mut connection =
+        Connection { stream, session, clock, leftover: Vec::new(), has_more: false, timer: None };
     let ended = poll_fn(|cx| connection.poll(cx)).await;
     if let Err(error) = ended {
+        let session = &connection.session;
         tracing::warn!(
-            connection = %connection.session.peer().name,
-            "closing AMQP connection: client unexpectedly closed TCP connection: {error}"
+            connection = session.id().0,
+            "closing AMQP connection ({}): client unexpectedly closed TCP connection: {error}",
+            session.peer().name
         );
     }
     LOAN.with_borrow_mut(|loan| connection.session.drop_connection(&mut loan.scratch));
@@ -75,11 +71,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.clock.now();
         loop {
             LOAN.with_borrow_mut(|loan| self.session.handle_inbox(now, &mut loan.scratch));
-            let read = if self.session.wants_input() {
-                self.poll_input(cx, now)?
-            } else {
-                Poll::Pending
-            };
+            let read =
+                if self.session.wants_input() { self.poll_input(cx, now)? } else { Poll::Pending };
             let held = !self.session.wants_input();
             let written = self.poll_output(cx, now)?;
             if self.session.is_closed() && self.session.output().is_empty() {
@@ -185,11 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         ready!(timer.as_mut().poll(cx));
         self.timer = None;
-        let now = if at <= now.monotonic {
-            now
-        } else {
-            self.clock.now()
-        };
+        let now = if at <= now.monotonic { now } else { self.clock.now() };
         LOAN.with_borrow_mut(|loan| self.session.handle_timeout(now, &mut loan.scratch));
         Poll::Ready(())
     }

@@ -34,11 +34,7 @@ pub(super) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListen
 }
 
 fn bind_socket(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -94,12 +90,14 @@ fn start(
     let _ = stream.set_nodelay(broker.config.tcp_nodelay);
     let (peer, local) = (canonical(peer), canonical(local));
     let name = format!("{peer} -> {local}");
-    tracing::info!(connection = %name, "accepting AMQP connection");
-    let peer = Peer {
-        name,
-        is_loopback: peer.ip().is_loopback(),
-    };
+
+    let peer = Peer { name, is_loopback: peer.ip().is_loopback() };
     let session = Session::new(Arc::clone(broker), peer, clock.now());
+    tracing::info!(
+        connection = session.id().0,
+        "accepting AMQP connection ({})",
+        session.peer().name
+    );
     Some(connection::serve(stream, session, clock))
 }
 

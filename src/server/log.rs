@@ -107,11 +107,7 @@ where
         let since_epoch = since_epoch.unwrap_or_default();
         write_utc(&mut out, since_epoch.as_secs(), since_epoch.subsec_micros())?;
         let level = level_name(*event.metadata().level());
-        let Parts {
-            connection,
-            message,
-            rest,
-        } = parts;
+        let Parts { connection, message, rest } = parts;
         writeln!(out, " [{level}] <0.{connection}.0> {message}{rest}")
     }
 }
@@ -170,10 +166,7 @@ fn is_layout(c: char) -> bool {
 fn write_utc(out: &mut impl Write, unix_s: u64, micros: u32) -> fmt::Result {
     let (year, month, day) = civil_date(unix_s / 86_400);
     let (hour, minute, second) = (unix_s / 3600 % 24, unix_s / 60 % 60, unix_s % 60);
-    write!(
-        out,
-        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}+00:00"
-    )
+    write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}+00:00")
 }
 
 /// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
@@ -278,10 +271,7 @@ mod tests {
         };
         assert_eq!(at(0, 0), "1970-01-01 00:00:00.000000+00:00");
         assert_eq!(at(951_827_696, 5), "2000-02-29 12:34:56.000005+00:00");
-        assert_eq!(
-            at(1_795_166_874, 276_904),
-            "2026-11-20 09:27:54.276904+00:00"
-        );
+        assert_eq!(at(1_795_166_874, 276_904), "2026-11-20 09:27:54.276904+00:00");
         assert_eq!(at(4_107_542_399, 0), "2100-02-28 23:59:59.000000+00:00");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01 00:00:00.000000+00:00");
     }

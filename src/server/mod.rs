@@ -95,10 +95,9 @@ fn announce(server: &Server) {
 
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -152,29 +151,13 @@ impl Server {
             StoreThread::start(Arc::clone(broker.journal()), disk).map_err(ServerError::Runtime)?;
         let clock = Clock::start();
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let addresses = listeners
-            .iter()
-            .filter_map(|l| l.local_addr().ok())
-            .collect();
+        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let (stop, abort) = (stop.clone(), abort.clone());
-            tasks.spawn(listener::accept(
-                listener,
-                Arc::clone(&broker),
-                clock,
-                stop,
-                abort,
-            ));
+            tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));
         }
-        Ok(Self {
-            broker,
-            addresses,
-            listeners: tasks,
-            stop,
-            abort,
-            store,
-        })
+        Ok(Self { broker, addresses, listeners: tasks, stop, abort, store })
     }
 
     /// Where it accepts AMQP.
@@ -187,16 +170,9 @@ impl Server {
     #[must_use]
     pub fn amqp_url(&self) -> String {
         let config = &self.broker.config;
-        let address = self
-            .addresses
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let address = self.addresses.first().map(ToString::to_string).unwrap_or_default();
         let vhost = config.default_vhost.replace('/', "%2f");
-        format!(
-            "amqp://{}:{}@{address}/{vhost}",
-            config.default_user, config.default_pass.0
-        )
+        format!("amqp://{}:{}@{address}/{vhost}", config.default_user, config.default_pass.0)
     }
 
     /// The broker inside, to look at.

@@ -16,26 +16,18 @@ pub(super) struct StoreThread {
 impl StoreThread {
     pub(super) fn start(journal: Arc<Journal>, disk: Arc<dyn Disk>) -> io::Result<Self> {
         let failed = CancellationToken::new();
-        let thread = std::thread::Builder::new()
-            .name("leveret-store".into())
-            .spawn({
-                let (journal, disk, failed) =
-                    (Arc::clone(&journal), Arc::clone(&disk), failed.clone());
-                move || {
-                    let ended = journal.run_until_stopped(&*disk);
-                    if let Err(error) = &ended {
-                        tracing::error!("the store failed, nothing more is confirmed: {error}");
-                        failed.cancel();
-                    }
-                    ended
+        let thread = std::thread::Builder::new().name("leveret-store".into()).spawn({
+            let (journal, disk, failed) = (Arc::clone(&journal), Arc::clone(&disk), failed.clone());
+            move || {
+                let ended = journal.run_until_stopped(&*disk);
+                if let Err(error) = &ended {
+                    tracing::error!("the store failed, nothing more is confirmed: {error}");
+                    failed.cancel();
                 }
-            })?;
-        Ok(Self {
-            journal,
-            disk,
-            thread: Some(thread),
-            failed,
-        })
+                ended
+            }
+        })?;
+        Ok(Self { journal, disk, thread: Some(thread), failed })
     }
 
     pub(super) async fn failed(&self) {

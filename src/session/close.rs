@@ -31,8 +31,10 @@ impl Session {
 
     fn close_channel_with(&mut self, number: u16, exception: &Exception, scratch: &mut Scratch) {
         tracing::error!(
-            connection = %self.peer.name,
-            "channel {number}: operation caused a channel exception: {}", exception.text()
+            connection = self.id.0,
+            "connection ({}), channel {number}: operation caused a channel exception: {}",
+            self.peer.name,
+            exception.text()
         );
         self.end_channel(number, scratch);
         let Some(channel) = self.channels.get_mut(&number) else {
@@ -57,8 +59,10 @@ impl Session {
         scratch: &mut Scratch,
     ) {
         tracing::error!(
-            connection = %self.peer.name,
-            "closing AMQP connection: {}", exception.text()
+            connection = self.id.0,
+            "closing AMQP connection ({}): {}",
+            self.peer.name,
+            exception.text()
         );
         self.end_channels(scratch);
         self.put_connection_close(exception);
@@ -93,23 +97,15 @@ impl Session {
     pub(super) fn close_by_client(&mut self, now: Now, scratch: &mut Scratch) {
         self.end_channels(scratch);
         ServerMethod::ConnectionCloseOk.encode(0, &mut self.output);
-        tracing::info!(connection = %self.peer.name, "closing AMQP connection");
+        tracing::info!(connection = self.id.0, "closing AMQP connection ({})", self.peer.name);
         self.await_close(false, now);
     }
 
     /// RabbitMQ: the peer has min(heartbeat, 30 s) to close its end.
     pub(super) fn await_close(&mut self, deaf: bool, now: Now) {
         let heartbeat_ms = self.heartbeat.interval_s() * 1000;
-        let limit = if heartbeat_ms == 0 {
-            CLOSE_MS_MAX
-        } else {
-            heartbeat_ms.min(CLOSE_MS_MAX)
-        };
-        let limit = if deaf {
-            crate::limits::SILENT_CLOSE_MS
-        } else {
-            limit
-        };
+        let limit = if heartbeat_ms == 0 { CLOSE_MS_MAX } else { heartbeat_ms.min(CLOSE_MS_MAX) };
+        let limit = if deaf { crate::limits::SILENT_CLOSE_MS } else { limit };
         self.phase = Phase::Closing { deaf };
         self.phase_ends_at = Some(now.monotonic.plus(limit));
         self.partial_body = None;
@@ -151,9 +147,7 @@ impl Session {
         self.counters.channels.set(0);
         if let Some(client) = self.client.take() {
             let workspace = &mut scratch.workspace;
-            client
-                .vhost
-                .end_exclusive(client.connection, &self.broker, workspace);
+            client.vhost.end_exclusive(client.connection, &self.broker, workspace);
         }
     }
 }

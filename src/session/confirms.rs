@@ -11,15 +11,9 @@ impl Session {
     /// Gives this turn's publishes to their queues, returns those that found none, and notes what
     /// their confirms wait for.
     pub(super) fn flush_publishes(&mut self, scratch: &mut Scratch) {
-        let Scratch {
-            workspace, batch, ..
-        } = scratch;
+        let Scratch { workspace, batch, .. } = scratch;
         batch.flush(&self.broker, workspace);
-        for unrouted in workspace
-            .unrouted
-            .drain(..)
-            .filter(|unrouted| unrouted.mandatory)
-        {
+        for unrouted in workspace.unrouted.drain(..).filter(|unrouted| unrouted.mandatory) {
             let Some(channel) = self.channels.get_mut(&unrouted.channel) else {
                 continue;
             };
@@ -70,12 +64,7 @@ impl Session {
         let before = confirms.reported();
         if let Some(ack) = confirms.report(durable) {
             channel.link.counters.confirmed.add(ack.up_to - before);
-            put_ack(
-                channel.held.out(&mut self.output),
-                number,
-                ack.up_to,
-                ack.multiple,
-            );
+            put_ack(channel.held.out(&mut self.output), number, ack.up_to, ack.multiple);
         }
         confirms.next_lsn().is_none() && channel.held.is_empty()
     }
@@ -88,10 +77,7 @@ impl Session {
         let next = self.waiting.iter().filter_map(|number| {
             let channel = self.channels.get(number)?;
             let confirms = channel.link.confirms.as_ref().and_then(|c| c.next_lsn());
-            [channel.held.next_lsn(), confirms]
-                .into_iter()
-                .flatten()
-                .min()
+            [channel.held.next_lsn(), confirms].into_iter().flatten().min()
         });
         let journal = self.broker.journal();
         let full =

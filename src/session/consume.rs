@@ -22,10 +22,7 @@ impl Session {
         match *method {
             ClientMethod::BasicQos(qos) => self.qos(number, qos, scratch),
             ClientMethod::BasicConsume(ref consume) => self.consume(number, consume, scratch),
-            ClientMethod::BasicCancel {
-                consumer_tag,
-                nowait,
-            } => {
+            ClientMethod::BasicCancel { consumer_tag, nowait } => {
                 self.cancel(number, consumer_tag, nowait, scratch);
                 Ok(())
             }
@@ -49,18 +46,14 @@ impl Session {
     ) -> Result<(), Exception> {
         let size = qos.prefetch_size;
         if size != 0 {
-            return Err(Exception::not_implemented(format!(
-                "prefetch_size!=0 ({size})"
-            )));
+            return Err(Exception::not_implemented(format!("prefetch_size!=0 ({size})")));
         }
         let Some(channel) = self.channels.get_mut(&number) else {
             return Ok(());
         };
         let workspace = &mut scratch.workspace;
         if qos.global {
-            channel
-                .link
-                .set_channel_limit(qos.prefetch_count, workspace);
+            channel.link.set_channel_limit(qos.prefetch_count, workspace);
         } else {
             channel.link.set_prefetch(qos.prefetch_count, workspace);
         }
@@ -87,9 +80,7 @@ impl Session {
             tag => Name::new(tag),
         };
         if &*queue_name == PSEUDO_QUEUE {
-            channel
-                .link
-                .consume_direct_replies(tag.clone(), consume.no_ack)?;
+            channel.link.consume_direct_replies(tag.clone(), consume.no_ack)?;
         } else {
             let queue = channel.link.find_queue_to_read(&queue_name)?;
             let priority = consumer_priority(consume.arguments, queue.resource())?;
@@ -141,10 +132,7 @@ impl Session {
         let (token, got) = channel.link.get(&queue, no_ack, &mut scratch.workspace)?;
         match got {
             Got::Empty => channel.send(&ServerMethod::BasicGetEmpty, &mut self.output),
-            Got::Message {
-                delivery,
-                ready_left,
-            } => {
+            Got::Message { delivery, ready_left } => {
                 let tag = channel.link.take_got(&queue, &delivery);
                 let out = channel.held.out(&mut self.output);
                 let (redelivered, message) = (delivery.redelivered, &delivery.message);
@@ -179,15 +167,7 @@ impl Session {
             (Some(delivery), Some(tag)) => {
                 let (redelivered, message) = (delivery.redelivered, &delivery.message);
                 let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
-                put_get_ok(
-                    &mut answer,
-                    number,
-                    tag,
-                    redelivered,
-                    message,
-                    left,
-                    self.frame_max,
-                );
+                put_get_ok(&mut answer, number, tag, redelivered, message, left, self.frame_max);
             }
             _ => ServerMethod::BasicGetEmpty.encode(number, &mut answer),
         }
@@ -226,11 +206,7 @@ impl Session {
                 None => break,
                 Some(Event::Delivery(first)) => self.deliver_run(first, output_max, scratch),
                 Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
-                Some(Event::Got {
-                    token,
-                    delivery,
-                    ready_left,
-                }) => {
+                Some(Event::Got { token, delivery, ready_left }) => {
                     self.got(token, delivery, ready_left);
                 }
             }
@@ -252,15 +228,7 @@ impl Session {
         while let Some(delivery) = next {
             let tag = channel.link.deliver(&mut run, &delivery);
             let (redelivered, message) = (delivery.redelivered, &delivery.message);
-            put_delivery(
-                out,
-                number,
-                run.tag(),
-                tag,
-                redelivered,
-                message,
-                self.frame_max,
-            );
+            put_delivery(out, number, run.tag(), tag, redelivered, message, self.frame_max);
             let more = out.len() < output_max
                 && matches!(self.pending.front(), Some(Event::Delivery(d)) if d.token == token);
             next = match more.then(|| self.pending.pop_front()).flatten() {
@@ -280,10 +248,7 @@ impl Session {
             return;
         };
         if self.capabilities.consumer_cancel_notify && !channel.closing {
-            let cancel = ServerMethod::BasicCancel {
-                consumer_tag: &tag,
-                nowait: true,
-            };
+            let cancel = ServerMethod::BasicCancel { consumer_tag: &tag, nowait: true };
             channel.send(&cancel, &mut self.output);
         }
     }

@@ -47,11 +47,7 @@ impl Session {
             let text = format!("message size {size} is larger than configured max size {max}");
             return Err(Exception::precondition(text));
         }
-        if complete {
-            self.content_complete(number, scratch)
-        } else {
-            Ok(())
-        }
+        if complete { self.content_complete(number, scratch) } else { Ok(()) }
     }
 
     pub(super) fn take_body(
@@ -115,15 +111,9 @@ impl Session {
         let size = head.size as usize;
         let piece = &input[head_len..input.len().min(head_len + size)];
         // Set first: what is left of the frame is skipped after an exception.
-        self.partial_body = Some(PartialBody {
-            channel: head.channel,
-            left: size,
-        });
+        self.partial_body = Some(PartialBody { channel: head.channel, left: size });
         self.take_body_piece(head.channel, piece)?;
-        self.partial_body = Some(PartialBody {
-            channel: head.channel,
-            left: size - piece.len(),
-        });
+        self.partial_body = Some(PartialBody { channel: head.channel, left: size - piece.len() });
         Ok(head_len + piece.len())
     }
 
@@ -138,20 +128,14 @@ impl Session {
         if left > 0 {
             let piece = &input[..input.len().min(left)];
             self.take_body_piece(channel, piece)?;
-            self.partial_body = Some(PartialBody {
-                channel,
-                left: left - piece.len(),
-            });
+            self.partial_body = Some(PartialBody { channel, left: left - piece.len() });
             return Ok(piece.len());
         }
         self.partial_body = None;
         if input[0] != FRAME_END {
             return Err(WireError::frame_end(FrameKind::Body as u8, input[0], &[]).exception());
         }
-        let complete = self
-            .channels
-            .get(&channel)
-            .is_some_and(|c| c.assembly.is_complete());
+        let complete = self.channels.get(&channel).is_some_and(|c| c.assembly.is_complete());
         if complete {
             self.content_complete(channel, scratch)?;
         }

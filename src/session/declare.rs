@@ -76,9 +76,7 @@ impl Session {
                     return Ok(());
                 };
                 let (purged, lsn) = channel.link.purge_queue(&name, &mut scratch.workspace)?;
-                let reply = ServerMethod::QueuePurgeOk {
-                    message_count: count(purged),
-                };
+                let reply = ServerMethod::QueuePurgeOk { message_count: count(purged) };
                 self.reply_when(number, lsn, *nowait, &reply);
                 Ok(())
             }
@@ -91,9 +89,7 @@ impl Session {
                 let conditions = (delete.if_unused, delete.if_empty);
                 let workspace = &mut scratch.workspace;
                 let (ready, lsn) = channel.link.delete_queue(&name, conditions, workspace)?;
-                let reply = ServerMethod::QueueDeleteOk {
-                    message_count: count(ready),
-                };
+                let reply = ServerMethod::QueueDeleteOk { message_count: count(ready) };
                 self.reply_when(number, lsn, delete.nowait, &reply);
                 Ok(())
             }
@@ -112,11 +108,6 @@ impl Session {
             return Ok(());
         };
         let declared = if declare.passive {
-            let name = match (&*name, &channel.last_queue) {
-                ("", Some(last)) => last.to_string(),
-                ("", None) => return Err(Exception::no_previously_declared_queue()),
-                (name, _) => name.to_owned(),
-            };
             channel.link.check_queue(&name)?
         } else {
             let wanted = DeclareQueue {
@@ -126,9 +117,7 @@ impl Session {
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments,
             };
-            channel
-                .link
-                .declare_queue(&wanted, &mut scratch.workspace)?
+            channel.link.declare_queue(&wanted, &mut scratch.workspace)?
         };
         channel.last_queue = Some(declared.name.clone());
         let reply = ServerMethod::QueueDeclareOk {
@@ -151,11 +140,7 @@ impl Session {
         let name = self.queue_name(number, &destination)?;
         // RabbitMQ: with both empty, the key too becomes the last queue's name.
         let both_empty = destination.is_empty() && bind.key.is_empty();
-        let key = if both_empty {
-            name.as_bytes()
-        } else {
-            bind.key
-        };
+        let key = if both_empty { name.as_bytes() } else { bind.key };
         let Some(channel) = self.channels.get_mut(&number) else {
             return Ok(());
         };
@@ -177,19 +162,13 @@ impl Session {
         if !name.is_empty() {
             return Ok(Name::new(name));
         }
-        let last = self
-            .channels
-            .get(&number)
-            .and_then(|channel| channel.last_queue.clone());
+        let last = self.channels.get(&number).and_then(|channel| channel.last_queue.clone());
         last.ok_or_else(Exception::no_previously_declared_queue)
     }
 }
 
 fn ends<'a>(bind: &client::Bind<'a>) -> (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>) {
-    (
-        strip_line_breaks(bind.source),
-        strip_line_breaks(bind.destination),
-    )
+    (strip_line_breaks(bind.source), strip_line_breaks(bind.destination))
 }
 
 fn count(messages: u64) -> u32 {

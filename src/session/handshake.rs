@@ -9,6 +9,7 @@ use crate::session::heartbeat::Heartbeat;
 use crate::table::{Table, TableBuilder, TableRef, Value};
 use crate::time::Now;
 use crate::wire::client::{StartOk, TuneOk};
+use crate::wire::method::CONNECTION_TUNE;
 use crate::wire::{ClientMethod, ServerMethod};
 use std::sync::Arc;
 
@@ -74,8 +75,9 @@ impl Session {
 
     fn refuse_protocol(&mut self, taken: usize) -> usize {
         tracing::error!(
-            connection = %self.peer.name,
-            "closing AMQP connection: the client does not speak AMQP 0-9-1"
+            connection = self.id.0,
+            "closing AMQP connection ({}): the client does not speak AMQP 0-9-1",
+            self.peer.name
         );
         self.output.put(&PROTOCOL_HEADER);
         self.phase = Phase::Closed;
@@ -97,16 +99,11 @@ impl Session {
         ];
         let capabilities = CAPABILITIES
             .iter()
-            .fold(TableBuilder::new(), |table, name| {
-                table.put(name.as_bytes(), Value::Bool(true))
-            });
+            .fold(TableBuilder::new(), |table, name| table.put(name.as_bytes(), Value::Bool(true)));
         let text = |text: &'static str| Value::LongStr(text.as_bytes());
         let cluster = self.broker.config.cluster_name().as_bytes();
         TableBuilder::new()
-            .put(
-                b"capabilities",
-                Value::Table(capabilities.finish().as_ref()),
-            )
+            .put(b"capabilities", Value::Table(capabilities.finish().as_ref()))
             .put(b"cluster_name", Value::LongStr(cluster))
             .put(b"copyright", text("The Leveret contributors"))
             .put(b"information", text("Licensed under MIT or Apache-2.0"))
@@ -154,9 +151,7 @@ impl Session {
         }
         let credentials = match start_ok.mechanism {
             "PLAIN" => sasl::parse_plain(start_ok.response),
-            "AMQPLAIN" => TableRef::check(start_ok.response)
-                .ok()
-                .and_then(sasl::parse_amqplain),
+            "AMQPLAIN" => TableRef::check(start_ok.response).ok().and_then(sasl::parse_amqplain),
             _ => return self.refuse_silently(now, "unknown authentication mechanism"),
         };
         let Some((user, password)) = credentials else {
@@ -177,7 +172,7 @@ impl Session {
             }
             Err(refused) => {
                 let text = refused.log_text(start_ok.mechanism);
-                tracing::error!(connection = %self.peer.name, "{text}");
+                tracing::error!(connection = self.id.0, "{text}");
                 self.refuse_login(start_ok.mechanism, now);
             }
         }
@@ -199,7 +194,11 @@ impl Session {
     }
 
     pub(super) fn refuse_silently(&mut self, now: Now, why: &str) {
-        tracing::error!(connection = %self.peer.name, "closing AMQP connection: {why}");
+        tracing::error!(
+            connection = self.id.0,
+            "closing AMQP connection ({}): {why}",
+            self.peer.name
+        );
         self.silence(now);
     }
 
@@ -211,13 +210,12 @@ impl Session {
     fn tune_ok(&mut self, tune_ok: &TuneOk, now: Now) -> Result<(), Exception> {
         let config = &self.broker.config;
         let (frame_max, channel_max) = (config.frame_max, config.channel_max);
-        check_tuned("frame_max", tune_ok.frame_max, FRAME_MIN, frame_max)?;
-        check_tuned(
-            "channel_max",
-            tune_ok.channel_max.into(),
-            1,
-            channel_max.into(),
-        )?;
+        // RabbitMQ: the method at fault is our own tune.
+        check_tuned("frame_max", tune_ok.frame_max, FRAME_MIN, frame_max)
+            .and_then(|()| {
+                check_tuned("channel_max", tune_ok.channel_max.into(), 1, channel_max.into())
+            })
+            .map_err(|refused| refused.at(CONNECTION_TUNE))?;
         self.frame_max = tune_ok.frame_max;
         self.channel_max = tune_ok.channel_max;
         self.heartbeat = match tune_ok.heartbeat {
@@ -240,8 +238,10 @@ impl Session {
             return Err(Exception::not_allowed(text));
         }
         tracing::info!(
-            connection = %self.peer.name,
-            "user '{}' authenticated and granted access to vhost '{vhost}'", user.name
+            connection = self.id.0,
+            "connection ({}): user '{}' authenticated and granted access to vhost '{vhost}'",
+            self.peer.name,
+            user.name
         );
         let client = Client::new(self.id, user, found, Arc::clone(&self.inbox));
         self.client = Some(Arc::new(client));

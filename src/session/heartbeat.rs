@@ -11,7 +11,10 @@ pub(super) struct Heartbeat {
     interval_ms: u64,
     send_at: Millis,
     check_at: Millis,
+    /// Something other than a heartbeat was sent since the last look.
     sent: bool,
+    /// The next bytes to leave are a heartbeat.
+    own: bool,
     received: bool,
     missed: u8,
 }
@@ -23,6 +26,7 @@ impl Heartbeat {
             send_at: Millis(0),
             check_at: Millis(0),
             sent: false,
+            own: false,
             received: false,
             missed: 0,
         }
@@ -34,6 +38,9 @@ impl Heartbeat {
             interval_ms,
             send_at: now.plus(interval_ms / 2),
             check_at: now.plus(interval_ms),
+            // The handshake is traffic both ways.
+            sent: true,
+            received: true,
             ..Self::off()
         }
     }
@@ -43,7 +50,7 @@ impl Heartbeat {
     }
 
     pub(super) fn sent(&mut self) {
-        self.sent = true;
+        self.sent = !std::mem::take(&mut self.own);
     }
 
     pub(super) fn received(&mut self) {
@@ -63,6 +70,7 @@ impl Heartbeat {
         if now >= self.send_at {
             if !std::mem::take(&mut self.sent) && output.is_empty() {
                 put_heartbeat(output);
+                self.own = true;
             }
             self.send_at = now.plus(self.interval_ms / 2);
         }
@@ -86,11 +94,17 @@ mod tests {
         let mut output = Output::new();
         assert_eq!(heartbeat.next_deadline(), Some(Millis(1000)));
         assert!(!heartbeat.tick(Millis(1000), true, &mut output));
+        assert!(output.is_empty(), "open-ok was sent");
+        assert!(!heartbeat.tick(Millis(2000), true, &mut output));
         assert_eq!(output.len(), 8);
         output.advance(8);
         heartbeat.sent();
-        heartbeat.received();
-        assert!(!heartbeat.tick(Millis(2000), true, &mut output));
+        assert!(!heartbeat.tick(Millis(3000), true, &mut output));
+        assert_eq!(output.len(), 8, "a heartbeat is no other output");
+        output.advance(8);
+        heartbeat.sent();
+        heartbeat.sent();
+        assert!(!heartbeat.tick(Millis(4000), true, &mut output));
         assert!(output.is_empty());
     }
 
@@ -99,10 +113,12 @@ mod tests {
         let mut output = Output::new();
         let mut heartbeat = Heartbeat::every(2, Millis(0));
         assert!(!heartbeat.tick(Millis(2000), true, &mut output));
-        assert!(heartbeat.tick(Millis(4000), true, &mut output));
+        assert!(!heartbeat.tick(Millis(4000), true, &mut output));
+        assert!(heartbeat.tick(Millis(6000), true, &mut output));
         let mut held = Heartbeat::every(2, Millis(0));
-        assert!(!held.tick(Millis(2000), false, &mut output));
-        assert!(!held.tick(Millis(4000), false, &mut output));
-        assert!(!held.tick(Millis(6000), true, &mut output));
+        for at in [2000, 4000, 6000, 8000] {
+            assert!(!held.tick(Millis(at), false, &mut output));
+        }
+        assert!(!held.tick(Millis(10_000), true, &mut output));
     }
 }

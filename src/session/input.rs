@@ -70,12 +70,7 @@ impl Session {
             return self.checked(partial.channel(), taken, now, scratch);
         }
         match decode_frame(input, self.frame_max) {
-            Ok(Decoded::Frame {
-                kind,
-                channel,
-                payload,
-                consumed,
-            }) => {
+            Ok(Decoded::Frame { kind, channel, payload, consumed }) => {
                 let rest = &input[consumed..];
                 let more = self.take_frame(now, (kind, channel), payload, rest, scratch);
                 consumed + more
@@ -173,7 +168,7 @@ impl Session {
             if closing {
                 return;
             }
-            if self.phase == Phase::Running || self.phase == Phase::Opening && number == 0 {
+            if matches!(self.phase, Phase::Running | Phase::Opening) {
                 let error = WireError::unexpected_frame(kind, payload);
                 return self.fail(&error, now, scratch);
             }

@@ -21,10 +21,10 @@ impl Session {
         let _ = now;
         let known = self.channels.get(&number).map(|channel| channel.closing);
         if known == Some(true) {
-            if let Ok(method) = ClientMethod::decode(payload) {
-                self.take_on_closing_channel(number, &method);
-            }
-            return Ok(());
+            return match ClientMethod::decode(payload) {
+                Ok(method) => self.take_on_closing_channel(number, &method),
+                Err(_) => Ok(()),
+            };
         }
         let method = ClientMethod::decode(payload)?;
         if let Some(channel) = self.channels.get(&number) {
@@ -35,9 +35,7 @@ impl Session {
             _ if is_connection_method(&method) => Err(Exception::unimplemented_method()),
             (None, ClientMethod::ChannelOpen) => self.open_channel(number),
             (None, _) => Err(Exception::channel_error("expected 'channel.open'")),
-            (Some(_), ClientMethod::ChannelOpen) => {
-                Err(Exception::channel_error("second 'channel.open' seen"))
-            }
+            (Some(_), ClientMethod::ChannelOpen) => Err(second_open()),
             (Some(_), method) => self.take_on_open_channel(number, method, scratch),
         }
     }
@@ -53,23 +51,13 @@ impl Session {
             self.flush_publishes(scratch);
         }
         match *method {
-            ClientMethod::BasicAck {
-                delivery_tag,
-                multiple,
-            } => {
+            ClientMethod::BasicAck { delivery_tag, multiple } => {
                 return self.settle(number, delivery_tag, multiple, Settlement::Ack, scratch);
             }
-            ClientMethod::BasicReject {
-                delivery_tag,
-                requeue,
-            } => {
+            ClientMethod::BasicReject { delivery_tag, requeue } => {
                 return self.settle(number, delivery_tag, false, rejected(requeue), scratch);
             }
-            ClientMethod::BasicNack {
-                delivery_tag,
-                multiple,
-                requeue,
-            } => {
+            ClientMethod::BasicNack { delivery_tag, multiple, requeue } => {
                 return self.settle(number, delivery_tag, multiple, rejected(requeue), scratch);
             }
             _ => self.flush_settled(scratch),
@@ -140,12 +128,18 @@ impl Session {
     }
 
     /// RabbitMQ: everything is ignored until close-ok, but for a close, which is answered.
-    fn take_on_closing_channel(&mut self, number: u16, method: &ClientMethod<'_>) {
+    fn take_on_closing_channel(
+        &mut self,
+        number: u16,
+        method: &ClientMethod<'_>,
+    ) -> Result<(), Exception> {
         match method {
             ClientMethod::ChannelClose(_) => self.reply(number, &ServerMethod::ChannelCloseOk),
             ClientMethod::ChannelCloseOk => self.forget_channel(number),
+            ClientMethod::ChannelOpen => return Err(second_open()),
             _ => {}
         }
+        Ok(())
     }
 
     /// What still waits leaves now: a reopened number must not see it.
@@ -158,12 +152,12 @@ impl Session {
     }
 }
 
+fn second_open() -> Exception {
+    Exception::channel_error("second 'channel.open' seen")
+}
+
 fn rejected(requeue: bool) -> Settlement {
-    if requeue {
-        Settlement::Requeue
-    } else {
-        Settlement::Discard
-    }
+    if requeue { Settlement::Requeue } else { Settlement::Discard }
 }
 
 fn is_connection_method(method: &ClientMethod<'_>) -> bool {

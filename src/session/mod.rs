@@ -143,6 +143,11 @@ impl Session {
     }
 
     #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -189,37 +194,35 @@ impl Session {
     /// When `handle_timeout` wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        let stalled = self
-            .stalled_since
-            .map(|since| since.plus(OUTPUT_STALLED_MS_MAX));
-        [self.phase_ends_at, self.heartbeat.next_deadline(), stalled]
-            .into_iter()
-            .flatten()
-            .min()
+        let stalled = self.stalled_since.map(|since| since.plus(OUTPUT_STALLED_MS_MAX));
+        [self.phase_ends_at, self.heartbeat.next_deadline(), stalled].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, scratch: &mut Scratch) {
         let reading = self.wants_input();
         if self.phase_ends_at.is_some_and(|at| at <= now.monotonic) {
-            tracing::info!(connection = %self.peer.name, "closing AMQP connection: time is up");
+            tracing::info!(
+                connection = self.id.0,
+                "closing AMQP connection ({}): time is up",
+                self.peer.name
+            );
             self.drop_connection(scratch);
         } else if self
             .stalled_since
             .is_some_and(|since| now.monotonic.since(since) >= OUTPUT_STALLED_MS_MAX)
         {
             tracing::warn!(
-                connection = %self.peer.name,
-                "closing AMQP connection: it takes no output for {OUTPUT_STALLED_MS_MAX} ms"
+                connection = self.id.0,
+                "closing AMQP connection ({}): it takes no output for {OUTPUT_STALLED_MS_MAX} ms",
+                self.peer.name
             );
             self.drop_connection(scratch);
-        } else if self
-            .heartbeat
-            .tick(now.monotonic, reading, &mut self.output)
-        {
+        } else if self.heartbeat.tick(now.monotonic, reading, &mut self.output) {
             tracing::warn!(
-                connection = %self.peer.name,
-                "missed heartbeats from client, timeout: {}s",
+                connection = self.id.0,
+                "closing AMQP connection ({}): missed heartbeats from client, timeout: {}s",
+                self.peer.name,
                 self.heartbeat.interval_s()
             );
             self.drop_connection(scratch);
@@ -230,11 +233,8 @@ impl Session {
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
         let room = self.pending.is_empty() && self.output.len() < OUTPUT_HIGH_BYTES;
-        let notices = if room {
-            self.inbox.take(&mut scratch.events)
-        } else {
-            self.inbox.take_notices()
-        };
+        let notices =
+            if room { self.inbox.take(&mut scratch.events) } else { self.inbox.take_notices() };
         if notices.failed {
             // Confirms will never come: the broker stops, and the connection with it.
             self.drop_connection(scratch);

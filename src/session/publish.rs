@@ -7,7 +7,6 @@ use crate::exception::{Exception, MethodId};
 use crate::message::Message;
 use crate::queue::Publish;
 use crate::table::{TableRef, Value};
-use crate::wire::method::BASIC_PUBLISH;
 use crate::wire::{ContentHeader, Decoded, FrameKind, Properties, decode_frame, parse_publish};
 use std::sync::Arc;
 
@@ -41,11 +40,8 @@ impl Session {
         };
         let message = Message::from_parts(publish.address, header, body, &mut scratch.message);
         let flags = (publish.mandatory, publish.immediate);
-        match self.publish(number, message, flags, scratch) {
-            Ok(()) => Ok(taken),
-            // The content's frames follow the exception, and are ignored with it.
-            Err(exception) => Err(exception.at(BASIC_PUBLISH)),
-        }
+        // After an exception the content's frames are looked at again, and ignored with the rest.
+        self.publish(number, message, flags, scratch).map(|()| taken)
     }
 
     /// Publishes a complete message.
@@ -56,13 +52,7 @@ impl Session {
         (mandatory, immediate): (bool, bool),
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        let Self {
-            channels,
-            broker,
-            output,
-            settling,
-            ..
-        } = self;
+        let Self { channels, broker, output, settling, .. } = self;
         let Some(channel) = channels.get_mut(&number) else {
             return Ok(());
         };
@@ -105,13 +95,7 @@ impl Session {
                 };
                 let address = carbons.is_empty().then(|| message.address());
                 let keys = carbons.keys(message.routing_key());
-                link.route(
-                    &exchange,
-                    &keys,
-                    headers,
-                    address,
-                    &mut scratch.workspace.routing,
-                )?
+                link.route(&exchange, &keys, headers, address, &mut scratch.workspace.routing)?
             }
         };
         let header = match (rewritten, carbons.blind.is_empty()) {
@@ -125,17 +109,11 @@ impl Session {
             None => message,
             Some(header) => message.with_header(&header, &mut scratch.message),
         };
-        let publish = Publish {
-            message,
-            persistent,
-            mark: link.mark(mandatory),
-        };
+        let publish = Publish { message, persistent, mark: link.mark(mandatory) };
         if link.is_transactional() {
             return link.keep_publish(route, publish);
         }
-        let added = scratch
-            .batch
-            .add(&route, publish, broker, &mut scratch.workspace);
+        let added = scratch.batch.add(&route, publish, broker, &mut scratch.workspace);
         if let Added::Unroutable(message) = added {
             route.count_unroutable();
             if mandatory {
@@ -172,12 +150,11 @@ fn content_frame(
     frame_max: u32,
 ) -> Option<(&[u8], usize)> {
     match decode_frame(input, frame_max) {
-        Ok(Decoded::Frame {
-            kind,
-            channel,
-            payload,
-            consumed,
-        }) if kind == wanted && channel == number => Some((payload, consumed)),
+        Ok(Decoded::Frame { kind, channel, payload, consumed })
+            if kind == wanted && channel == number =>
+        {
+            Some((payload, consumed))
+        }
         _ => None,
     }
 }
@@ -218,9 +195,7 @@ fn check_user_id(link: &Link, properties: &Properties<'_>) -> Result<(), Excepti
 fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
     let text = String::from_utf8_lossy(expiration);
     let invalid = |reason: String| {
-        Err(Exception::precondition(format!(
-            "invalid expiration '{text}': {reason}"
-        )))
+        Err(Exception::precondition(format!("invalid expiration '{text}': {reason}")))
     };
     let sign = usize::from(text.starts_with(['+', '-']));
     let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
@@ -234,10 +209,7 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
     match number.parse::<i128>() {
         Ok(ms) if ms < 0 => invalid(format!("{{value_negative,{ms}}}")),
         Ok(ms) if ms <= EXPIRATION_MS_MAX => Ok(()),
-        _ => invalid(format!(
-            "{{value_too_large,{}}}",
-            number.trim_start_matches('+')
-        )),
+        _ => invalid(format!("{{value_too_large,{}}}", number.trim_start_matches('+'))),
     }
 }
 
@@ -256,11 +228,7 @@ impl<'a> Carbons<'a> {
         let blind = Self::list(headers, "BCC")?;
         let has_blind = blind.is_some();
         let open = Self::list(headers, "CC")?.unwrap_or_default();
-        Ok(Self {
-            open,
-            blind: blind.unwrap_or_default(),
-            has_blind,
-        })
+        Ok(Self { open, blind: blind.unwrap_or_default(), has_blind })
     }
 
     fn list(headers: TableRef<'a>, name: &str) -> Result<Option<Vec<&'a [u8]>>, Exception> {
@@ -307,12 +275,7 @@ mod tests {
 
     fn reason(expiration: &str) -> String {
         let refused = check_expiration(expiration.as_bytes()).unwrap_err();
-        refused
-            .explanation()
-            .rsplit_once("': ")
-            .unwrap()
-            .1
-            .to_owned()
+        refused.explanation().rsplit_once("': ").unwrap().1.to_owned()
     }
 
     #[test]

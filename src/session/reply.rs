@@ -44,19 +44,13 @@ impl HeldReplies {
 
     /// Holds back what is written next until then.
     pub(super) fn hold(&mut self, until: Until) -> &mut Output {
-        self.0.push_back(Held {
-            until,
-            frames: Output::new(),
-        });
+        self.0.push_back(Held { until, frames: Output::new() });
         &mut self.0.back_mut().expect("pushed just now").frames
     }
 
     /// The frames that wait for `token`, to put the answer before them; they wait no more.
     pub(super) fn answer(&mut self, token: ConsumerToken) -> Option<&mut Output> {
-        let held = self
-            .0
-            .iter_mut()
-            .find(|held| held.until == Until::Got(token))?;
+        let held = self.0.iter_mut().find(|held| held.until == Until::Got(token))?;
         held.until = Until::Durable(Lsn(0));
         Some(&mut held.frames)
     }

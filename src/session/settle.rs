@@ -25,9 +25,7 @@ impl Session {
             channel.flush_settled(workspace);
         }
         channel.settling = how;
-        channel
-            .link
-            .take_unacked(tag, multiple, &mut channel.settled)?;
+        channel.link.take_unacked(tag, multiple, &mut channel.settled)?;
         if channel.link.is_transactional() {
             return channel.link.keep_settlement(&mut channel.settled, how);
         }
@@ -50,8 +48,7 @@ impl Session {
 impl Channel {
     pub(super) fn flush_settled(&mut self, workspace: &mut Workspace) {
         if !self.settled.is_empty() {
-            self.link
-                .settle(&mut self.settled, self.settling, workspace);
+            self.link.settle(&mut self.settled, self.settling, workspace);
         }
     }
 }

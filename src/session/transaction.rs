@@ -54,12 +54,7 @@ impl Session {
         let committed = channel.link.commit(&mut scratch.workspace);
         for message in &committed.returned {
             channel.link.counters.returned.add(1);
-            put_no_route(
-                channel.held.out(&mut self.output),
-                number,
-                message,
-                self.frame_max,
-            );
+            put_no_route(channel.held.out(&mut self.output), number, message, self.frame_max);
         }
         self.reply_when(number, committed.lsn, false, &ServerMethod::TxCommitOk);
     }

@@ -1,8 +1,7 @@
 //! The definitions folded into what is there now: vhosts with their exchanges and bindings, queues.
 //!
 //! Everything iterates in one fixed order, so that two starts from the same journal are the same.
-//! Bindings need not name an exchange that is listed: the predeclared ones (`amq.*`) are not
-//! stored.
+//! A binding may name an exchange that is not listed: predeclared ones (`amq.*`) are not stored.
 
 use super::definition::{BoundTo, Definition};
 use crate::id::QueueId;
@@ -85,10 +84,9 @@ impl Catalogue {
             Definition::ExchangeDeclared { vhost, name, .. } => {
                 self.declare_exchange(vhost, name, definition)
             }
-            Definition::ExchangeDeleted { vhost, name } => self
-                .vhosts
-                .get_mut(vhost)
-                .is_some_and(|vhost| vhost.delete_exchange(name)),
+            Definition::ExchangeDeleted { vhost, name } => {
+                self.vhosts.get_mut(vhost).is_some_and(|vhost| vhost.delete_exchange(name))
+            }
             Definition::QueueDeclared { id, vhost, .. } => {
                 self.declare_queue(*id, vhost, definition)
             }
@@ -106,15 +104,13 @@ impl Catalogue {
     fn declare_exchange(&mut self, vhost: &str, name: &str, declared: &Definition) -> bool {
         let vhost = self.vhosts.get_mut(vhost);
         let both = vhost.zip(StoredExchange::of(declared));
-        both.map(|(vhost, exchange)| vhost.exchanges.insert(name.to_owned(), exchange))
-            .is_some()
+        both.map(|(vhost, exchange)| vhost.exchanges.insert(name.to_owned(), exchange)).is_some()
     }
 
     fn declare_queue(&mut self, id: QueueId, vhost: &str, declared: &Definition) -> bool {
         let vhost = self.vhosts.get(vhost);
         let both = vhost.zip(StoredQueue::of(declared));
-        both.map(|(_, queue)| self.queues.insert(id, queue))
-            .is_some()
+        both.map(|(_, queue)| self.queues.insert(id, queue)).is_some()
     }
 
     fn delete_queue(&mut self, id: QueueId) -> bool {
@@ -182,18 +178,9 @@ impl StoredVhost {
 impl StoredExchange {
     fn of(declared: &Definition) -> Option<Self> {
         match declared.clone() {
-            Definition::ExchangeDeclared {
-                kind,
-                auto_delete,
-                internal,
-                arguments,
-                ..
-            } => Some(Self {
-                kind,
-                auto_delete,
-                internal,
-                arguments,
-            }),
+            Definition::ExchangeDeclared { kind, auto_delete, internal, arguments, .. } => {
+                Some(Self { kind, auto_delete, internal, arguments })
+            }
             _ => None,
         }
     }
@@ -202,18 +189,9 @@ impl StoredExchange {
 impl StoredQueue {
     fn of(declared: &Definition) -> Option<Self> {
         match declared.clone() {
-            Definition::QueueDeclared {
-                vhost,
-                name,
-                auto_delete,
-                arguments,
-                ..
-            } => Some(Self {
-                vhost,
-                name,
-                auto_delete,
-                arguments,
-            }),
+            Definition::QueueDeclared { vhost, name, auto_delete, arguments, .. } => {
+                Some(Self { vhost, name, auto_delete, arguments })
+            }
             _ => None,
         }
     }
@@ -222,25 +200,10 @@ impl StoredQueue {
 impl StoredBinding {
     fn of(bound: &Definition) -> Option<Self> {
         match bound.clone() {
-            Definition::Bound {
-                source,
-                destination,
-                key,
-                arguments,
-                ..
+            Definition::Bound { source, destination, key, arguments, .. }
+            | Definition::Unbound { source, destination, key, arguments, .. } => {
+                Some(Self { source, destination, key, arguments })
             }
-            | Definition::Unbound {
-                source,
-                destination,
-                key,
-                arguments,
-                ..
-            } => Some(Self {
-                source,
-                destination,
-                key,
-                arguments,
-            }),
             _ => None,
         }
     }
@@ -329,10 +292,7 @@ mod tests {
         assert_eq!(vhosts, ["a", "b"]);
         let queues: Vec<_> = catalogue.queues().map(|(id, _)| id.0).collect();
         assert_eq!(queues, [1, 2, 3]);
-        assert_eq!(
-            sources(&catalogue, "a"),
-            ["e", "amq.topic", "e", "amq.fanout"]
-        );
+        assert_eq!(sources(&catalogue, "a"), ["e", "amq.topic", "e", "amq.fanout"]);
     }
 
     #[test]
@@ -348,10 +308,7 @@ mod tests {
     #[test]
     fn a_deleted_exchange_takes_the_bindings_on_both_sides() {
         let mut catalogue = filled();
-        let gone = Definition::ExchangeDeleted {
-            vhost: "a".to_owned(),
-            name: "e".to_owned(),
-        };
+        let gone = Definition::ExchangeDeleted { vhost: "a".to_owned(), name: "e".to_owned() };
         assert!(catalogue.apply(&gone));
         assert_eq!(sources(&catalogue, "a"), ["amq.topic"]);
         assert_eq!(sources(&catalogue, "b"), ["e"]);

@@ -82,9 +82,9 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
-    /// Handles by name, opened on first use.
+    /// By name, opened on first use.
     open: Mutex<HashMap<String, Arc<File>>>,
-    /// The lock ends with this handle, however the process ends.
+    /// The lock ends when this is closed, however the broker ends.
     _lock: File,
 }
 
@@ -97,11 +97,7 @@ impl RealDisk {
         let directory = directory.into();
         create_directory(&directory)?;
         let lock = lock(&directory)?;
-        Ok(Self {
-            directory,
-            open: Mutex::default(),
-            _lock: lock,
-        })
+        Ok(Self { directory, open: Mutex::default(), _lock: lock })
     }
 
     fn file(&self, name: &str, operation: &'static str) -> Result<Arc<File>, StoreError> {
@@ -126,29 +122,27 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn create(&self, file: &str) -> Result<(), StoreError> {
-        // The handle that others get is opened for append, which cannot be combined with truncate.
+        // `file` opens for append, which cannot be combined with truncate.
         File::create(self.directory.join(file))
             .map(drop)
             .map_err(|source| self.error("create", file, source))
     }
 
     fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        let handle = self.file(file, "append to")?;
-        write_all(&handle, pieces).map_err(|source| self.error("append to", file, source))
+        let opened = self.file(file, "append to")?;
+        write_all(&opened, pieces).map_err(|source| self.error("append to", file, source))
     }
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {
-        let handle = self.file(file, "sync")?;
-        handle
-            .sync_data()
-            .map_err(|source| self.error("sync", file, source))
+        let opened = self.file(file, "sync")?;
+        opened.sync_data().map_err(|source| self.error("sync", file, source))
     }
 
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        let handle = self.file(file, "read")?;
+        let opened = self.file(file, "read")?;
         let mut filled = 0;
         while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match handle.read_at(rest, offset + filled as u64) {
+            match opened.read_at(rest, offset + filled as u64) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
@@ -166,10 +160,8 @@ impl Disk for RealDisk {
     }
 
     fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
-        let handle = self.file(file, "cut")?;
-        handle
-            .set_len(len)
-            .map_err(|source| self.error("cut", file, source))
+        let opened = self.file(file, "cut")?;
+        opened.set_len(len).map_err(|source| self.error("cut", file, source))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
@@ -225,11 +217,7 @@ fn create_directory(directory: &Path) -> Result<(), StoreError> {
         Ok(_) => return Err(refused("it is not a directory")),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {}
         Err(source) => {
-            return Err(StoreError::io(
-                "use the data directory",
-                directory.into(),
-                source,
-            ));
+            return Err(StoreError::io("use the data directory", directory.into(), source));
         }
     }
     fs::create_dir_all(directory)
@@ -316,8 +304,7 @@ mod tests {
         disk.create("a").unwrap();
         let many: Vec<_> = (0..3000).map(|_| IoSlice::new(b"xy")).collect();
         disk.append("a", &many).unwrap();
-        disk.append("a", &[IoSlice::new(b""), IoSlice::new(b"end")])
-            .unwrap();
+        disk.append("a", &[IoSlice::new(b""), IoSlice::new(b"end")]).unwrap();
         disk.sync("a").unwrap();
         assert_eq!(disk.len("a").unwrap(), 6003);
         let mut out = [0; 8];

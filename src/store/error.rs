@@ -25,33 +25,21 @@ impl StoreError {
     #[must_use]
     pub fn io(operation: &'static str, path: PathBuf, source: io::Error) -> Self {
         let reason = Reason::Io(Arc::new(source));
-        Self {
-            operation,
-            path,
-            reason,
-        }
+        Self { operation, path, reason }
     }
 
     /// We refuse, with a sentence.
     #[must_use]
     pub fn refused(operation: &'static str, path: PathBuf, why: impl Into<String>) -> Self {
         let reason = Reason::Refused(why.into());
-        Self {
-            operation,
-            path,
-            reason,
-        }
+        Self { operation, path, reason }
     }
 
     /// Bytes that were once safely on the disk cannot be read any more.
     #[must_use]
     pub fn damaged(path: PathBuf, offset: u64, what: impl Into<String>) -> Self {
         let what = what.into();
-        Self {
-            operation: "read",
-            path,
-            reason: Reason::Damaged { offset, what },
-        }
+        Self { operation: "read", path, reason: Reason::Damaged { offset, what } }
     }
 
     #[must_use]

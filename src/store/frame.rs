@@ -8,10 +8,7 @@
 //! The salt is chosen once per file, so that no other bytes pass for a frame of it. The synced LSN
 //! is what was safe when the frame was written: it tells a torn tail from damage. A frame without
 //! records is a seal, it only says that.
-#![cfg_attr(
-    not(test),
-    deny(clippy::indexing_slicing, clippy::cast_possible_truncation)
-)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use crate::id::Lsn;
 use std::io::IoSlice;
@@ -131,11 +128,7 @@ pub(super) fn decode_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> Result<u64, B
     if !sums_up(bytes) {
         return Err(differs);
     }
-    if version == FORMAT_VERSION {
-        Ok(salt)
-    } else {
-        Err(BadHeader::Version(version))
-    }
+    if version == FORMAT_VERSION { Ok(salt) } else { Err(BadHeader::Version(version)) }
 }
 
 /// A header of `N` bytes that ends in its own checksum.
@@ -221,9 +214,6 @@ mod tests {
         out.put(&FILE_MAGIC);
         out.put(&9_u32.to_le_bytes());
         out.put(&5_u64.to_le_bytes());
-        assert_eq!(
-            decode_file_header(&out.finish()),
-            Err(BadHeader::Version(9))
-        );
+        assert_eq!(decode_file_header(&out.finish()), Err(BadHeader::Version(9)));
     }
 }

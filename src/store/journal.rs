@@ -88,10 +88,7 @@ impl Journal {
                 asleep: false,
             }),
             work: Condvar::new(),
-            round: Mutex::new(Round {
-                writer,
-                blocks: Vec::new(),
-            }),
+            round: Mutex::new(Round { writer, blocks: Vec::new() }),
             waiters: Waiters::default(),
             durable: AtomicU64::new(last_lsn.0),
             pending_bytes: AtomicUsize::new(0),

@@ -67,6 +67,18 @@ fn records_are_counted_from_one_and_durable_after_a_round() {
 }
 
 #[test]
+fn what_is_safe_is_stated_once() {
+    let disk = MemoryDisk::new();
+    let journal = journal(&disk);
+    declare(&journal);
+    journal.round(&disk).unwrap();
+    let (appends, syncs) = (disk.appends(), disk.syncs());
+    journal.seal(&disk).unwrap();
+    journal.seal(&disk).unwrap();
+    assert_eq!((disk.appends(), disk.syncs()), (appends + 1, syncs));
+}
+
+#[test]
 fn a_transaction_is_one_record() {
     let disk = MemoryDisk::new();
     let journal = journal(&disk);
@@ -244,11 +256,7 @@ impl Disk for Gate {
 
 #[test]
 fn what_gathers_during_a_sync_shares_the_next_one() {
-    let gate = Gate {
-        disk: MemoryDisk::new(),
-        open: Mutex::new(true),
-        moved: Condvar::new(),
-    };
+    let gate = Gate { disk: MemoryDisk::new(), open: Mutex::new(true), moved: Condvar::new() };
     let journal = journal(&gate);
     declare(&journal);
     journal.round(&gate).unwrap();

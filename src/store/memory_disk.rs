@@ -75,9 +75,7 @@ impl MemoryDisk {
             }
         }
         left.sync_directory();
-        Self {
-            state: Mutex::new(left),
-        }
+        Self { state: Mutex::new(left) }
     }
 
     /// Lets `syncs` more syncs of files pass and fails the next one with EIO.
@@ -221,9 +219,7 @@ impl Disk for MemoryDisk {
         let mut state = self.state.lock();
         let removed = state.change_directory(|directory| directory.remove(file));
         drop(state);
-        removed
-            .map(drop)
-            .ok_or_else(|| self.error("remove", file, io::ErrorKind::NotFound))
+        removed.map(drop).ok_or_else(|| self.error("remove", file, io::ErrorKind::NotFound))
     }
 
     fn list(&self) -> Result<Vec<String>, StoreError> {
@@ -261,11 +257,7 @@ impl State {
     /// Puts a synced file of these bytes in the directory.
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         let synced_len = bytes.len();
-        let id = self.new_file(Contents {
-            bytes,
-            synced_len,
-            before_cut: None,
-        });
+        let id = self.new_file(Contents { bytes, synced_len, before_cut: None });
         self.change_directory(|directory| directory.insert(name.to_owned(), id));
     }
 
@@ -278,8 +270,7 @@ impl State {
 
     fn sync_directory(&mut self) {
         let now = self.directory().clone();
-        self.contents
-            .retain(|id, _| now.values().any(|live| live == id));
+        self.contents.retain(|id, _| now.values().any(|live| live == id));
         self.directories = vec![now];
     }
 }
@@ -345,9 +336,8 @@ mod tests {
         disk.append("a", &[IoSlice::new(b"safe")]).unwrap();
         disk.sync("a").unwrap();
         disk.append("a", &[IoSlice::new(b"loose")]).unwrap();
-        let mut left: Vec<_> = (0..200)
-            .map(|seed| disk.crash(seed).contents("a").unwrap())
-            .collect();
+        let mut left: Vec<_> =
+            (0..200).map(|seed| disk.crash(seed).contents("a").unwrap()).collect();
         assert!(left.iter().all(|bytes| bytes.starts_with(b"safe")));
         left.sort();
         left.dedup();

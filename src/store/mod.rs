@@ -27,6 +27,8 @@ mod waiters;
 mod writer;
 
 #[cfg(test)]
+mod batch_tests;
+#[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
 mod recovery_tests;

@@ -25,10 +25,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn after(last_lsn: Lsn) -> Self {
-        Self {
-            last_lsn,
-            ..Self::default()
-        }
+        Self { last_lsn, ..Self::default() }
     }
 
     /// Takes a block's records and leaves it empty. The LSN is that of the last.

@@ -8,14 +8,10 @@
 //! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
 //! TX      = record*                                        all or nothing
 //! DEF     = a `Definition`
-//! OPENED, CLEAN = nothing                                  a broker began; a broker stopped
-//! cleanly
+//! OPENED, CLEAN = nothing                                  a broker began; one stopped cleanly
 //! ```
 //! All other numbers are LEB128. Writing is in `batch`; this file reads, and never trusts.
-#![cfg_attr(
-    not(test),
-    deny(clippy::indexing_slicing, clippy::cast_possible_truncation)
-)]
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::definition::Definition;
 use crate::id::{QueueId, Seq};
@@ -47,23 +43,10 @@ pub(super) type Runs = Vec<RangeInclusive<Seq>>;
 
 #[derive(Debug)]
 pub(super) enum Record<'a> {
-    Enqueue {
-        targets: Vec<Target>,
-        message: Message,
-    },
-    Ack {
-        queue: QueueId,
-        runs: Runs,
-    },
-    Requeue {
-        queue: QueueId,
-        runs: Runs,
-    },
-    Purge {
-        queue: QueueId,
-        below: Seq,
-        except: Runs,
-    },
+    Enqueue { targets: Vec<Target>, message: Message },
+    Ack { queue: QueueId, runs: Runs },
+    Requeue { queue: QueueId, runs: Runs },
+    Purge { queue: QueueId, below: Seq, except: Runs },
     Transaction(Records<'a>),
     Definition(Definition),
     Opened,
@@ -108,10 +91,7 @@ impl fmt::Display for BadRecord {
 
 impl<'a> Records<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Self {
-        Self {
-            rest: payload,
-            within_transaction: false,
-        }
+        Self { rest: payload, within_transaction: false }
     }
 
     /// The next record, or `None` behind the last.
@@ -147,19 +127,12 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
             return Ok(Record::Definition(definition));
         }
         TX => {
-            return Ok(Record::Transaction(Records {
-                rest,
-                within_transaction: true,
-            }));
+            return Ok(Record::Transaction(Records { rest, within_transaction: true }));
         }
-        ACK => Record::Ack {
-            queue: QueueId(take_varint(&mut rest)?),
-            runs: take_runs(&mut rest)?,
-        },
-        REQUEUE => Record::Requeue {
-            queue: QueueId(take_varint(&mut rest)?),
-            runs: take_runs(&mut rest)?,
-        },
+        ACK => Record::Ack { queue: QueueId(take_varint(&mut rest)?), runs: take_runs(&mut rest)? },
+        REQUEUE => {
+            Record::Requeue { queue: QueueId(take_varint(&mut rest)?), runs: take_runs(&mut rest)? }
+        }
         PURGE => Record::Purge {
             queue: QueueId(take_varint(&mut rest)?),
             below: Seq(take_varint(&mut rest)?),
@@ -169,11 +142,7 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
         CLEAN => Record::Clean,
         unknown => return Err(BadRecord::UnknownKind(unknown)),
     };
-    if rest.is_empty() {
-        Ok(record)
-    } else {
-        Err(BadRecord::TooLong)
-    }
+    if rest.is_empty() { Ok(record) } else { Err(BadRecord::TooLong) }
 }
 
 /// Grows with the bytes that are there, whatever number is announced.
@@ -181,10 +150,7 @@ fn take_targets(rest: &mut &[u8]) -> Result<Vec<Target>, BadRecord> {
     let count = take_varint(rest)?;
     let mut targets = Vec::new();
     for _ in 0..count {
-        targets.push(Target {
-            queue: QueueId(take_varint(rest)?),
-            seq: Seq(take_varint(rest)?),
-        });
+        targets.push(Target { queue: QueueId(take_varint(rest)?), seq: Seq(take_varint(rest)?) });
     }
     Ok(targets)
 }

@@ -3,10 +3,7 @@
 //! A frame that cannot be read is the torn end of a crashed broker's last write if nothing from it
 //! on was ever safe: it is cut, and logged. It is damage if a frame, be it a later one, states that
 //! its records were safe: then the start is refused with file and offset, and no byte is changed.
-#![cfg_attr(
-    not(test),
-    deny(clippy::indexing_slicing, clippy::cast_possible_truncation)
-)]
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::disk::Disk;
 use super::error::StoreError;
@@ -52,8 +49,8 @@ pub(super) fn recover(disk: &dyn Disk, salt: u64) -> Result<(Recovered, Writer),
     if let Some(torn) = torn {
         disk.truncate(JOURNAL_FILE, torn.offset)?;
     }
-    // A killed broker's last writes may be in the page cache only, and the next frame will state
-    // that they are safe.
+    // A killed broker's last writes may be in the page cache only, and so may a new name; the next
+    // frame will state that all of it is safe.
     disk.sync(JOURNAL_FILE)?;
     disk.sync_dir()?;
     let writer = Writer::after(replay.last_lsn(), stated, scan.salt);
@@ -65,8 +62,7 @@ fn create(disk: &dyn Disk, salt: u64) -> Result<(), StoreError> {
     let header = frame::encode_file_header(salt);
     disk.append(NEW_JOURNAL_FILE, &[IoSlice::new(&header)])?;
     disk.sync(NEW_JOURNAL_FILE)?;
-    disk.rename(NEW_JOURNAL_FILE, JOURNAL_FILE)?;
-    disk.sync_dir()
+    disk.rename(NEW_JOURNAL_FILE, JOURNAL_FILE)
 }
 
 /// A whole frame that does not add up was written so, by another version or by our mistake.
@@ -86,9 +82,7 @@ fn apply(
         Ok(())
     } else {
         let records = header.records;
-        Err(damaged(format!(
-            "a frame that is whole holds other than {records} records"
-        )))
+        Err(damaged(format!("a frame that is whole holds other than {records} records")))
     }
 }
 
@@ -111,18 +105,13 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn begin(disk: &'a dyn Disk) -> Result<Self, StoreError> {
-        let mut scan = Self {
-            disk,
-            len: disk.len(JOURNAL_FILE)?,
-            salt: 0,
-            window_at: 0,
-            window: Vec::new(),
-        };
+        let mut scan =
+            Self { disk, len: disk.len(JOURNAL_FILE)?, salt: 0, window_at: 0, window: Vec::new() };
         let header = scan.header::<FILE_HEADER_LEN>(0)?;
-        let salt = header.map_or(
-            Err(BadHeader::Damaged("the file ends within its header")),
-            |header| frame::decode_file_header(&header),
-        );
+        let salt = header
+            .map_or(Err(BadHeader::Damaged("the file ends within its header")), |header| {
+                frame::decode_file_header(&header)
+            });
         match salt {
             Ok(salt) => scan.salt = salt,
             Err(BadHeader::Version(version)) => return Err(unknown_version(disk, version)),
@@ -205,8 +194,8 @@ impl<'a> Scan<'a> {
         }
         let file = path.display();
         tracing::warn!(
-            "{file}: a crash left a torn tail, cut from byte {offset} to {end} ({bytes} bytes behind \
-             record {last_lsn}, never known to be safe): {why}",
+            "{file}: a crash left a torn tail, cut from byte {offset} to {end} ({bytes} bytes \
+             behind record {last_lsn}, never known to be safe): {why}",
             end = self.len
         );
         Ok(Torn { offset, bytes })

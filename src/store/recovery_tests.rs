@@ -97,10 +97,7 @@ fn after_a_kill_everything_is_redelivered_and_stays_so() {
     let recovered = recover(&disk);
     assert!(!recovered.clean);
     assert!(backlog(&recovered, 1).iter().all(|entry| entry.2));
-    write_and_stop(
-        &disk,
-        &[|batch| batch.enqueue(&message(b"new"), &[to(2, 2)])],
-    );
+    write_and_stop(&disk, &[|batch| batch.enqueue(&message(b"new"), &[to(2, 2)])]);
     let recovered = recover(&disk);
     assert!(recovered.clean);
     assert!(backlog(&recovered, 1).iter().all(|entry| entry.2));
@@ -260,9 +257,7 @@ fn a_frame_that_vanished_whole_is_missed() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare, publish, settle]);
     let bytes = file(&disk);
-    let [first, second, ..] = frames(&bytes)[..] else {
-        panic!()
-    };
+    let [first, second, ..] = frames(&bytes)[..] else { panic!() };
     let hole = [&bytes[..first], &bytes[second..]].concat();
     let error = open(&disk_of(&hole), Durability::Fsync, 8).unwrap_err();
     assert_eq!(error.damaged_at(), Some(first as u64));
@@ -300,20 +295,34 @@ fn another_version_is_refused_with_a_sentence() {
     );
     let other = disk_of(b"something else that is longer than a header");
     let refusal = open(&other, Durability::Fsync, 8).unwrap_err();
-    assert_eq!(
-        refusal.to_string(),
-        "journal is damaged at byte 0: this is not a journal"
-    );
+    assert_eq!(refusal.to_string(), "journal is damaged at byte 0: this is not a journal");
 }
 
 #[test]
 fn a_crash_while_the_journal_is_made_is_no_obstacle() {
     let disk = MemoryDisk::new();
     disk.create("journal.new").unwrap();
-    disk.append("journal.new", &[std::io::IoSlice::new(b"LEVER")])
-        .unwrap();
+    disk.append("journal.new", &[std::io::IoSlice::new(b"LEVER")]).unwrap();
     assert!(recover(&disk).clean);
     assert_eq!(disk.list().unwrap(), [JOURNAL_FILE]);
+}
+
+#[test]
+fn a_start_makes_safe_what_a_killed_broker_left_unsynced() {
+    for seed in 0..100 {
+        let disk = MemoryDisk::new();
+        let (journal, _) = open(&disk, Durability::Os, 7).unwrap();
+        for fill in [declare, publish, settle, publish] {
+            let mut batch = RecordBatch::new();
+            fill(&mut batch);
+            journal.append(&mut batch);
+            journal.round(&disk).unwrap();
+        }
+        disk.fail_sync_after(1);
+        let error = open(&disk, Durability::Os, 7).unwrap_err();
+        assert_eq!(error.operation(), "sync");
+        assert!(recover(&disk.crash(seed)).last_lsn >= Lsn(11));
+    }
 }
 
 #[test]

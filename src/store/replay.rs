@@ -133,11 +133,9 @@ impl Replay {
             Record::Requeue { queue, runs } => {
                 self.change(*queue, |backlog| backlog.requeue(runs));
             }
-            Record::Purge {
-                queue,
-                below,
-                except,
-            } => self.change(*queue, |backlog| backlog.purge(*below, except)),
+            Record::Purge { queue, below, except } => {
+                self.change(*queue, |backlog| backlog.purge(*below, except))
+            }
             Record::Definition(definition) => self.define(definition),
             // The broker before this one did not say what it had delivered.
             Record::Opened if !self.clean => self.redeliver_all(),
@@ -152,10 +150,7 @@ impl Replay {
                 let message = message.clone();
                 let redelivered = false;
                 let entry = backlog.messages.entry(target.seq);
-                entry.or_insert(Entry {
-                    message,
-                    redelivered,
-                });
+                entry.or_insert(Entry { message, redelivered });
             });
         }
     }

@@ -15,10 +15,7 @@ pub(super) fn message(body: &[u8]) -> Message {
 }
 
 pub(super) fn to(queue: u64, seq: u64) -> Target {
-    Target {
-        queue: QueueId(queue),
-        seq: Seq(seq),
-    }
+    Target { queue: QueueId(queue), seq: Seq(seq) }
 }
 
 pub(super) fn run(first: u64, last: u64) -> (Seq, Seq) {
@@ -43,7 +40,5 @@ pub(super) fn queue(id: u64, vhost: &str) -> Definition {
 /// Seq, body and redelivered of each message of a queue.
 pub(super) fn backlog(recovered: &Recovered, queue: u64) -> Vec<(u64, Vec<u8>, bool)> {
     let messages = recovered.queues[&QueueId(queue)].messages.iter();
-    messages
-        .map(|entry| (entry.seq.0, entry.message.body_to_vec(), entry.redelivered))
-        .collect()
+    messages.map(|entry| (entry.seq.0, entry.message.body_to_vec(), entry.redelivered)).collect()
 }

@@ -24,12 +24,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Goes on behind `synced`, with the file known to be safe up to there.
     pub(super) fn after(synced: Lsn, stated: Lsn, salt: u64) -> Self {
-        Self {
-            salt,
-            written: synced,
-            synced,
-            stated,
-        }
+        Self { salt, written: synced, synced, stated }
     }
 
     pub(super) fn written(&self) -> Lsn {

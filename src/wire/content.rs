@@ -246,9 +246,7 @@ impl Assembly {
     /// The routing key of the publish.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        self.gathered
-            .get(self.exchange_len + 2..self.header_at)
-            .unwrap_or_default()
+        self.gathered.get(self.exchange_len + 2..self.header_at).unwrap_or_default()
     }
 
     #[must_use]
@@ -264,9 +262,7 @@ impl Assembly {
     /// The payload of the content header, empty before it has come. Its properties are not checked.
     #[must_use]
     pub fn header(&self) -> &[u8] {
-        self.gathered
-            .get(self.header_at..self.body_at)
-            .unwrap_or_default()
+        self.gathered.get(self.header_at..self.body_at).unwrap_or_default()
     }
 
     /// The announced size, 0 before the header has come.
@@ -279,11 +275,7 @@ impl Assembly {
     #[must_use]
     #[inline]
     pub fn held_len(&self) -> usize {
-        if self.is_idle() {
-            0
-        } else {
-            self.gathered.len() + self.pieces_len
-        }
+        if self.is_idle() { 0 } else { self.gathered.len() + self.pieces_len }
     }
 
     /// Takes a complete content and is idle again. `None` if it is not complete, or was skipped.
@@ -296,11 +288,7 @@ impl Assembly {
         let message = (!self.is_skipped).then(|| self.message(scratch));
         self.clear();
         let (mandatory, immediate) = (self.mandatory, self.immediate);
-        message.map(|message| Content {
-            message,
-            mandatory,
-            immediate,
-        })
+        message.map(|message| Content { message, mandatory, immediate })
     }
 
     #[inline]

@@ -37,16 +37,10 @@ fn told<T: std::fmt::Debug>(result: Result<T, WireError>) -> (String, MethodId) 
 #[test]
 fn a_small_content_becomes_one_message() {
     let mut assembly = begun();
-    assert_eq!(
-        (assembly.exchange(), assembly.key()),
-        (&b"ex"[..], &b"key"[..])
-    );
+    assert_eq!((assembly.exchange(), assembly.key()), (&b"ex"[..], &b"key"[..]));
     assert!(assembly.is_mandatory() && !assembly.is_immediate());
     assert!(!assembly.push_header(&header(8)).unwrap());
-    assert_eq!(
-        (assembly.header(), assembly.body_size()),
-        (&header(8)[..], 8)
-    );
+    assert_eq!((assembly.header(), assembly.body_size()), (&header(8)[..], 8));
     for (piece, is_complete) in [(&b"one"[..], false), (b"", false), (b"three", true)] {
         assert_eq!(assembly.push_body(piece).unwrap(), is_complete);
     }
@@ -65,10 +59,7 @@ fn an_empty_content_is_complete_with_its_header() {
     let content = assembly.take(&mut Vec::new()).unwrap();
     assert_eq!(content.message.small_body(), Some(&b""[..]));
     let (text, method) = told(assembly.push_body(b""));
-    assert_eq!(
-        text,
-        "UNEXPECTED_FRAME - expected method frame, got non method frame instead"
-    );
+    assert_eq!(text, "UNEXPECTED_FRAME - expected method frame, got non method frame instead");
     assert_eq!(method, MethodId::NONE);
 }
 
@@ -85,10 +76,7 @@ fn a_large_content_keeps_long_pieces_and_gathers_short_ones() {
         let message = assembly.take(&mut Vec::new()).unwrap().message;
         assert_eq!(message.body_to_vec(), body);
         let chunks = message.large_body().len();
-        assert!(
-            chunks <= body.len() / CHUNK_MIN + 1,
-            "{chunks} chunks of {piece_len}"
-        );
+        assert!(chunks <= body.len() / CHUNK_MIN + 1, "{chunks} chunks of {piece_len}");
         assert_eq!(assembly.held_len(), 0);
     }
 }
@@ -153,10 +141,7 @@ fn bodies_that_are_too_long_are_refused() {
     let mut assembly = awaiting_body(4);
     assembly.push_body(b"abc").unwrap();
     let too_long = "FRAME_ERROR - content body frame exceeds remaining content size";
-    assert_eq!(
-        told(assembly.push_body(b"de")),
-        (too_long.to_owned(), BASIC_PUBLISH)
-    );
+    assert_eq!(told(assembly.push_body(b"de")), (too_long.to_owned(), BASIC_PUBLISH));
     let (text, method) = told(begun().push_header(&header(BODY_SIZE_HARD_MAX + 1)));
     assert_eq!(
         text,

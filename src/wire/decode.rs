@@ -55,19 +55,9 @@ fn settle(fields: Fields<'_>) -> Method<'_> {
     let delivery_tag = u64::from_be_bytes(*tag);
     let first = bit(bits, 0);
     Ok(match fields.id {
-        BASIC_ACK => ClientMethod::BasicAck {
-            delivery_tag,
-            multiple: first,
-        },
-        BASIC_REJECT => ClientMethod::BasicReject {
-            delivery_tag,
-            requeue: first,
-        },
-        _ => ClientMethod::BasicNack {
-            delivery_tag,
-            multiple: first,
-            requeue: bit(bits, 1),
-        },
+        BASIC_ACK => ClientMethod::BasicAck { delivery_tag, multiple: first },
+        BASIC_REJECT => ClientMethod::BasicReject { delivery_tag, requeue: first },
+        _ => ClientMethod::BasicNack { delivery_tag, multiple: first, requeue: bit(bits, 1) },
     })
 }
 
@@ -75,11 +65,7 @@ fn basic(fields: Fields<'_>) -> Method<'_> {
     Ok(match fields.id {
         BASIC_QOS => {
             let (prefetch_size, prefetch_count, bits) = fields.read((be_u32, be_u16, be_u8))?;
-            ClientMethod::BasicQos(Qos {
-                prefetch_size,
-                prefetch_count,
-                global: bit(bits, 0),
-            })
+            ClientMethod::BasicQos(Qos { prefetch_size, prefetch_count, global: bit(bits, 0) })
         }
         BASIC_CONSUME => {
             let (_ticket, queue, tag, bits, arguments) =
@@ -96,10 +82,7 @@ fn basic(fields: Fields<'_>) -> Method<'_> {
         }
         BASIC_CANCEL => {
             let (tag, bits) = fields.read((short, be_u8))?;
-            ClientMethod::BasicCancel {
-                consumer_tag: text(tag)?,
-                nowait: bit(bits, 0),
-            }
+            ClientMethod::BasicCancel { consumer_tag: text(tag)?, nowait: bit(bits, 0) }
         }
         BASIC_CANCEL_OK => {
             let consumer_tag = text(fields.read(short)?)?;
@@ -107,17 +90,10 @@ fn basic(fields: Fields<'_>) -> Method<'_> {
         }
         BASIC_GET => {
             let (_ticket, queue, bits) = fields.read((be_u16, short, be_u8))?;
-            ClientMethod::BasicGet {
-                queue: text(queue)?,
-                no_ack: bit(bits, 0),
-            }
+            ClientMethod::BasicGet { queue: text(queue)?, no_ack: bit(bits, 0) }
         }
-        BASIC_RECOVER => ClientMethod::BasicRecover {
-            requeue: fields.only_bit()?,
-        },
-        BASIC_RECOVER_ASYNC => ClientMethod::BasicRecoverAsync {
-            requeue: fields.only_bit()?,
-        },
+        BASIC_RECOVER => ClientMethod::BasicRecover { requeue: fields.only_bit()? },
+        BASIC_RECOVER_ASYNC => ClientMethod::BasicRecoverAsync { requeue: fields.only_bit()? },
         BASIC_QOS_OK | BASIC_CONSUME_OK | BASIC_RETURN | BASIC_DELIVER | BASIC_GET_OK
         | BASIC_GET_EMPTY | BASIC_RECOVER_OK | BASIC_CREDIT | BASIC_CREDIT_OK
         | BASIC_CREDIT_DRAINED => ClientMethod::Unimplemented(fields.id),
@@ -137,31 +113,20 @@ fn connection(fields: Fields<'_>) -> Method<'_> {
                 locale: text(locale)?,
             })
         }
-        CONNECTION_SECURE_OK => ClientMethod::ConnectionSecureOk {
-            response: fields.read(long)?,
-        },
+        CONNECTION_SECURE_OK => ClientMethod::ConnectionSecureOk { response: fields.read(long)? },
         CONNECTION_TUNE_OK => {
             let (channel_max, frame_max, heartbeat) = fields.read((be_u16, be_u32, be_u16))?;
-            ClientMethod::ConnectionTuneOk(TuneOk {
-                channel_max,
-                frame_max,
-                heartbeat,
-            })
+            ClientMethod::ConnectionTuneOk(TuneOk { channel_max, frame_max, heartbeat })
         }
         CONNECTION_OPEN => {
             let (vhost, _capabilities, _insist) = fields.read((short, short, be_u8))?;
-            ClientMethod::ConnectionOpen {
-                vhost: text(vhost)?,
-            }
+            ClientMethod::ConnectionOpen { vhost: text(vhost)? }
         }
         CONNECTION_CLOSE => ClientMethod::ConnectionClose(fields.close()?),
         CONNECTION_CLOSE_OK => fields.none(ClientMethod::ConnectionCloseOk)?,
         CONNECTION_UPDATE_SECRET => {
             let (new_secret, reason) = fields.read((long, short))?;
-            ClientMethod::ConnectionUpdateSecret {
-                new_secret,
-                reason: text(reason)?,
-            }
+            ClientMethod::ConnectionUpdateSecret { new_secret, reason: text(reason)? }
         }
         CONNECTION_START
         | CONNECTION_SECURE
@@ -180,12 +145,8 @@ fn channel(fields: Fields<'_>) -> Method<'_> {
             let _out_of_band = text(fields.read(short)?)?;
             ClientMethod::ChannelOpen
         }
-        CHANNEL_FLOW => ClientMethod::ChannelFlow {
-            active: fields.only_bit()?,
-        },
-        CHANNEL_FLOW_OK => ClientMethod::ChannelFlowOk {
-            active: fields.only_bit()?,
-        },
+        CHANNEL_FLOW => ClientMethod::ChannelFlow { active: fields.only_bit()? },
+        CHANNEL_FLOW_OK => ClientMethod::ChannelFlowOk { active: fields.only_bit()? },
         CHANNEL_CLOSE => ClientMethod::ChannelClose(fields.close()?),
         CHANNEL_CLOSE_OK => fields.none(ClientMethod::ChannelCloseOk)?,
         CHANNEL_OPEN_OK => ClientMethod::Unimplemented(fields.id),
@@ -261,10 +222,7 @@ fn queue(fields: Fields<'_>) -> Method<'_> {
         }
         QUEUE_PURGE => {
             let (_ticket, name, bits) = fields.read((be_u16, short, be_u8))?;
-            ClientMethod::QueuePurge {
-                queue: text(name)?,
-                nowait: bit(bits, 0),
-            }
+            ClientMethod::QueuePurge { queue: text(name)?, nowait: bit(bits, 0) }
         }
         QUEUE_DELETE => {
             let (_ticket, name, bits) = fields.read((be_u16, short, be_u8))?;
@@ -290,9 +248,7 @@ fn rest(fields: Fields<'_>) -> Method<'_> {
             text(realm)?;
             ClientMethod::AccessRequest
         }
-        CONFIRM_SELECT => ClientMethod::ConfirmSelect {
-            nowait: fields.only_bit()?,
-        },
+        CONFIRM_SELECT => ClientMethod::ConfirmSelect { nowait: fields.only_bit()? },
         TX_SELECT => fields.none(ClientMethod::TxSelect)?,
         TX_COMMIT => fields.none(ClientMethod::TxCommit)?,
         TX_ROLLBACK => fields.none(ClientMethod::TxRollback)?,
@@ -336,11 +292,7 @@ impl<'a> Fields<'a> {
 
     fn close(self) -> Result<Close<'a>, WireError> {
         let (code, reason, class, method) = self.read((be_u16, short, be_u16, be_u16))?;
-        Ok(Close {
-            code,
-            text: text(reason)?,
-            method: MethodId::new(class, method),
-        })
+        Ok(Close { code, text: text(reason)?, method: MethodId::new(class, method) })
     }
 
     fn bind(

@@ -37,43 +37,20 @@ fn connection_methods() {
         response: b"\0guest\0guest",
         locale: "en_US",
     };
-    let close = Close {
-        code: 200,
-        text: "Goodbye",
-        method: MethodId::new(60, 40),
-    };
-    let tune_ok = TuneOk {
-        channel_max: 2047,
-        frame_max: 131_072,
-        heartbeat: 60,
-    };
+    let close = Close { code: 200, text: "Goodbye", method: MethodId::new(60, 40) };
+    let tune_ok = TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
     decodes(&[
         (
             b"\0\x0a\0\x0b\0\0\0\x04\x01at\x01\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US",
             ClientMethod::ConnectionStartOk(start_ok),
         ),
-        (
-            b"\0\x0a\0\x15\0\0\0\x02\xffx",
-            ClientMethod::ConnectionSecureOk { response: b"\xffx" },
-        ),
-        (
-            b"\0\x0a\0\x1f\x07\xff\0\x02\0\0\0\x3c",
-            ClientMethod::ConnectionTuneOk(tune_ok),
-        ),
-        (
-            b"\0\x0a\0\x28\x01/\0\x01",
-            ClientMethod::ConnectionOpen { vhost: "/" },
-        ),
-        (
-            b"\0\x0a\0\x32\0\xc8\x07Goodbye\0\x3c\0\x28",
-            ClientMethod::ConnectionClose(close),
-        ),
+        (b"\0\x0a\0\x15\0\0\0\x02\xffx", ClientMethod::ConnectionSecureOk { response: b"\xffx" }),
+        (b"\0\x0a\0\x1f\x07\xff\0\x02\0\0\0\x3c", ClientMethod::ConnectionTuneOk(tune_ok)),
+        (b"\0\x0a\0\x28\x01/\0\x01", ClientMethod::ConnectionOpen { vhost: "/" }),
+        (b"\0\x0a\0\x32\0\xc8\x07Goodbye\0\x3c\0\x28", ClientMethod::ConnectionClose(close)),
         (
             b"\0\x0a\0\x46\0\0\0\x01s\x01r",
-            ClientMethod::ConnectionUpdateSecret {
-                new_secret: b"s",
-                reason: "r",
-            },
+            ClientMethod::ConnectionUpdateSecret { new_secret: b"s", reason: "r" },
         ),
     ]);
     let close_ok = ClientMethod::decode(b"\0\x0a\0\x33");
@@ -82,25 +59,12 @@ fn connection_methods() {
 
 #[test]
 fn channel_and_access_methods() {
-    let close = Close {
-        code: 404,
-        text: "",
-        method: MethodId::NONE,
-    };
+    let close = Close { code: 404, text: "", method: MethodId::NONE };
     decodes(&[
         (b"\0\x14\0\x0a\0", ClientMethod::ChannelOpen),
-        (
-            b"\0\x14\0\x14\x01",
-            ClientMethod::ChannelFlow { active: true },
-        ),
-        (
-            b"\0\x14\0\x15\0",
-            ClientMethod::ChannelFlowOk { active: false },
-        ),
-        (
-            b"\0\x14\0\x28\x01\x94\0\0\0\0\0",
-            ClientMethod::ChannelClose(close),
-        ),
+        (b"\0\x14\0\x14\x01", ClientMethod::ChannelFlow { active: true }),
+        (b"\0\x14\0\x15\0", ClientMethod::ChannelFlowOk { active: false }),
+        (b"\0\x14\0\x28\x01\x94\0\0\0\0\0", ClientMethod::ChannelClose(close)),
         (b"\0\x1e\0\x0a\x05/data\x1f", ClientMethod::AccessRequest),
     ]);
     let close_ok = ClientMethod::decode(b"\0\x14\0\x29");
@@ -119,11 +83,7 @@ fn exchange_methods() {
         nowait: false,
         arguments: table(),
     };
-    let delete = ExchangeDelete {
-        exchange: "e",
-        if_unused: false,
-        nowait: true,
-    };
+    let delete = ExchangeDelete { exchange: "e", if_unused: false, nowait: true };
     let bind = Bind {
         source: "src",
         destination: "dst",
@@ -136,18 +96,9 @@ fn exchange_methods() {
             b"\0\x28\0\x0a\0\0\x01e\x05topic\x0a\0\0\0\x04\x01at\x01",
             ClientMethod::ExchangeDeclare(declare),
         ),
-        (
-            b"\0\x28\0\x14\0\0\x01e\x02",
-            ClientMethod::ExchangeDelete(delete),
-        ),
-        (
-            b"\0\x28\0\x1e\0\0\x03dst\x03src\x01k\x01\0\0\0\0",
-            ClientMethod::ExchangeBind(bind),
-        ),
-        (
-            b"\0\x28\0\x28\0\0\x03dst\x03src\x01k\x01\0\0\0\0",
-            ClientMethod::ExchangeUnbind(bind),
-        ),
+        (b"\0\x28\0\x14\0\0\x01e\x02", ClientMethod::ExchangeDelete(delete)),
+        (b"\0\x28\0\x1e\0\0\x03dst\x03src\x01k\x01\0\0\0\0", ClientMethod::ExchangeBind(bind)),
+        (b"\0\x28\0\x28\0\0\x03dst\x03src\x01k\x01\0\0\0\0", ClientMethod::ExchangeUnbind(bind)),
     ]);
 }
 
@@ -162,54 +113,22 @@ fn queue_methods() {
         nowait: true,
         arguments: table(),
     };
-    let bind = Bind {
-        source: "e",
-        destination: "q",
-        key: b"k.#",
-        nowait: false,
-        arguments: table(),
-    };
-    let delete = QueueDelete {
-        queue: "q",
-        if_unused: false,
-        if_empty: true,
-        nowait: false,
-    };
+    let bind =
+        Bind { source: "e", destination: "q", key: b"k.#", nowait: false, arguments: table() };
+    let delete = QueueDelete { queue: "q", if_unused: false, if_empty: true, nowait: false };
     decodes(&[
         // The three highest bits are no fields.
-        (
-            b"\0\x32\0\x0a\0\0\x01q\xf5\0\0\0\x04\x01at\x01",
-            ClientMethod::QueueDeclare(declare),
-        ),
-        (
-            b"\0\x32\0\x14\0\0\x01q\x01e\x03k.#\0\0\0\0\x04\x01at\x01",
-            ClientMethod::QueueBind(bind),
-        ),
-        (
-            b"\0\x32\0\x32\0\0\x01q\x01e\x03k.#\0\0\0\x04\x01at\x01",
-            ClientMethod::QueueUnbind(bind),
-        ),
-        (
-            b"\0\x32\0\x1e\0\0\x01q\x01",
-            ClientMethod::QueuePurge {
-                queue: "q",
-                nowait: true,
-            },
-        ),
-        (
-            b"\0\x32\0\x28\0\0\x01q\x02",
-            ClientMethod::QueueDelete(delete),
-        ),
+        (b"\0\x32\0\x0a\0\0\x01q\xf5\0\0\0\x04\x01at\x01", ClientMethod::QueueDeclare(declare)),
+        (b"\0\x32\0\x14\0\0\x01q\x01e\x03k.#\0\0\0\0\x04\x01at\x01", ClientMethod::QueueBind(bind)),
+        (b"\0\x32\0\x32\0\0\x01q\x01e\x03k.#\0\0\0\x04\x01at\x01", ClientMethod::QueueUnbind(bind)),
+        (b"\0\x32\0\x1e\0\0\x01q\x01", ClientMethod::QueuePurge { queue: "q", nowait: true }),
+        (b"\0\x32\0\x28\0\0\x01q\x02", ClientMethod::QueueDelete(delete)),
     ]);
 }
 
 #[test]
 fn basic_methods() {
-    let qos = Qos {
-        prefetch_size: 1,
-        prefetch_count: 250,
-        global: true,
-    };
+    let qos = Qos { prefetch_size: 1, prefetch_count: 250, global: true };
     let consume = Consume {
         queue: "q",
         consumer_tag: "t",
@@ -221,36 +140,15 @@ fn basic_methods() {
     };
     let publish = parse_publish(b"\0\x3c\0\x28\0\0\x01e\x01k\x01").unwrap();
     decodes(&[
-        (
-            b"\0\x3c\0\x0a\0\0\0\x01\0\xfa\x01",
-            ClientMethod::BasicQos(qos),
-        ),
+        (b"\0\x3c\0\x0a\0\0\0\x01\0\xfa\x01", ClientMethod::BasicQos(qos)),
         (
             b"\0\x3c\0\x14\0\0\x01q\x01t\x06\0\0\0\x04\x01at\x01",
             ClientMethod::BasicConsume(consume),
         ),
-        (
-            b"\0\x3c\0\x1e\x01t\x01",
-            ClientMethod::BasicCancel {
-                consumer_tag: "t",
-                nowait: true,
-            },
-        ),
-        (
-            b"\0\x3c\0\x1f\x01t",
-            ClientMethod::BasicCancelOk { consumer_tag: "t" },
-        ),
-        (
-            b"\0\x3c\0\x28\0\0\x01e\x01k\x01",
-            ClientMethod::BasicPublish(publish),
-        ),
-        (
-            b"\0\x3c\0\x46\0\0\x01q\x01",
-            ClientMethod::BasicGet {
-                queue: "q",
-                no_ack: true,
-            },
-        ),
+        (b"\0\x3c\0\x1e\x01t\x01", ClientMethod::BasicCancel { consumer_tag: "t", nowait: true }),
+        (b"\0\x3c\0\x1f\x01t", ClientMethod::BasicCancelOk { consumer_tag: "t" }),
+        (b"\0\x3c\0\x28\0\0\x01e\x01k\x01", ClientMethod::BasicPublish(publish)),
+        (b"\0\x3c\0\x46\0\0\x01q\x01", ClientMethod::BasicGet { queue: "q", no_ack: true }),
     ]);
 }
 
@@ -260,48 +158,25 @@ fn settling_methods() {
     decodes(&[
         (
             b"\0\x3c\0\x50\x01\x02\x03\x04\x05\x06\x07\x08\x01",
-            ClientMethod::BasicAck {
-                delivery_tag: tag,
-                multiple: true,
-            },
+            ClientMethod::BasicAck { delivery_tag: tag, multiple: true },
         ),
         (
             b"\0\x3c\0\x5a\x01\x02\x03\x04\x05\x06\x07\x08\x01",
-            ClientMethod::BasicReject {
-                delivery_tag: tag,
-                requeue: true,
-            },
+            ClientMethod::BasicReject { delivery_tag: tag, requeue: true },
         ),
         (
             b"\0\x3c\0\x78\x01\x02\x03\x04\x05\x06\x07\x08\x02",
-            ClientMethod::BasicNack {
-                delivery_tag: tag,
-                multiple: false,
-                requeue: true,
-            },
+            ClientMethod::BasicNack { delivery_tag: tag, multiple: false, requeue: true },
         ),
-        (
-            b"\0\x3c\0\x64\x01",
-            ClientMethod::BasicRecoverAsync { requeue: true },
-        ),
-        (
-            b"\0\x3c\0\x6e\0",
-            ClientMethod::BasicRecover { requeue: false },
-        ),
+        (b"\0\x3c\0\x64\x01", ClientMethod::BasicRecoverAsync { requeue: true }),
+        (b"\0\x3c\0\x6e\0", ClientMethod::BasicRecover { requeue: false }),
     ]);
 }
 
 #[test]
 fn confirm_and_tx_methods() {
-    decodes(&[(
-        b"\0\x55\0\x0a\x01",
-        ClientMethod::ConfirmSelect { nowait: true },
-    )]);
-    let tx = [
-        ClientMethod::TxSelect,
-        ClientMethod::TxCommit,
-        ClientMethod::TxRollback,
-    ];
+    decodes(&[(b"\0\x55\0\x0a\x01", ClientMethod::ConfirmSelect { nowait: true })]);
+    let tx = [ClientMethod::TxSelect, ClientMethod::TxCommit, ClientMethod::TxRollback];
     for (number, method) in [10, 20, 30].into_iter().zip(tx) {
         assert_eq!(ClientMethod::decode(&[0, 90, 0, number]), Ok(method));
     }
@@ -326,10 +201,7 @@ fn what_only_a_server_says_is_unimplemented() {
         for &method in methods {
             let id = MethodId::new(class.into(), method.into());
             let payload = [0, class, 0, method, 1, 2, 3];
-            assert_eq!(
-                ClientMethod::decode(&payload),
-                Ok(ClientMethod::Unimplemented(id))
-            );
+            assert_eq!(ClientMethod::decode(&payload), Ok(ClientMethod::Unimplemented(id)));
         }
     }
 }
@@ -339,16 +211,10 @@ fn an_unknown_method_is_named() {
     let (text, method) = told(b"\0\x3c\0\x63");
     assert_eq!(text, "COMMAND_INVALID - unknown method 60.99");
     assert_eq!(method, MethodId::new(60, 99));
-    assert_eq!(
-        told(b"\xff\xff\0\x0a").0,
-        "COMMAND_INVALID - unknown method 65535.10"
-    );
+    assert_eq!(told(b"\xff\xff\0\x0a").0, "COMMAND_INVALID - unknown method 65535.10");
     assert_eq!(
         told(b"\0\x3c\0"),
-        (
-            "FRAME_ERROR - type 1, all octets = <<0,60,0>>: unknown_frame".to_owned(),
-            MethodId::NONE
-        )
+        ("FRAME_ERROR - type 1, all octets = <<0,60,0>>: unknown_frame".to_owned(), MethodId::NONE)
     );
 }
 

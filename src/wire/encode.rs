@@ -159,9 +159,7 @@ fn put_large_body(out: &mut Output, channel: u16, message: &Message, payload_max
         let mut frame_left = size;
         while frame_left > 0 {
             if piece.is_empty() {
-                piece = pieces
-                    .next()
-                    .expect("the pieces of a body are as long as it");
+                piece = pieces.next().expect("the pieces of a body are as long as it");
             }
             let part = piece.split_to(frame_left.min(piece.len()));
             frame_left -= part.len();
@@ -259,14 +257,7 @@ mod tests {
         let mut output = delivery(&message, 0);
         assert_eq!(output.buffer_mut().len() + 2 * piece.len(), output.len());
         let mut slices = [IoSlice::new(&[]); 8];
-        assert_eq!(
-            output.slices(&mut slices),
-            4,
-            "two pieces between head and end"
-        );
-        assert_eq!(
-            (slices[1].as_ptr(), slices[2].as_ptr()),
-            (piece.as_ptr(), piece.as_ptr())
-        );
+        assert_eq!(output.slices(&mut slices), 4, "two pieces between head and end");
+        assert_eq!((slices[1].as_ptr(), slices[2].as_ptr()), (piece.as_ptr(), piece.as_ptr()));
     }
 }

@@ -60,11 +60,7 @@ impl WireError {
     #[cold]
     pub(crate) fn frame_too_large(head: FrameHead, payload_max: u32) -> Self {
         let FrameHead { kind, size, .. } = head;
-        Self(Reason::FrameTooLarge {
-            kind,
-            size,
-            payload_max,
-        })
+        Self(Reason::FrameTooLarge { kind, size, payload_max })
     }
 
     #[cold]
@@ -95,10 +91,7 @@ impl WireError {
     #[cold]
     pub(crate) fn fields(method: MethodId, fields: &[u8]) -> Self {
         let shown = fields.iter().take(REPLY_TEXT_MAX).copied().collect();
-        Self(Reason::Fields {
-            method,
-            fields: shown,
-        })
+        Self(Reason::Fields { method, fields: shown })
     }
 
     #[cold]
@@ -119,21 +112,14 @@ impl WireError {
     /// Whether the input has lost its framing: nothing more may be read, not even a close-ok.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        matches!(
-            self.0,
-            Reason::FrameTooLarge { .. } | Reason::FrameEnd { .. }
-        )
+        matches!(self.0, Reason::FrameTooLarge { .. } | Reason::FrameEnd { .. })
     }
 
     /// What the peer is told.
     #[must_use]
     pub fn exception(&self) -> Exception {
         let (code, text, method) = match &self.0 {
-            Reason::FrameTooLarge {
-                kind,
-                size,
-                payload_max,
-            } => {
+            Reason::FrameTooLarge { kind, size, payload_max } => {
                 let none = Octets::of(&[]);
                 let nominal_max = (*payload_max as usize).saturating_sub(FRAME_OVERHEAD);
                 let reason = format!("{{frame_too_large,{size},{nominal_max}}}");

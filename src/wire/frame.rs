@@ -108,21 +108,12 @@ pub fn decode_frame(input: &[u8], frame_max: u32) -> Result<Decoded<'_>, WireErr
         kind => kind,
     };
     let kind = kind.ok_or_else(|| WireError::unknown_frame(head.kind, payload))?;
-    Ok(Decoded::Frame {
-        kind,
-        channel: head.channel,
-        payload,
-        consumed: head.frame_len(),
-    })
+    Ok(Decoded::Frame { kind, channel: head.channel, payload, consumed: head.frame_len() })
 }
 
 #[inline]
 fn payload_max(frame_max: u32) -> u32 {
-    if frame_max == 0 {
-        PAYLOAD_HARD_MAX
-    } else {
-        frame_max.min(PAYLOAD_HARD_MAX)
-    }
+    if frame_max == 0 { PAYLOAD_HARD_MAX } else { frame_max.min(PAYLOAD_HARD_MAX) }
 }
 
 #[cfg(test)]
@@ -133,21 +124,14 @@ mod tests {
     const PING: &[u8] = b"\x08\0\0\0\0\0\0\xce";
 
     fn text_of(input: &[u8]) -> String {
-        decode_frame(input, FRAME_MAX)
-            .unwrap_err()
-            .exception()
-            .text()
+        decode_frame(input, FRAME_MAX).unwrap_err().exception().text()
     }
 
     #[test]
     fn a_frame_is_known_when_its_last_octet_is_there() {
         let frame = b"\x01\x00\x05\0\0\0\x04\0\x3c\0\x0b\xceXX";
         for end in 0..12 {
-            let head = (end >= 7).then_some(FrameHead {
-                kind: 1,
-                channel: 5,
-                size: 4,
-            });
+            let head = (end >= 7).then_some(FrameHead { kind: 1, channel: 5, size: 4 });
             let decoded = decode_frame(frame.get(..end).unwrap(), FRAME_MAX).unwrap();
             assert_eq!(decoded, Decoded::Incomplete { head });
         }
@@ -196,11 +180,7 @@ mod tests {
     fn a_heartbeat_is_empty_and_on_channel_0() {
         assert!(matches!(
             decode_frame(PING, FRAME_MAX),
-            Ok(Decoded::Frame {
-                kind: FrameKind::Heartbeat,
-                consumed: 8,
-                ..
-            })
+            Ok(Decoded::Frame { kind: FrameKind::Heartbeat, consumed: 8, .. })
         ));
         assert_eq!(
             text_of(b"\x08\0\x01\0\0\0\0\xce"),

@@ -41,9 +41,7 @@ pub(crate) struct Binary<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Binary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let utf8 = std::str::from_utf8(self.0)
-            .ok()
-            .filter(|text| !text.is_empty());
+        let utf8 = std::str::from_utf8(self.0).ok().filter(|text| !text.is_empty());
         if let Some(text) = utf8.filter(|text| text.chars().all(is_printable)) {
             let suffix = if text.is_ascii() { "" } else { "/utf8" };
             return write!(f, "<<\"{}\"{suffix}>>", Escaped(text.chars()));

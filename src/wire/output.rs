@@ -176,11 +176,8 @@ mod tests {
     fn written(output: &Output) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 64];
         let count = output.slices(&mut slices);
-        let bytes = slices[..count]
-            .iter()
-            .flat_map(|slice| slice.iter())
-            .copied()
-            .collect::<Vec<_>>();
+        let bytes =
+            slices[..count].iter().flat_map(|slice| slice.iter()).copied().collect::<Vec<_>>();
         assert_eq!(bytes.len(), output.len());
         bytes
     }
@@ -193,13 +190,7 @@ mod tests {
         output.put(b"mid");
         output.put_shared(Bytes::from_static(b"small"));
         output.put_shared(Bytes::from(vec![3; 4000]));
-        let parts = [
-            &b"head"[..],
-            &[1; 3000],
-            &[2; 5000],
-            b"midsmall",
-            &[3; 4000],
-        ];
+        let parts = [&b"head"[..], &[1; 3000], &[2; 5000], b"midsmall", &[3; 4000]];
         (output, parts.concat())
     }
 

@@ -96,11 +96,7 @@ impl<'a> Properties<'a> {
             None
         };
         if fixed_len == Some(values.len()) {
-            return Ok(Self {
-                payload,
-                flags,
-                headers: None,
-            });
+            return Ok(Self { payload, flags, headers: None });
         }
         Self::check_values(payload, flags, values)
     }
@@ -113,19 +109,13 @@ impl<'a> Properties<'a> {
         let mut headers = None;
         let mut left = flags;
         while let Some(property) = Property::take_first(&mut left) {
-            let value = property
-                .take(&mut values)
-                .ok_or(PropertiesError::Truncated)?;
+            let value = property.take(&mut values).ok_or(PropertiesError::Truncated)?;
             if property == Property::Headers {
                 headers = Some(TableRef::check(value).map_err(PropertiesError::Headers)?);
             }
         }
         if values.is_empty() {
-            Ok(Self {
-                payload,
-                flags,
-                headers,
-            })
+            Ok(Self { payload, flags, headers })
         } else {
             Err(PropertiesError::Trailing)
         }
@@ -223,9 +213,7 @@ impl<'a> Properties<'a> {
         let headers = self.headers?;
         headers.get(key)?;
         let kept = headers.iter().filter(|(name, _)| *name != key);
-        let kept = kept.fold(TableBuilder::new(), |table, (name, value)| {
-            table.put(name, value)
-        });
+        let kept = kept.fold(TableBuilder::new(), |table, (name, value)| table.put(name, value));
         Some(self.with_headers(kept.finish().as_ref()))
     }
 
@@ -233,10 +221,7 @@ impl<'a> Properties<'a> {
     #[must_use]
     pub fn with_headers(&self, headers: TableRef<'_>) -> Vec<u8> {
         let len = u32::try_from(headers.bytes().len()).expect("a table is below 4 GiB");
-        self.with(
-            Property::Headers,
-            &[&len.to_be_bytes(), headers.bytes()].concat(),
-        )
+        self.with(Property::Headers, &[&len.to_be_bytes(), headers.bytes()].concat())
     }
 
     /// The payload with this reply-to instead of its own.
@@ -284,9 +269,7 @@ impl<'a> Properties<'a> {
         while let Some(property) = Property::take_first(&mut earlier) {
             property.take(&mut rest);
         }
-        values
-            .split_at_checked(values.len() - rest.len())
-            .unwrap_or_default()
+        values.split_at_checked(values.len() - rest.len()).unwrap_or_default()
     }
 }
 

@@ -7,12 +7,7 @@ use super::*;
 use crate::table::Value;
 
 fn payload(flags: u16, values: &[u8]) -> Vec<u8> {
-    [
-        &b"\0\x3c\0\0\0\0\0\0\0\0\0\x05"[..],
-        &flags.to_be_bytes(),
-        values,
-    ]
-    .concat()
+    [&b"\0\x3c\0\0\0\0\0\0\0\0\0\x05"[..], &flags.to_be_bytes(), values].concat()
 }
 
 const EVERYTHING: &[u8] =
@@ -73,10 +68,7 @@ fn values_fill_the_payload_exactly() {
     let short = Properties::check(&payload(0x1000, b"")).unwrap_err();
     assert_eq!(short, PropertiesError::Truncated);
     let unknown = Properties::check(&payload(0x2000, b"\0\0\0\x03\x01aU")).unwrap_err();
-    assert_eq!(
-        unknown,
-        PropertiesError::Headers(TableError::UnknownType(b'U'))
-    );
+    assert_eq!(unknown, PropertiesError::Headers(TableError::UnknownType(b'U')));
 }
 
 #[test]
@@ -87,17 +79,9 @@ fn a_header_is_removed_with_its_duplicates() {
     let expected = [&EVERYTHING[..4], b"\0\0\0\x03\x01aV", &EVERYTHING[21..]].concat();
     assert_eq!(after, payload(0xfffc, &expected));
     assert_eq!(properties.without_header(b"CC"), None);
-    assert_eq!(
-        Properties::check(&payload(0, b""))
-            .unwrap()
-            .without_header(b"BCC"),
-        None
-    );
+    assert_eq!(Properties::check(&payload(0, b"")).unwrap().without_header(b"BCC"), None);
     let only = payload(0x2000, b"\0\0\0\x05\x03BCCV");
-    let emptied = Properties::check(&only)
-        .unwrap()
-        .without_header(b"BCC")
-        .unwrap();
+    let emptied = Properties::check(&only).unwrap().without_header(b"BCC").unwrap();
     assert_eq!(emptied, payload(0x2000, b"\0\0\0\0"));
 }
 

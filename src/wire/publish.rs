@@ -58,10 +58,7 @@ mod tests {
     fn the_address_spans_both_names() {
         let publish = parse_publish(b"\0\x3c\0\x28\0\0\x02ex\x03\xffey\x03").unwrap();
         assert_eq!(publish.address, b"\x02ex\x03\xffey");
-        assert_eq!(
-            (publish.exchange, publish.key),
-            (&b"ex"[..], &b"\xffey"[..])
-        );
+        assert_eq!((publish.exchange, publish.key), (&b"ex"[..], &b"\xffey"[..]));
         assert!(publish.mandatory && publish.immediate);
         let publish = parse_publish(b"\0\x3c\0\x28\0\0\0\0\0").unwrap();
         assert_eq!((publish.address, publish.mandatory), (&b"\0\0"[..], false));
@@ -74,10 +71,7 @@ mod tests {
             assert!(parse_publish(whole.get(..end).unwrap()).is_err());
         }
         let error = parse_publish(b"\0\x3c\0\x28\0\0\0\0\0\x07").unwrap_err();
-        assert_eq!(
-            error.exception().text(),
-            "FRAME_ERROR - cannot decode <<0,0,0,0,0,7>>"
-        );
+        assert_eq!(error.exception().text(), "FRAME_ERROR - cannot decode <<0,0,0,0,0,7>>");
         assert_eq!(error.exception().method, Some(BASIC_PUBLISH));
     }
 }

@@ -148,16 +148,10 @@ impl ServerMethod<'_> {
     /// If a string is longer than 255 bytes: they are ours, or came in a shortstr.
     pub fn encode(&self, channel: u16, out: &mut Output) {
         match *self {
-            Self::BasicAck {
-                delivery_tag,
-                multiple,
-            } => {
+            Self::BasicAck { delivery_tag, multiple } => {
                 put_ack(out, channel, delivery_tag, multiple);
             }
-            Self::BasicNack {
-                delivery_tag,
-                multiple,
-            } => {
+            Self::BasicNack { delivery_tag, multiple } => {
                 put_nack(out, channel, delivery_tag, multiple);
             }
             _ => put_method_frame(out.buffer_mut(), channel, self.id(), |buffer| {
@@ -168,22 +162,14 @@ impl ServerMethod<'_> {
 
     fn put_fields(&self, buffer: &mut Vec<u8>) {
         match *self {
-            Self::ConnectionStart {
-                server_properties,
-                mechanisms,
-                locales,
-            } => {
+            Self::ConnectionStart { server_properties, mechanisms, locales } => {
                 buffer.extend_from_slice(&VERSION);
                 put_long(buffer, server_properties.bytes());
                 put_long(buffer, mechanisms.as_bytes());
                 put_long(buffer, locales.as_bytes());
             }
             Self::ConnectionSecure { challenge } => put_long(buffer, challenge),
-            Self::ConnectionTune {
-                channel_max,
-                frame_max,
-                heartbeat,
-            } => {
+            Self::ConnectionTune { channel_max, frame_max, heartbeat } => {
                 buffer.extend_from_slice(&channel_max.to_be_bytes());
                 buffer.extend_from_slice(&frame_max.to_be_bytes());
                 buffer.extend_from_slice(&heartbeat.to_be_bytes());
@@ -205,11 +191,7 @@ impl ServerMethod<'_> {
                 buffer.push(u8::from(active));
             }
             Self::AccessRequestOk => buffer.extend_from_slice(&TICKET.to_be_bytes()),
-            Self::QueueDeclareOk {
-                queue,
-                message_count,
-                consumer_count,
-            } => {
+            Self::QueueDeclareOk { queue, message_count, consumer_count } => {
                 put_short(buffer, queue.as_bytes());
                 buffer.extend_from_slice(&message_count.to_be_bytes());
                 buffer.extend_from_slice(&consumer_count.to_be_bytes());
@@ -217,10 +199,7 @@ impl ServerMethod<'_> {
             Self::QueuePurgeOk { message_count } | Self::QueueDeleteOk { message_count } => {
                 buffer.extend_from_slice(&message_count.to_be_bytes());
             }
-            Self::BasicCancel {
-                consumer_tag,
-                nowait,
-            } => {
+            Self::BasicCancel { consumer_tag, nowait } => {
                 put_short(buffer, consumer_tag.as_bytes());
                 buffer.push(u8::from(nowait));
             }

@@ -26,12 +26,7 @@ fn drain(mut output: Output) -> Vec<u8> {
 
 fn frame(kind: FrameKind, channel: u16, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(payload.len()).expect("a payload is below 4 GiB");
-    let head = [
-        &[kind as u8][..],
-        &channel.to_be_bytes(),
-        &size.to_be_bytes(),
-    ]
-    .concat();
+    let head = [&[kind as u8][..], &channel.to_be_bytes(), &size.to_be_bytes()].concat();
     [&head, payload, &[0xce]].concat()
 }
 

@@ -1,4 +1,5 @@
 //! Property tests against naive models.
 
 mod codec;
+mod journal;
 mod routing;

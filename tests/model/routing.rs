@@ -39,10 +39,7 @@ fn table(fields: &Fields, x_match: Option<&str>, wide: bool) -> Table {
     });
     let put =
         |table: TableBuilder, (name, value): (&str, Value<'_>)| table.put(name.as_bytes(), value);
-    fields
-        .chain(x_match)
-        .fold(TableBuilder::new(), put)
-        .finish()
+    fields.chain(x_match).fold(TableBuilder::new(), put).finish()
 }
 
 fn name(exchange: usize) -> String {
@@ -104,8 +101,7 @@ impl World {
                     exchange.policy = *alternate;
                 }
                 let alternate = alternate.map(|other| Name::from(name(other)));
-                self.topology
-                    .set_policy_alternate(&name(*exchange), alternate);
+                self.topology.set_policy_alternate(&name(*exchange), alternate);
             }
         }
     }
@@ -132,8 +128,7 @@ impl World {
         if let Ok(removed) = outcome {
             self.model.exchanges.remove(&exchange);
             let itself = To::Exchange(exchange);
-            self.model
-                .remove(|b| b.source == exchange || b.to == itself);
+            self.model.remove(|b| b.source == exchange || b.to == itself);
             self.check_removed(&removed, &before);
         }
     }
@@ -191,11 +186,8 @@ impl World {
         before: &(BTreeSet<String>, Vec<(String, Binding)>),
     ) {
         let after = self.model_lists();
-        let mut exchanges: Vec<_> = removed
-            .exchanges
-            .iter()
-            .map(|exchange| exchange.name.to_string())
-            .collect();
+        let mut exchanges: Vec<_> =
+            removed.exchanges.iter().map(|exchange| exchange.name.to_string()).collect();
         exchanges.sort();
         let expected: Vec<_> = before.0.difference(&after.0).cloned().collect();
         assert_eq!(exchanges, expected);
@@ -246,14 +238,9 @@ impl World {
     fn route(&mut self, exchange: usize, keys: &[&str], headers: &Table) -> (Vec<u64>, bool) {
         let keys: Vec<_> = keys.iter().map(|key| key.as_bytes()).collect();
         let mut out = Vec::new();
-        let exchange = self
-            .topology
-            .exchange(&name(exchange))
-            .expect("it is in the model");
+        let exchange = self.topology.exchange(&name(exchange)).expect("it is in the model");
         let (headers, scratch) = (Some(headers.as_ref()), &mut self.scratch);
-        let routed = self
-            .topology
-            .route(exchange, &keys, headers, scratch, &mut out);
+        let routed = self.topology.route(exchange, &keys, headers, scratch, &mut out);
         (out.iter().map(|queue| queue.0).collect(), routed.cacheable)
     }
 
@@ -270,12 +257,8 @@ impl World {
                 assert_eq!(cached, now, "{address} is cached");
             }
             None if cacheable => {
-                let shared = self
-                    .topology
-                    .exchange(&name)
-                    .expect("it is in the model")
-                    .shared()
-                    .clone();
+                let shared =
+                    self.topology.exchange(&name).expect("it is in the model").shared().clone();
                 let version = shared.version();
                 let validity = Validity::ByExchange { shared, version };
                 let route = Route(now.into_iter().map(QueueId).collect());
@@ -303,13 +286,7 @@ fn binding() -> impl Strategy<Value = ModelBinding> {
     let key = prop::sample::select(&PATTERNS[..]);
     (0..6_usize, to, key, arguments, x_match).prop_map(|(source, to, key, mut arguments, x)| {
         arguments.sort_by_key(|(name, _)| *name);
-        ModelBinding {
-            source,
-            to,
-            key,
-            arguments,
-            x_match: x,
-        }
+        ModelBinding { source, to, key, arguments, x_match: x }
     })
 }
 
@@ -317,12 +294,7 @@ fn op() -> impl Strategy<Value = Op> {
     let kind = prop::sample::select(&KINDS[..]);
     let alternate = || prop::option::weighted(0.4, 0..6_usize);
     let exchange = (kind, any::<bool>(), alternate()).prop_map(|(kind, auto_delete, alternate)| {
-        ModelExchange {
-            kind,
-            auto_delete,
-            alternate,
-            policy: None,
-        }
+        ModelExchange { kind, auto_delete, alternate, policy: None }
     });
     prop_oneof![
         6 => (0..6_usize, exchange).prop_map(|(name, e)| Op::Declare(name, e)),

@@ -30,13 +30,7 @@ pub(crate) fn repository() -> &'static Path {
 /// Files that git tracks or would track; without git, all files but what a build leaves behind.
 pub(crate) fn text_files() -> Vec<String> {
     let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(repository())
         .output();
     match listed {
@@ -63,9 +57,7 @@ fn files_under(folder: &Path) -> Vec<String> {
             if path.is_dir() && !left_behind {
                 open.push(path);
             } else if path.is_file() {
-                let name = path
-                    .strip_prefix(repository())
-                    .expect("it is below the root");
+                let name = path.strip_prefix(repository()).expect("it is below the root");
                 files.push(name.to_string_lossy().replace('\\', "/"));
             }
         }
@@ -76,11 +68,7 @@ fn files_under(folder: &Path) -> Vec<String> {
 
 impl Source {
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        Self {
-            name: name.into(),
-            text: text.into(),
-            code: blank_out(text),
-        }
+        Self { name: name.into(), text: text.into(), code: blank_out(text) }
     }
 
     pub(crate) fn under(folders: &[&str]) -> Vec<Self> {
@@ -124,10 +112,7 @@ impl Source {
                 "super" => segments = self.resolve(segments, &inline),
                 _ => return None,
             }
-            Some(NamedPath {
-                line: path.line,
-                segments,
-            })
+            Some(NamedPath { line: path.line, segments })
         });
         paths.filter(|path| !path.segments.is_empty()).collect()
     }
@@ -193,16 +178,11 @@ impl Source {
             own => own.strip_suffix("/mod").unwrap_or(own),
         };
         let tokens = tokens(&self.code);
-        let declared = tokens
-            .windows(3)
-            .filter(|w| w[0].1 == "mod" && w[2].1 == ";");
+        let declared = tokens.windows(3).filter(|w| w[0].1 == "mod" && w[2].1 == ";");
         let mut files: Vec<_> = declared
             .flat_map(|w| {
                 let name = &w[1].1;
-                [
-                    format!("{folder}/{name}.rs"),
-                    format!("{folder}/{name}/mod.rs"),
-                ]
+                [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]
             })
             .collect();
         let beside = self.name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -261,9 +241,8 @@ impl Source {
 
     /// Names that this file gives to its items, and its own.
     pub(crate) fn given_names(&self) -> Vec<(usize, String)> {
-        const KEYWORDS: &[&str] = &[
-            "fn", "struct", "enum", "trait", "mod", "type", "const", "static", "union",
-        ];
+        const KEYWORDS: &[&str] =
+            &["fn", "struct", "enum", "trait", "mod", "type", "const", "static", "union"];
         let tokens = tokens(&self.code);
         let pairs = tokens.windows(2);
         let items = pairs.filter(|w| KEYWORDS.contains(&w[0].1.as_str()) && is_name(&w[1].1));
@@ -339,10 +318,7 @@ fn take_tree(
         }
     }
     if !is_group && prefix.len() > before {
-        out.push(NamedPath {
-            line,
-            segments: prefix.clone(),
-        });
+        out.push(NamedPath { line, segments: prefix.clone() });
     }
     prefix.truncate(before);
     at
@@ -420,19 +396,10 @@ fn comments_and_literals_are_blank_and_lifetimes_are_not() {
 
 #[test]
 fn a_use_tree_is_taken_apart() {
-    let source = Source::new(
-        "src/x.rs",
-        "use a::{b::{c, d as e}, f::*, self};\nlet x = g::h();",
-    );
+    let source = Source::new("src/x.rs", "use a::{b::{c, d as e}, f::*, self};\nlet x = g::h();");
     let paths = source.paths().into_iter();
     let paths: Vec<_> = paths.map(|p| (p.line, p.segments.join("::"))).collect();
-    let expected = [
-        (1, "a::b::c"),
-        (1, "a::b::d"),
-        (1, "a::f::*"),
-        (1, "a::self"),
-        (2, "g::h"),
-    ];
+    let expected = [(1, "a::b::c"), (1, "a::b::d"), (1, "a::f::*"), (1, "a::self"), (2, "g::h")];
     let expected = expected.map(|(line, path)| (line, path.to_owned()));
     assert_eq!(paths, expected);
 }

@@ -56,7 +56,8 @@ def hello():
     with channel() as ch:
         queue = ch.queue_declare(name("hello"), exclusive=True).method.queue
         equal(queue, name("hello"), "queue name")
-        ch.basic_publish("", queue, b"Hello World!", pika.BasicProperties(content_type="text/plain"))
+        plain = pika.BasicProperties(content_type="text/plain")
+        ch.basic_publish("", queue, b"Hello World!", plain)
         got = collect(ch, queue)
         wait_for(ch, lambda: got)
         method, properties, body = got[0]
@@ -243,9 +244,8 @@ def confirms_batch():
         ch = connection.channel(on_open_callback=lambda c: c.queue_declare(
             "", exclusive=True, callback=declared))
 
-    ch = None
-    connection = pika.SelectConnection(
-        pika.URLParameters(URL), opened, failed, lambda c, _e: c.ioloop.stop())
+    ch, url = None, pika.URLParameters(URL)
+    connection = pika.SelectConnection(url, opened, failed, lambda c, _e: c.ioloop.stop())
     connection.ioloop.call_later(10, connection.ioloop.stop)
     connection.ioloop.start()
     equal((seen["error"], seen["nacked"]), (None, 0), "errors and nacks")
@@ -372,7 +372,7 @@ def headers_table():
 
 @pattern("heartbeat")
 def heartbeat():
-    with channel(with_heartbeat(2)) as ch:
+    with channel(with_heartbeat(1)) as ch:
         queue = server_queue(ch)
         ch.connection.sleep(5)
         ch.basic_publish("", queue, b"alive")
@@ -384,8 +384,8 @@ def close():
     with channel() as ch:
         queue = server_queue(ch)
         ch.close()
-        true(ch.is_closed and ch.connection.is_open, "channel closed, connection open")
         connection = ch.connection
+        true(ch.is_closed and connection.is_open, "channel closed, connection open")
     true(connection.is_closed, "connection closed")
     with channel() as ch:
         try:

@@ -22,8 +22,8 @@ end
 def true!(condition, what) = condition || raise(what)
 
 def connect(**options)
-  session = Bunny.new(ADDRESS, automatically_recover: false, log_level: :fatal, **options)
-  session.start
+  connection = Bunny.new(ADDRESS, automatically_recover: false, log_level: :fatal, **options)
+  connection.start
 end
 
 # Yields a channel on a connection of its own, and closes that connection whatever happens.

@@ -79,6 +79,7 @@ work_queue() {
     equal "$(grep -c task "$dir/done")" 3 'tasks of the second worker'
     kill %1 # it dies without an ack
     until_true holds "$dir/done" 'task 0'
+    sleep 0.3 # the ack follows the output
     kill %2
     wait || true
     equal "$(grep task "$dir/done" | sort | tr '\n' ' ')" 'task 0 task 1 task 2 task 3 '

@@ -60,20 +60,14 @@ fn passive_declaring_needs_nothing(trial: &Trial<'_>) -> Outcome {
     let queue = trial.new_queue(&other)?;
     let name = trial.new_exchange(&other, "direct")?;
     channel.call(&declare(&queue).flags(&["passive"]))?;
-    channel
-        .call(&exchange(&name, "direct").flags(&["passive"]))
-        .map(drop)
+    channel.call(&exchange(&name, "direct").flags(&["passive"])).map(drop)
 }
 
 fn deleting_needs_configure(trial: &Trial<'_>) -> Outcome {
     let (channel, other) = channels(trial)?;
     let queue = trial.new_queue(&other)?;
     let name = trial.new_exchange(&other, "direct")?;
-    channel.refuses(
-        &delete(&queue),
-        403,
-        &queue_refusal(trial, "configure", &queue),
-    )?;
+    channel.refuses(&delete(&queue), 403, &queue_refusal(trial, "configure", &queue))?;
     let text = exchange_refusal(trial, "configure", &name);
     channel.refuses(&delete_exchange(&name), 403, &text)
 }
@@ -122,11 +116,7 @@ fn publishing_is_refused_before_existence(trial: &Trial<'_>) -> Outcome {
     let name = trial.exchange();
     let properties = Properties::new().with("expiration", "x");
     channel.publish_with(&publish(&name, "key"), &properties, b"x");
-    channel.expect_close(
-        403,
-        &exchange_refusal(trial, "write", &name),
-        "basic.publish",
-    )
+    channel.expect_close(403, &exchange_refusal(trial, "write", &name), "basic.publish")
 }
 
 fn default_exchange_is_called_amq_default(trial: &Trial<'_>) -> Outcome {
@@ -152,10 +142,7 @@ fn binding_needs_write_and_read(trial: &Trial<'_>) -> Outcome {
 
 fn binding_exchanges_needs_write_and_read(trial: &Trial<'_>) -> Outcome {
     let (channel, other) = channels(trial)?;
-    let (readable, writable) = (
-        trial.exchange_named("read-"),
-        trial.exchange_named("write-"),
-    );
+    let (readable, writable) = (trial.exchange_named("read-"), trial.exchange_named("write-"));
     for name in [&readable, &writable] {
         other.call(&exchange(name, "direct"))?;
     }
@@ -163,9 +150,7 @@ fn binding_exchanges_needs_write_and_read(trial: &Trial<'_>) -> Outcome {
     channel.refuses(&bind_exchange(&readable, &writable, "k"), 403, &text)?;
     let text = exchange_refusal(trial, "read", &writable);
     channel.refuses(&bind_exchange(&writable, &writable, "k"), 403, &text)?;
-    channel
-        .call(&bind_exchange(&writable, &readable, "k"))
-        .map(drop)
+    channel.call(&bind_exchange(&writable, &readable, "k")).map(drop)
 }
 
 fn dead_letter_exchange_needs_read_and_write(trial: &Trial<'_>) -> Outcome {
@@ -191,11 +176,7 @@ fn server_named_queues_are_checked_by_name(trial: &Trial<'_>) -> Outcome {
     let text = close.text("reply_text");
     let name = text.split('\'').nth(1).unwrap_or_default();
     super::generated_name(name, "amq.gen-")?;
-    same(
-        "reply text",
-        text.as_str(),
-        queue_refusal(trial, "configure", name).as_str(),
-    )
+    same("reply text", text.as_str(), queue_refusal(trial, "configure", name).as_str())
 }
 
 fn own_things_are_allowed(trial: &Trial<'_>) -> Outcome {

@@ -41,9 +41,7 @@ fn expect_exchange_absent(trial: &Trial<'_>, channel: &Channel, name: &str) -> O
 }
 
 fn expect_exchange(channel: &Channel, name: &str) -> Outcome {
-    channel
-        .call(&exchange(name, "").flags(&["passive"]))
-        .map(drop)
+    channel.call(&exchange(name, "").flags(&["passive"])).map(drop)
 }
 
 fn bind_and_unbind_exchanges(trial: &Trial<'_>) -> Outcome {
@@ -91,13 +89,7 @@ fn bind_exchange_to_itself(trial: &Trial<'_>) -> Outcome {
 
 fn unbind_of_missing_exchanges(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
-    channel
-        .call(&unbind_exchange(
-            &trial.exchange(),
-            &trial.exchange(),
-            "key",
-        ))
-        .map(drop)
+    channel.call(&unbind_exchange(&trial.exchange(), &trial.exchange(), "key")).map(drop)
 }
 
 fn bind_to_the_default_exchange(trial: &Trial<'_>) -> Outcome {
@@ -114,17 +106,13 @@ fn unbind_from_the_default_exchange(trial: &Trial<'_>) -> Outcome {
 
 fn bind_missing_exchange_and_queue(trial: &Trial<'_>) -> Outcome {
     let (queue, name) = (trial.queue(), trial.exchange());
-    trial
-        .channel()?
-        .refuses(&bind(&queue, &name, ""), 404, &no_exchange(trial, &name))
+    trial.channel()?.refuses(&bind(&queue, &name, ""), 404, &no_exchange(trial, &name))
 }
 
 fn bind_missing_queue(trial: &Trial<'_>) -> Outcome {
     let queue = trial.queue();
     let method = bind(&queue, "amq.direct", "");
-    trial
-        .channel()?
-        .refuses(&method, 404, &no_queue(trial, &queue))
+    trial.channel()?.refuses(&method, 404, &no_queue(trial, &queue))
 }
 
 fn bind_missing_exchange(trial: &Trial<'_>) -> Outcome {
@@ -147,10 +135,7 @@ fn rebinding_changes_nothing(trial: &Trial<'_>) -> Outcome {
 }
 
 fn with_arguments<const N: usize>(method: Method, numbers: [(&str, i32); N]) -> Method {
-    method.with(
-        "arguments",
-        Table::from(numbers.map(|(key, number)| (key, number.into()))),
-    )
+    method.with("arguments", Table::from(numbers.map(|(key, number)| (key, number.into()))))
 }
 
 fn arguments_are_part_of_the_identity(trial: &Trial<'_>) -> Outcome {
@@ -171,14 +156,8 @@ fn argument_order_is_not_part_of_the_identity(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     let name = trial.new_exchange(&channel, "direct")?;
-    channel.call(&with_arguments(
-        bind(&queue, &name, "key"),
-        [("a", 1), ("b", 2)],
-    ))?;
-    channel.call(&with_arguments(
-        unbind(&queue, &name, "key"),
-        [("b", 2), ("a", 1)],
-    ))?;
+    channel.call(&with_arguments(bind(&queue, &name, "key"), [("a", 1), ("b", 2)]))?;
+    channel.call(&with_arguments(unbind(&queue, &name, "key"), [("b", 2), ("a", 1)]))?;
     channel.publish(&name, "key", "unbound");
     channel.expect_ready(&queue, 0)
 }
@@ -186,24 +165,17 @@ fn argument_order_is_not_part_of_the_identity(trial: &Trial<'_>) -> Outcome {
 fn unbind_of_a_missing_binding(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel
-        .call(&unbind(&queue, "amq.direct", "never bound"))
-        .map(drop)
+    channel.call(&unbind(&queue, "amq.direct", "never bound")).map(drop)
 }
 
 fn unbind_of_a_missing_queue(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .call(&unbind(&trial.queue(), "amq.direct", "key"))
-        .map(drop)
+    trial.channel()?.call(&unbind(&trial.queue(), "amq.direct", "key")).map(drop)
 }
 
 fn unbind_of_a_missing_exchange(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel
-        .call(&unbind(&queue, &trial.exchange(), "key"))
-        .map(drop)
+    channel.call(&unbind(&queue, &trial.exchange(), "key")).map(drop)
 }
 
 /// An exclusive queue of one connection, and a channel of another.
@@ -222,9 +194,7 @@ fn bind_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
 
 fn unbind_a_foreign_exclusive_queue_without_binding(trial: &Trial<'_>) -> Outcome {
     let (_owner, channel, queue) = foreign_exclusive(trial)?;
-    channel
-        .call(&unbind(&queue, "amq.direct", "never bound"))
-        .map(drop)
+    channel.call(&unbind(&queue, "amq.direct", "never bound")).map(drop)
 }
 
 fn auto_delete_exchange(trial: &Trial<'_>, channel: &Channel) -> Outcome<String> {

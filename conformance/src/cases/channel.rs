@@ -35,9 +35,7 @@ fn nowait_suppresses_the_reply(trial: &Trial<'_>) -> Outcome {
         consume(&queue, "tag"),
         cancel("tag"),
         purge(&queue),
-        Method::new("exchange.unbind")
-            .with("destination", &other)
-            .with("source", &name),
+        Method::new("exchange.unbind").with("destination", &other).with("source", &name),
         delete(&queue),
         delete_exchange(&name),
         Method::new("confirm.select"),
@@ -108,11 +106,7 @@ fn names_may_be_255_bytes_of_utf8(trial: &Trial<'_>) -> Outcome {
         name.push('x');
     }
     trial.forget_later(&name);
-    same(
-        "name",
-        channel.call(&declare(&name))?.text("queue"),
-        name.as_str(),
-    )?;
+    same("name", channel.call(&declare(&name))?.text("queue"), name.as_str())?;
     channel.publish("", &name, "long");
     channel.expect_bodies(&name, &["long"])?;
     channel.delete_queue(&name)
@@ -140,11 +134,7 @@ fn empty_queue_name_is_the_last_declared(trial: &Trial<'_>) -> Outcome {
     channel.publish("", &queue, "one");
     channel.expect_bodies("", &["one"])?;
     channel.publish("", &queue, "two");
-    same(
-        "purged",
-        channel.call(&purge(""))?.number("message_count"),
-        1,
-    )?;
+    same("purged", channel.call(&purge(""))?.number("message_count"), 1)?;
     channel.call(&consume("", "tag"))?;
     same("consumers", channel.counts(&queue)?.1, 1)?;
     channel.call(&delete(""))?;
@@ -166,9 +156,7 @@ fn passive_and_nowait_declares_count_as_last(trial: &Trial<'_>) -> Outcome {
 fn last_declared_queue_is_per_channel(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     trial.new_queue(&channel)?;
-    channel
-        .sibling()?
-        .refuses(&get(""), 404, "NOT_FOUND - no previously declared queue")
+    channel.sibling()?.refuses(&get(""), 404, "NOT_FOUND - no previously declared queue")
 }
 
 fn passive_declare_of_an_empty_name(trial: &Trial<'_>) -> Outcome {
@@ -217,55 +205,33 @@ fn ticket_is_ignored(trial: &Trial<'_>) -> Outcome {
 const UNIMPLEMENTED: &str = "COMMAND_INVALID - unimplemented method";
 
 fn server_methods_are_unimplemented(trial: &Trial<'_>) -> Outcome {
-    for name in [
-        "queue.declare-ok",
-        "channel.open-ok",
-        "basic.consume-ok",
-        "tx.commit-ok",
-    ] {
-        trial
-            .channel()?
-            .kills(&Method::new(name), 503, UNIMPLEMENTED)?;
+    for name in ["queue.declare-ok", "channel.open-ok", "basic.consume-ok", "tx.commit-ok"] {
+        trial.channel()?.kills(&Method::new(name), 503, UNIMPLEMENTED)?;
     }
     let channel = trial.channel()?;
     let method = Method::new("basic.deliver");
     channel.publish_with(&method, &Properties::new(), b"");
-    channel
-        .connection
-        .expect_close(503, UNIMPLEMENTED, method.name())
+    channel.connection.expect_close(503, UNIMPLEMENTED, method.name())
 }
 
 fn unsolicited_close_ok_is_unimplemented(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .kills(&Method::new("channel.close-ok"), 503, UNIMPLEMENTED)
+    trial.channel()?.kills(&Method::new("channel.close-ok"), 503, UNIMPLEMENTED)
 }
 
 fn basic_credit(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let credit = Method::new("basic.credit").with("consumer_tag", "none");
-    let refused = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "basic.credit",
-    };
+    let refused = Differs { rabbitmq: false, leveret: true, line: "basic.credit" };
     if trial.expect(refused) {
         return channel.kills(&credit, 503, UNIMPLEMENTED);
     }
     // Served, only the consumer is missing.
-    channel.refuses(
-        &credit,
-        406,
-        "PRECONDITION_FAILED - unknown consumer tag 'none'",
-    )
+    channel.refuses(&credit, 406, "PRECONDITION_FAILED - unknown consumer tag 'none'")
 }
 
 fn first_method_must_be_open(trial: &Trial<'_>) -> Outcome {
     let text = "CHANNEL_ERROR - expected 'channel.open'";
-    trial
-        .connect()?
-        .unopened(5)
-        .kills(&declare(&trial.queue()), 504, text)
+    trial.connect()?.unopened(5).kills(&declare(&trial.queue()), 504, text)
 }
 
 fn publish_before_open(trial: &Trial<'_>) -> Outcome {
@@ -277,42 +243,27 @@ fn publish_before_open(trial: &Trial<'_>) -> Outcome {
 
 fn second_open(trial: &Trial<'_>) -> Outcome {
     let text = "CHANNEL_ERROR - second 'channel.open' seen";
-    trial
-        .channel()?
-        .kills(&Method::new("channel.open"), 504, text)
+    trial.channel()?.kills(&Method::new("channel.open"), 504, text)
 }
 
 fn open_ok_is_empty(trial: &Trial<'_>) -> Outcome {
-    let ok = trial
-        .connect()?
-        .unopened(1)
-        .call(&Method::new("channel.open"))?;
+    let ok = trial.connect()?.unopened(1).call(&Method::new("channel.open"))?;
     same("channel id", ok.text("channel_id"), "")
 }
 
 fn flow_active(trial: &Trial<'_>) -> Outcome {
-    let ok = trial
-        .channel()?
-        .call(&Method::new("channel.flow").with("active", true))?;
+    let ok = trial.channel()?.call(&Method::new("channel.flow").with("active", true))?;
     same("active", ok.bit("active"), true)
 }
 
 fn flow_inactive(trial: &Trial<'_>) -> Outcome {
     let text = "NOT_IMPLEMENTED - active=false";
-    trial
-        .channel()?
-        .kills(&Method::new("channel.flow"), 540, text)
+    trial.channel()?.kills(&Method::new("channel.flow"), 540, text)
 }
 
 fn access_request(trial: &Trial<'_>) -> Outcome {
-    let request = Method::new("access.request")
-        .with("realm", "/data")
-        .flags(&["active", "read"]);
-    same(
-        "ticket",
-        trial.channel()?.call(&request)?.number("ticket"),
-        1,
-    )
+    let request = Method::new("access.request").with("realm", "/data").flags(&["active", "read"]);
+    same("ticket", trial.channel()?.call(&request)?.number("ticket"), 1)
 }
 
 fn close_requeues(trial: &Trial<'_>) -> Outcome {
@@ -348,8 +299,5 @@ fn close_removes_consumers(trial: &Trial<'_>) -> Outcome {
 
 fn close_of_an_unopened_channel(trial: &Trial<'_>) -> Outcome {
     let close = Method::new("channel.close").with("reply_code", 200_u16);
-    trial
-        .connect()?
-        .unopened(9)
-        .kills(&close, 504, "CHANNEL_ERROR - expected 'channel.open'")
+    trial.connect()?.unopened(9).kills(&close, 504, "CHANNEL_ERROR - expected 'channel.open'")
 }

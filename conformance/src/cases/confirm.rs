@@ -26,11 +26,7 @@ fn confirming(trial: &Trial<'_>) -> Outcome<Channel> {
 /// The next method confirms this one publish.
 fn expect_ack(channel: &Channel, number: u64) -> Outcome {
     let ack = channel.expect("basic.ack")?;
-    same(
-        "confirm",
-        (ack.number("delivery_tag"), ack.bit("multiple")),
-        (number, false),
-    )
+    same("confirm", (ack.number("delivery_tag"), ack.bit("multiple")), (number, false))
 }
 
 fn select_is_idempotent(trial: &Trial<'_>) -> Outcome {
@@ -133,21 +129,14 @@ fn every_publish_is_confirmed(trial: &Trial<'_>) -> Outcome {
     channel.call(&declare(&durable).flags(&["durable"]))?;
     let total = 300;
     for number in 0..total {
-        let queue = if number % 3 == 0 {
-            &durable
-        } else {
-            &transient
-        };
+        let queue = if number % 3 == 0 { &durable } else { &transient };
         channel.publish_with(&publish("", queue), &Properties::new().persistent(), b"x");
     }
     let mut open: std::collections::BTreeSet<u64> = (1..=total).collect();
     while !open.is_empty() {
         let ack = channel.expect("basic.ack")?;
         let number = ack.number("delivery_tag");
-        holds(
-            open.contains(&number),
-            format!("{number} is confirmed twice"),
-        )?;
+        holds(open.contains(&number), format!("{number} is confirmed twice"))?;
         if ack.bit("multiple") {
             open = open.split_off(&(number + 1));
         } else {
@@ -279,18 +268,11 @@ fn mandatory_return_comes_first(trial: &Trial<'_>) -> Outcome {
         match method.name() {
             "basic.return" => {
                 returned += 1;
-                same(
-                    "body",
-                    channel.content_of(method)?.text(),
-                    returned.to_string(),
-                )?;
+                same("body", channel.content_of(method)?.text(), returned.to_string())?;
             }
             "basic.ack" => {
                 confirmed = method.number("delivery_tag");
-                holds(
-                    confirmed <= returned,
-                    format!("{confirmed} confirmed before its return"),
-                )?;
+                holds(confirmed <= returned, format!("{confirmed} confirmed before its return"))?;
             }
             _ => return fail(format!("expected basic.return or basic.ack, got {method}")),
         }

@@ -20,9 +20,7 @@ cases! {
 
 fn prefetch_size_is_not_implemented(trial: &Trial<'_>) -> Outcome {
     let text = "NOT_IMPLEMENTED - prefetch_size!=0 (10)";
-    trial
-        .channel()?
-        .kills(&qos(0).with("prefetch_size", 10_u32), 540, text)
+    trial.channel()?.kills(&qos(0).with("prefetch_size", 10_u32), 540, text)
 }
 
 fn qos_is_answered(trial: &Trial<'_>) -> Outcome {
@@ -45,11 +43,7 @@ fn tag_in_use(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     channel.call(&consume(&queue, "t"))?;
-    channel.kills(
-        &consume(&queue, "t"),
-        530,
-        "NOT_ALLOWED - attempt to reuse consumer tag 't'",
-    )
+    channel.kills(&consume(&queue, "t"), 530, "NOT_ALLOWED - attempt to reuse consumer tag 't'")
 }
 
 fn tag_is_per_channel(trial: &Trial<'_>) -> Outcome {
@@ -79,16 +73,11 @@ fn consume_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let owner = trial.channel()?;
     let queue = trial.queue();
     owner.call(&declare(&queue).flags(&["exclusive"]))?;
-    trial
-        .channel()?
-        .refuses(&consume(&queue, "t"), 405, &locked(trial, &queue))
+    trial.channel()?.refuses(&consume(&queue, "t"), 405, &locked(trial, &queue))
 }
 
 fn in_exclusive_use(trial: &Trial<'_>, queue: &str) -> String {
-    format!(
-        "ACCESS_REFUSED - {} in exclusive use",
-        trial.at("queue", queue)
-    )
+    format!("ACCESS_REFUSED - {} in exclusive use", trial.at("queue", queue))
 }
 
 fn exclusive_consumer_refuses_others(trial: &Trial<'_>) -> Outcome {
@@ -162,35 +151,21 @@ fn quorum_ignores_exclusive(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.queue();
     let arguments = Table::from([("x-queue-type", "quorum".into())]);
-    channel.call(
-        &declare(&queue)
-            .flags(&["durable"])
-            .with("arguments", arguments),
-    )?;
+    channel.call(&declare(&queue).flags(&["durable"]).with("arguments", arguments))?;
     channel.call(&consume(&queue, "one").flags(&["exclusive"]))?;
-    channel
-        .call(&consume(&queue, "two").flags(&["exclusive"]))
-        .map(drop)
+    channel.call(&consume(&queue, "two").flags(&["exclusive"])).map(drop)
 }
 
 fn cancel_an_unknown_tag(trial: &Trial<'_>) -> Outcome {
     let ok = trial.channel()?.call(&cancel("never used"))?;
-    same(
-        "consumer tag",
-        ok.text("consumer_tag").as_str(),
-        "never used",
-    )
+    same("consumer tag", ok.text("consumer_tag").as_str(), "never used")
 }
 
 fn cancel_ok_carries_the_tag(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     channel.call(&consume(&queue, "t"))?;
-    same(
-        "consumer tag",
-        channel.call(&cancel("t"))?.text("consumer_tag").as_str(),
-        "t",
-    )
+    same("consumer tag", channel.call(&cancel("t"))?.text("consumer_tag").as_str(), "t")
 }
 
 fn cancel_keeps_unacknowledged(trial: &Trial<'_>) -> Outcome {
@@ -238,11 +213,8 @@ fn cancel_ok_from_the_client(trial: &Trial<'_>) -> Outcome {
     channel.call(&delete(&queue))?;
     channel.expect("basic.cancel")?;
     let answer = Method::new("basic.cancel-ok").with("consumer_tag", "t");
-    let absorbed = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "basic.cancel-ok from the client",
-    };
+    let absorbed =
+        Differs { rabbitmq: false, leveret: true, line: "basic.cancel-ok from the client" };
     if !trial.expect(absorbed) {
         return channel.kills(&answer, 503, "COMMAND_INVALID - unimplemented method");
     }

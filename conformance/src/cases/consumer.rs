@@ -64,11 +64,7 @@ fn higher_priority_is_served(trial: &Trial<'_>) -> Outcome {
 
 fn expect_consumer(channel: &Channel, tag: &str) -> Outcome {
     let delivery = channel.delivery()?;
-    same(
-        "consumer tag",
-        delivery.method.text("consumer_tag").as_str(),
-        tag,
-    )
+    same("consumer tag", delivery.method.text("consumer_tag").as_str(), tag)
 }
 
 fn lower_priority_is_served_while_the_higher_is_full(trial: &Trial<'_>) -> Outcome {
@@ -106,27 +102,19 @@ fn stream_arguments_are_refused(trial: &Trial<'_>) -> Outcome {
          rabbit_classic_queue",
         trial.at("queue", &queue)
     );
-    channel.refuses(
-        &consume_with(&queue, "t", "x-stream-offset", "first"),
-        406,
-        &text,
-    )
+    channel.refuses(&consume_with(&queue, "t", "x-stream-offset", "first"), 406, &text)
 }
 
 fn cancel_on_ha_failover_is_accepted(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel
-        .call(&consume_with(&queue, "t", "x-cancel-on-ha-failover", true))
-        .map(drop)
+    channel.call(&consume_with(&queue, "t", "x-cancel-on-ha-failover", true)).map(drop)
 }
 
 fn unknown_arguments_are_accepted(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel
-        .call(&consume_with(&queue, "t", "x-nobody-knows", Value::Void))
-        .map(drop)
+    channel.call(&consume_with(&queue, "t", "x-nobody-knows", Value::Void)).map(drop)
 }
 
 fn queue_deletion_cancels(trial: &Trial<'_>) -> Outcome {
@@ -149,10 +137,7 @@ fn tag_is_free_after_server_cancel(trial: &Trial<'_>) -> Outcome {
 }
 
 fn no_server_cancel_without_the_capability(trial: &Trial<'_>) -> Outcome {
-    let login = Login {
-        capabilities: Vec::new(),
-        ..trial.login()
-    };
+    let login = Login { capabilities: Vec::new(), ..trial.login() };
     let (channel, other) = (trial.channel()?, login.open()?.channel(1)?);
     let (one, two) = (trial.new_queue(&channel)?, trial.new_queue(&channel)?);
     other.call(&consume(&one, "t"))?;

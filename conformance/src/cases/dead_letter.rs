@@ -28,9 +28,7 @@ fn dying<const N: usize>(
 ) -> Outcome<String> {
     let queue = trial.queue();
     let mut table = Table::from(arguments);
-    table
-        .0
-        .push(("x-dead-letter-exchange".to_owned(), text(dlx)));
+    table.0.push(("x-dead-letter-exchange".to_owned(), text(dlx)));
     channel.call(&declare(&queue).with("arguments", table))?;
     Ok(queue)
 }
@@ -130,11 +128,7 @@ fn dead_letter_routing_key_replaces_all(trial: &Trial<'_>) -> Outcome {
     let key = [("x-dead-letter-routing-key", text("replaced"))];
     let queue = dying(trial, &channel, &dlx, key)?;
     let copies = Value::Array(vec![text("copied")]);
-    kill(
-        &channel,
-        &queue,
-        &Properties::new().headers([("CC", copies)]),
-    )?;
+    kill(&channel, &queue, &Properties::new().headers([("CC", copies)]))?;
     arrival(&channel, &replaced)?.expect(&dlx, "replaced", "x")?;
     channel.expect_ready(&copied, 0)
 }
@@ -173,17 +167,11 @@ fn expiration_is_moved_to_the_headers(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let (dlx, dead) = morgue(trial, &channel)?;
     let queue = dying(trial, &channel, &dlx, [])?;
-    kill(
-        &channel,
-        &queue,
-        &Properties::new().with("expiration", "60000"),
-    )?;
+    kill(&channel, &queue, &Properties::new().with("expiration", "60000"))?;
     let content = arrival(&channel, &dead)?;
     same("expiration", content.properties.text("expiration"), None)?;
     let death = deaths(&content)?;
-    let original = death
-        .first()
-        .and_then(|death| death.get("original-expiration"));
+    let original = death.first().and_then(|death| death.get("original-expiration"));
     same("original-expiration", original, Some(&text("60000")))
 }
 
@@ -200,17 +188,9 @@ fn properties_are_kept(trial: &Trial<'_>) -> Outcome {
     kill(&channel, &queue, &properties)?;
     let content = arrival(&channel, &dead)?;
     for number in ["delivery_mode", "priority", "timestamp"] {
-        same(
-            number,
-            content.properties.number(number),
-            properties.number(number),
-        )?;
+        same(number, content.properties.number(number), properties.number(number))?;
     }
-    same(
-        "message_id",
-        content.properties.text("message_id").as_deref(),
-        Some("m"),
-    )?;
+    same("message_id", content.properties.text("message_id").as_deref(), Some("m"))?;
     same("header", content.headers()?.get("mine"), Some(&1.into()))
 }
 
@@ -221,21 +201,9 @@ fn first_death_headers(trial: &Trial<'_>) -> Outcome {
     kill(&channel, &queue, &Properties::new())?;
     let content = arrival(&channel, &dead)?;
     let headers = content.headers()?;
-    same(
-        "reason",
-        headers.get("x-first-death-reason"),
-        Some(&text("rejected")),
-    )?;
-    same(
-        "queue",
-        headers.get("x-first-death-queue"),
-        Some(&text(&queue)),
-    )?;
-    same(
-        "exchange",
-        headers.get("x-first-death-exchange"),
-        Some(&text("")),
-    )
+    same("reason", headers.get("x-first-death-reason"), Some(&text("rejected")))?;
+    same("queue", headers.get("x-first-death-queue"), Some(&text(&queue)))?;
+    same("exchange", headers.get("x-first-death-exchange"), Some(&text("")))
 }
 
 fn death_is_described(trial: &Trial<'_>) -> Outcome {
@@ -258,10 +226,7 @@ fn death_is_described(trial: &Trial<'_>) -> Outcome {
     same("exchange", death.get("exchange"), Some(&text(&name)))?;
     let keys = Value::Array(vec![text("key"), text("copied")]);
     same("routing-keys", death.get("routing-keys"), Some(&keys))?;
-    holds(
-        matches!(death.get("time"), Some(Value::Timestamp(_))),
-        "time is no timestamp",
-    )
+    holds(matches!(death.get("time"), Some(Value::Timestamp(_))), "time is no timestamp")
 }
 
 fn second_death_is_counted(trial: &Trial<'_>) -> Outcome {
@@ -285,19 +250,13 @@ fn two_queues_are_two_deaths(trial: &Trial<'_>) -> Outcome {
     let key = [("x-dead-letter-routing-key", text(&second))];
     let first = dying(trial, &channel, "", key)?;
     kill(&channel, &first, &Properties::new())?;
-    eventually("it is in the second queue", || {
-        Ok(channel.counts(&second)?.0 == 1)
-    })?;
+    eventually("it is in the second queue", || Ok(channel.counts(&second)?.0 == 1))?;
     let tag = channel.check_out(&second)?.tag();
     channel.send(&reject(tag));
     let content = arrival(&channel, &dead)?;
     let deaths = deaths(&content)?;
     let queues: Vec<_> = deaths.iter().map(|death| death.get("queue")).collect();
-    same(
-        "queues",
-        queues,
-        [Some(&text(&second)), Some(&text(&first))],
-    )?;
+    same("queues", queues, [Some(&text(&second)), Some(&text(&first))])?;
     let first_queue = content.headers()?.get("x-first-death-queue");
     same("first queue", first_queue, Some(&text(&first)))
 }
@@ -312,11 +271,7 @@ fn redelivered_is_reset(trial: &Trial<'_>) -> Outcome {
     let again = channel.check_out(&queue)?;
     same("redelivered", again.redelivered(), true)?;
     channel.send(&reject(again.tag()));
-    same(
-        "redelivered",
-        arrival(&channel, &dead)?.redelivered(),
-        false,
-    )
+    same("redelivered", arrival(&channel, &dead)?.redelivered(), false)
 }
 
 fn expiry_cycle_is_dropped(trial: &Trial<'_>) -> Outcome {

@@ -29,18 +29,14 @@ fn reply_text_is_cut_at_255(trial: &Trial<'_>) -> Outcome {
     let name = "n".repeat(255);
     let text = not_found(trial, &name);
     let cut = format!("{}...", &text[..252]);
-    trial
-        .channel()?
-        .refuses(&declare(&name).flags(&["passive"]), 404, &cut)
+    trial.channel()?.refuses(&declare(&name).flags(&["passive"]), 404, &cut)
 }
 
 fn reply_text_of_255_is_whole(trial: &Trial<'_>) -> Outcome {
     let name = "n".repeat(255 - not_found(trial, "").len());
     let text = not_found(trial, &name);
     same("length", text.len(), 255)?;
-    trial
-        .channel()?
-        .refuses(&declare(&name).flags(&["passive"]), 404, &text)
+    trial.channel()?.refuses(&declare(&name).flags(&["passive"]), 404, &text)
 }
 
 /// Raises a channel exception and leaves channel.close unanswered.
@@ -98,11 +94,7 @@ fn channel_number_is_reusable(trial: &Trial<'_>) -> Outcome {
 fn closing_channel_refuses_open(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     raise(trial, &channel)?;
-    channel.kills(
-        &Method::new("channel.open"),
-        504,
-        "CHANNEL_ERROR - second 'channel.open' seen",
-    )
+    channel.kills(&Method::new("channel.open"), 504, "CHANNEL_ERROR - second 'channel.open' seen")
 }
 
 fn channel_exception_requeues_deliveries_first(trial: &Trial<'_>) -> Outcome {
@@ -114,10 +106,7 @@ fn channel_exception_requeues_deliveries_first(trial: &Trial<'_>) -> Outcome {
     raise(trial, &channel)?;
     // Released before channel.close was written, so another channel finds it at once.
     let content = channel.sibling()?.take(&queue)?;
-    holds(
-        content.redelivered(),
-        "the message is not marked as redelivered",
-    )
+    holds(content.redelivered(), "the message is not marked as redelivered")
 }
 
 fn channel_exception_requeues_what_was_got(trial: &Trial<'_>) -> Outcome {
@@ -129,15 +118,9 @@ fn channel_exception_requeues_what_was_got(trial: &Trial<'_>) -> Outcome {
     channel.send(&Method::new("channel.close-ok"));
     channel.reopen()?;
     // RabbitMQ 3.10 requeues these only when the channel's process has ended.
-    eventually(
-        "the message is ready",
-        || Ok(channel.counts(&queue)?.0 == 1),
-    )?;
+    eventually("the message is ready", || Ok(channel.counts(&queue)?.0 == 1))?;
     let content = channel.take(&queue)?;
-    holds(
-        content.redelivered(),
-        "the message is not marked as redelivered",
-    )
+    holds(content.redelivered(), "the message is not marked as redelivered")
 }
 
 fn channel_exception_ends_consumers(trial: &Trial<'_>) -> Outcome {
@@ -188,10 +171,7 @@ fn close_ok_ends_the_connection(trial: &Trial<'_>) -> Outcome {
     raise_for_all(&channel)?;
     channel.connection.send(&Method::new("connection.close-ok"));
     let after = channel.connection.expect_gone(SILENT_CLOSE)?;
-    holds(
-        after < Duration::from_secs(2),
-        format!("the connection ended only after {after:?}"),
-    )
+    holds(after < Duration::from_secs(2), format!("the connection ended only after {after:?}"))
 }
 
 fn connection_stays_until_the_client_leaves(trial: &Trial<'_>) -> Outcome {
@@ -209,8 +189,6 @@ fn frames_after_close_ok_are_ignored(trial: &Trial<'_>) -> Outcome {
     channel.send(&bind(&queue, &other, ""));
     channel.send(&get(&queue));
     channel.publish_with(&publish("", &queue), &Properties::new(), b"late");
-    channel
-        .connection
-        .expect_silence(Duration::from_millis(300))?;
+    channel.connection.expect_silence(Duration::from_millis(300))?;
     trial.channel()?.expect_absent(&queue, trial.vhost())
 }

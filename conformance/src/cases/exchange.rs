@@ -34,11 +34,7 @@ fn declare_four_types(trial: &Trial<'_>) -> Outcome {
 fn unknown_type_of(trial: &Trial<'_>, name: &str) -> Outcome {
     let channel = trial.channel()?;
     let method = exchange(name, "zz");
-    let survives = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Unknown exchange type",
-    };
+    let survives = Differs { rabbitmq: false, leveret: true, line: "Unknown exchange type" };
     if trial.expect(survives) {
         let text = "PRECONDITION_FAILED - unknown exchange type 'zz'";
         return channel.refuses(&method, 406, text);
@@ -57,17 +53,13 @@ fn type_is_checked_before_the_name(trial: &Trial<'_>) -> Outcome {
 const DEFAULT_REFUSED: &str = "ACCESS_REFUSED - operation not permitted on the default exchange";
 
 fn declare_the_default_exchange(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .refuses(&exchange("", "direct"), 403, DEFAULT_REFUSED)
+    trial.channel()?.refuses(&exchange("", "direct"), 403, DEFAULT_REFUSED)
 }
 
 fn declare_reserved_prefix(trial: &Trial<'_>) -> Outcome {
     let name = trial.exchange_named("amq.");
     let text = format!("ACCESS_REFUSED - exchange name '{name}' contains reserved prefix 'amq.*'");
-    trial
-        .channel()?
-        .refuses(&exchange(&name, "direct"), 403, &text)
+    trial.channel()?.refuses(&exchange(&name, "direct"), 403, &text)
 }
 
 fn redeclare_a_predeclared_exchange(trial: &Trial<'_>) -> Outcome {
@@ -82,10 +74,7 @@ fn redeclare_a_predeclared_exchange(trial: &Trial<'_>) -> Outcome {
 }
 
 fn alternate(name: &str, kind: &str, value: impl Into<Value>) -> Method {
-    exchange(name, kind).with(
-        "arguments",
-        Table::from([("alternate-exchange", value.into())]),
-    )
+    exchange(name, kind).with("arguments", Table::from([("alternate-exchange", value.into())]))
 }
 
 fn alternate_exchange_of_another_type(trial: &Trial<'_>) -> Outcome {
@@ -94,17 +83,12 @@ fn alternate_exchange_of_another_type(trial: &Trial<'_>) -> Outcome {
         "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in {}",
         trial.at("exchange", &name)
     );
-    trial
-        .channel()?
-        .refuses(&alternate(&name, "direct", 5), 406, &text)
+    trial.channel()?.refuses(&alternate(&name, "direct", 5), 406, &text)
 }
 
 fn alternate_exchange_need_not_exist(trial: &Trial<'_>) -> Outcome {
     let (name, missing) = (trial.exchange(), trial.exchange());
-    trial
-        .channel()?
-        .call(&alternate(&name, "direct", missing.as_str()))
-        .map(drop)
+    trial.channel()?.call(&alternate(&name, "direct", missing.as_str())).map(drop)
 }
 
 fn redeclare_equal(trial: &Trial<'_>) -> Outcome {
@@ -158,10 +142,7 @@ fn inequivalent_internal(trial: &Trial<'_>) -> Outcome {
 
 fn inequivalence_is_checked_in_order(trial: &Trial<'_>) -> Outcome {
     let flags = ["internal", "auto_delete", "durable"];
-    for (count, argument) in ["type", "durable", "auto_delete", "internal"]
-        .iter()
-        .enumerate()
-    {
+    for (count, argument) in ["type", "durable", "auto_delete", "internal"].iter().enumerate() {
         let (kind, difference) = if count == 0 {
             ("fanout", "received 'fanout' but current is 'direct'")
         } else {
@@ -177,9 +158,7 @@ fn other_arguments_are_ignored_on_redeclare(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let name = trial.new_exchange(&channel, "direct")?;
     let arguments = Table::from([("anything", 5.into()), ("x-else", "text".into())]);
-    channel
-        .call(&exchange(&name, "direct").with("arguments", arguments))
-        .map(drop)
+    channel.call(&exchange(&name, "direct").with("arguments", arguments)).map(drop)
 }
 
 fn inequivalent_alternate_exchange(trial: &Trial<'_>) -> Outcome {
@@ -203,9 +182,7 @@ fn alternate_exchange_against_none(trial: &Trial<'_>) -> Outcome {
 fn passive_finds_an_exchange(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let name = trial.new_exchange(&channel, "direct")?;
-    channel
-        .call(&exchange(&name, "direct").flags(&["passive"]))
-        .map(drop)
+    channel.call(&exchange(&name, "direct").flags(&["passive"])).map(drop)
 }
 
 fn passive_ignores_everything_but_the_name(trial: &Trial<'_>) -> Outcome {
@@ -219,9 +196,7 @@ fn passive_ignores_everything_but_the_name(trial: &Trial<'_>) -> Outcome {
 fn passive_with_an_unknown_type(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let name = trial.new_exchange(&channel, "direct")?;
-    channel
-        .call(&exchange(&name, "zz").flags(&["passive"]))
-        .map(drop)
+    channel.call(&exchange(&name, "zz").flags(&["passive"])).map(drop)
 }
 
 fn passive_on_the_default_exchange(trial: &Trial<'_>) -> Outcome {
@@ -265,16 +240,12 @@ fn delete_an_exchange(trial: &Trial<'_>) -> Outcome {
 }
 
 fn delete_the_default_exchange(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .refuses(&delete_exchange(""), 403, DEFAULT_REFUSED)
+    trial.channel()?.refuses(&delete_exchange(""), 403, DEFAULT_REFUSED)
 }
 
 fn refuse_deletion(trial: &Trial<'_>, name: &str) -> Outcome {
-    let text = format!(
-        "ACCESS_REFUSED - deletion of system {} not allowed",
-        trial.at("exchange", name)
-    );
+    let text =
+        format!("ACCESS_REFUSED - deletion of system {} not allowed", trial.at("exchange", name));
     trial.channel()?.refuses(&delete_exchange(name), 403, &text)
 }
 
@@ -287,10 +258,7 @@ fn delete_a_missing_reserved_name(trial: &Trial<'_>) -> Outcome {
 }
 
 fn delete_a_missing_exchange(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .call(&delete_exchange(&trial.exchange()))
-        .map(drop)
+    trial.channel()?.call(&delete_exchange(&trial.exchange())).map(drop)
 }
 
 fn delete_one_in_use(trial: &Trial<'_>) -> Outcome {
@@ -298,10 +266,7 @@ fn delete_one_in_use(trial: &Trial<'_>) -> Outcome {
     let queue = trial.new_queue(&channel)?;
     let name = trial.new_exchange(&channel, "direct")?;
     channel.call(&bind(&queue, &name, "key"))?;
-    let text = format!(
-        "PRECONDITION_FAILED - {} in use",
-        trial.at("exchange", &name)
-    );
+    let text = format!("PRECONDITION_FAILED - {} in use", trial.at("exchange", &name));
     channel.refuses(&delete_exchange(&name).flags(&["if_unused"]), 406, &text)?;
     channel.call(&delete_exchange(&name))?;
     expect_absent(trial, &channel, &name)
@@ -313,9 +278,7 @@ fn delete_one_that_is_only_a_destination(trial: &Trial<'_>) -> Outcome {
     let source = trial.new_exchange(&channel, "direct")?;
     channel.call(&bind_exchange(&name, &source, "key"))?;
     channel.call(&delete_exchange(&name).flags(&["if_unused"]))?;
-    channel
-        .call(&delete_exchange(&source).flags(&["if_unused"]))
-        .map(drop)
+    channel.call(&delete_exchange(&source).flags(&["if_unused"])).map(drop)
 }
 
 fn delete_removes_bindings_both_ways(trial: &Trial<'_>) -> Outcome {

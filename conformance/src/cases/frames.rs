@@ -46,10 +46,7 @@ fn payload_of_frame_max_is_accepted(trial: &Trial<'_>) -> Outcome {
 }
 
 fn negotiated_frame_max_applies(trial: &Trial<'_>) -> Outcome {
-    let login = Login {
-        frame_max: 4096,
-        ..trial.login()
-    };
+    let login = Login { frame_max: 4096, ..trial.login() };
     publish_in_one_frame(trial, &login, 4096)?;
     let connection = login.open()?;
     connection.channel(1)?;
@@ -64,11 +61,7 @@ fn start_ok_above_4096_bytes(trial: &Trial<'_>) -> Outcome {
     let long = crate::codec::Table::from([("comment", "x".repeat(8000).as_str().into())]);
     let connection = login.greeted()?;
     connection.send(&login.start_ok().with("client_properties", long));
-    let accepted = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Frame limit before tune-ok",
-    };
+    let accepted = Differs { rabbitmq: false, leveret: true, line: "Frame limit before tune-ok" };
     if trial.expect(accepted) {
         return connection.expect("connection.tune").map(drop);
     }
@@ -175,9 +168,7 @@ fn method_with_trailing_bytes(trial: &Trial<'_>) -> Outcome {
 fn method_with_missing_bytes(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     channel.send_frame(METHOD, &[0, 60, 0, 10, 0, 0]);
-    channel
-        .connection
-        .expect_close(501, "FRAME_ERROR - cannot decode <<0,0>>", "basic.qos")
+    channel.connection.expect_close(501, "FRAME_ERROR - cannot decode <<0,0>>", "basic.qos")
 }
 
 fn invalid_utf8_in_a_queue_name(trial: &Trial<'_>) -> Outcome {
@@ -196,11 +187,7 @@ fn publish_fields_may_be_any_bytes(trial: &Trial<'_>) -> Outcome {
     channel.publish_with(&method, &Properties::new(), b"");
     let content = channel.take(&queue)?;
     let expected = publish("", "").with("routing_key", vec![0xFF, 0xC3, 0x28]);
-    same(
-        "routing key",
-        content.method.text("routing_key"),
-        expected.text("routing_key"),
-    )
+    same("routing key", content.method.text("routing_key"), expected.text("routing_key"))
 }
 
 fn properties_may_be_any_bytes(trial: &Trial<'_>) -> Outcome {
@@ -208,20 +195,12 @@ fn properties_may_be_any_bytes(trial: &Trial<'_>) -> Outcome {
     let queue = trial.new_queue(&channel)?;
     let properties = b"\x80\x00\x03\xff\xc3\x28";
     channel.publish_encoded(&publish("", &queue), properties, b"");
-    same(
-        "properties",
-        channel.take(&queue)?.encoded.as_slice(),
-        properties.as_slice(),
-    )
+    same("properties", channel.take(&queue)?.encoded.as_slice(), properties.as_slice())
 }
 
 /// The body frames of a message of `size` bytes at frame_max 4096.
 fn frames_of(trial: &Trial<'_>, size: usize) -> Outcome<Vec<usize>> {
-    let connection: Rc<Connection> = Login {
-        frame_max: 4096,
-        ..trial.login()
-    }
-    .open()?;
+    let connection: Rc<Connection> = Login { frame_max: 4096, ..trial.login() }.open()?;
     let channel = connection.channel(1)?;
     let queue = trial.new_queue(&channel)?;
     channel.publish_with(&publish("", &queue), &Properties::new(), &vec![b'x'; size]);
@@ -251,10 +230,7 @@ fn empty_body_frames_inside_a_content(trial: &Trial<'_>) -> Outcome {
         channel.send_frame(BODY, part.as_bytes());
     }
     let content = channel.take(&queue)?;
-    holds(
-        content.text() == "ab",
-        format!("expected ab, got {}", content.text()),
-    )
+    holds(content.text() == "ab", format!("expected ab, got {}", content.text()))
 }
 
 fn channels_are_independent(trial: &Trial<'_>) -> Outcome {

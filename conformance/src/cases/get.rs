@@ -30,11 +30,7 @@ fn get_counts_what_is_left(trial: &Trial<'_>) -> Outcome {
     for (left, body) in [(2, "one"), (1, "two"), (0, "three")] {
         let content = channel.check_out(&queue)?;
         content.expect("", &queue, body)?;
-        same(
-            "messages left",
-            content.method.number("message_count"),
-            left,
-        )?;
+        same("messages left", content.method.number("message_count"), left)?;
         same("redelivered", content.redelivered(), false)?;
         same("delivery tag", content.tag(), 3 - left)?;
     }
@@ -51,9 +47,7 @@ fn get_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let owner = trial.channel()?;
     let queue = trial.queue();
     owner.call(&declare(&queue).flags(&["exclusive"]))?;
-    trial
-        .channel()?
-        .refuses(&get(&queue), 405, &locked(trial, &queue))
+    trial.channel()?.refuses(&get(&queue), 405, &locked(trial, &queue))
 }
 
 fn get_is_not_limited_by_prefetch(trial: &Trial<'_>) -> Outcome {
@@ -111,8 +105,5 @@ fn get_beside_a_consumer(trial: &Trial<'_>) -> Outcome {
     channel.expect_deliveries(&["delivered"])?;
     let content = channel.check_out(&queue)?;
     same("body", content.text().as_str(), "got")?;
-    holds(
-        content.tag() == 2,
-        "deliveries and gets do not share their tags",
-    )
+    holds(content.tag() == 2, "deliveries and gets do not share their tags")
 }

@@ -61,11 +61,7 @@ fn refused_header(trial: &Trial<'_>, header: &[u8]) -> Outcome {
 }
 
 fn old_header(trial: &Trial<'_>, header: &[u8]) -> Outcome {
-    let differs = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Protocol headers of 0-8",
-    };
+    let differs = Differs { rabbitmq: false, leveret: true, line: "Protocol headers of 0-8" };
     if trial.expect(differs) {
         return refused_header(trial, header);
     }
@@ -109,10 +105,7 @@ fn start_announces_version_locales_and_mechanisms(trial: &Trial<'_>) -> Outcome 
     let mut offered: Vec<_> = mechanisms.split(' ').collect();
     offered.sort_unstable();
     for expected in ["AMQPLAIN", "PLAIN"] {
-        holds(
-            offered.contains(&expected),
-            format!("{expected} is not in {mechanisms:?}"),
-        )?;
+        holds(offered.contains(&expected), format!("{expected} is not in {mechanisms:?}"))?;
     }
     Ok(())
 }
@@ -120,29 +113,12 @@ fn start_announces_version_locales_and_mechanisms(trial: &Trial<'_>) -> Outcome 
 fn server_properties(trial: &Trial<'_>) -> Outcome {
     let start = start(trial)?;
     let properties = start.table("server_properties");
-    holds(
-        matches!(properties.get("capabilities"), Some(Value::Table(_))),
-        "no capabilities",
-    )?;
-    for key in [
-        "cluster_name",
-        "copyright",
-        "information",
-        "platform",
-        "product",
-        "version",
-    ] {
+    holds(matches!(properties.get("capabilities"), Some(Value::Table(_))), "no capabilities")?;
+    for key in ["cluster_name", "copyright", "information", "platform", "product", "version"] {
         let value = properties.get(key);
-        holds(
-            matches!(value, Some(Value::Text(_))),
-            format!("{key} is {value:?}"),
-        )?;
+        holds(matches!(value, Some(Value::Text(_))), format!("{key} is {value:?}"))?;
     }
-    same(
-        "product",
-        properties.get("product"),
-        Some(&Value::from("RabbitMQ")),
-    )?;
+    same("product", properties.get("product"), Some(&Value::from("RabbitMQ")))?;
     let keys = properties.keys();
     holds(keys.is_sorted(), format!("{keys:?} are not sorted"))
 }
@@ -164,11 +140,7 @@ fn capabilities_in_their_order(trial: &Trial<'_>) -> Outcome {
         "per_consumer_qos",
         "direct_reply_to",
     ];
-    same(
-        "capabilities",
-        capabilities,
-        &Table::from(expected.map(|key| (key, true.into()))),
-    )
+    same("capabilities", capabilities, &Table::from(expected.map(|key| (key, true.into()))))
 }
 
 /// The broker says nothing to this login and drops the connection.
@@ -179,17 +151,11 @@ fn dropped(login: &Login) -> Outcome {
 }
 
 fn unknown_mechanism_is_dropped(trial: &Trial<'_>) -> Outcome {
-    dropped(&Login {
-        mechanism: "NOPE",
-        ..trial.login()
-    })
+    dropped(&Login { mechanism: "NOPE", ..trial.login() })
 }
 
 fn mechanism_names_are_case_sensitive(trial: &Trial<'_>) -> Outcome {
-    dropped(&Login {
-        mechanism: "plain",
-        ..trial.login()
-    })
+    dropped(&Login { mechanism: "plain", ..trial.login() })
 }
 
 fn opens_with(trial: &Trial<'_>, start_ok: &Method) -> Outcome {
@@ -204,13 +170,7 @@ fn opens_with(trial: &Trial<'_>, start_ok: &Method) -> Outcome {
 
 fn capabilities_of_another_type_are_ignored(trial: &Trial<'_>) -> Outcome {
     let properties = Table::from([("capabilities", 5.into()), ("connection_name", 5.into())]);
-    opens_with(
-        trial,
-        &trial
-            .login()
-            .start_ok()
-            .with("client_properties", properties),
-    )
+    opens_with(trial, &trial.login().start_ok().with("client_properties", properties))
 }
 
 fn locale_is_ignored(trial: &Trial<'_>) -> Outcome {
@@ -218,11 +178,7 @@ fn locale_is_ignored(trial: &Trial<'_>) -> Outcome {
 }
 
 fn respond(trial: &Trial<'_>, mechanism: &'static str, response: Vec<u8>) -> Login {
-    Login {
-        mechanism,
-        response: Some(response),
-        ..trial.login()
-    }
+    Login { mechanism, response: Some(response), ..trial.login() }
 }
 
 fn plain_with_an_authorization_identity(trial: &Trial<'_>) -> Outcome {
@@ -244,10 +200,7 @@ fn amqplain_response(entries: Table) -> Vec<u8> {
 
 fn amqplain_login(trial: &Trial<'_>, password: &str) -> Login {
     let user = trial.user().to_owned();
-    let entries = Table::from([
-        ("LOGIN", user.as_str().into()),
-        ("PASSWORD", password.into()),
-    ]);
+    let entries = Table::from([("LOGIN", user.as_str().into()), ("PASSWORD", password.into())]);
     respond(trial, "AMQPLAIN", amqplain_response(entries))
 }
 
@@ -296,10 +249,7 @@ fn blank_password_is_refused(trial: &Trial<'_>) -> Outcome {
 
 fn wrong_password_without_the_capability_is_dropped(trial: &Trial<'_>) -> Outcome {
     let login = trial.login().user(trial.user(), "not the password");
-    dropped(&Login {
-        capabilities: Vec::new(),
-        ..login
-    })
+    dropped(&Login { capabilities: Vec::new(), ..login })
 }
 
 fn refused_login_ignores_what_follows(trial: &Trial<'_>) -> Outcome {

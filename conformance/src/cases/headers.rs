@@ -20,12 +20,7 @@ cases! {
 type Entries<'a> = &'a [(&'a str, Value)];
 
 fn table(entries: Entries<'_>) -> Table {
-    Table(
-        entries
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect(),
-    )
+    Table(entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
 }
 
 /// Whether a binding with these arguments matches each of these sets of headers.
@@ -54,17 +49,10 @@ fn equal(trial: &Trial<'_>, argument: Value, header: Value, is_match: bool) -> O
 fn headers_match_all(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
-        &[
-            ("x-match", "all".into()),
-            ("a", 1.into()),
-            ("b", "two".into()),
-        ],
+        &[("x-match", "all".into()), ("a", 1.into()), ("b", "two".into())],
         &[
             (&[("a", 1.into()), ("b", "two".into())], true),
-            (
-                &[("c", 3.into()), ("b", "two".into()), ("a", 1.into())],
-                true,
-            ),
+            (&[("c", 3.into()), ("b", "two".into()), ("a", 1.into())], true),
             (&[("a", 1.into())], false),
             (&[("a", 1.into()), ("b", "three".into())], false),
             (&[], false),
@@ -76,21 +64,14 @@ fn headers_match_all_by_default(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
         &[("a", 1.into()), ("b", 2.into())],
-        &[
-            (&[("a", 1.into()), ("b", 2.into())], true),
-            (&[("a", 1.into())], false),
-        ],
+        &[(&[("a", 1.into()), ("b", 2.into())], true), (&[("a", 1.into())], false)],
     )
 }
 
 fn headers_match_any(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
-        &[
-            ("x-match", "any".into()),
-            ("a", 1.into()),
-            ("b", "two".into()),
-        ],
+        &[("x-match", "any".into()), ("a", 1.into()), ("b", "two".into())],
         &[
             (&[("a", 1.into())], true),
             (&[("b", "two".into()), ("a", 9.into())], true),
@@ -103,35 +84,20 @@ fn headers_match_any(trial: &Trial<'_>) -> Outcome {
 fn headers_skip_arguments_with_x(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
-        &[
-            ("x-match", "all".into()),
-            ("x-other", 1.into()),
-            ("a", 1.into()),
-        ],
+        &[("x-match", "all".into()), ("x-other", 1.into()), ("a", 1.into())],
         &[(&[("a", 1.into())], true)],
     )?;
     matches(
         trial,
-        &[
-            ("x-match", "any".into()),
-            ("x-other", 1.into()),
-            ("a", 1.into()),
-        ],
-        &[
-            (&[("x-other", 1.into())], false),
-            (&[("a", 1.into())], true),
-        ],
+        &[("x-match", "any".into()), ("x-other", 1.into()), ("a", 1.into())],
+        &[(&[("x-other", 1.into())], false), (&[("a", 1.into())], true)],
     )
 }
 
 fn headers_match_all_with_x(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
-        &[
-            ("x-match", "all-with-x".into()),
-            ("x-other", 1.into()),
-            ("a", 1.into()),
-        ],
+        &[("x-match", "all-with-x".into()), ("x-other", 1.into()), ("a", 1.into())],
         &[
             (&[("a", 1.into())], false),
             (&[("a", 1.into()), ("x-other", 1.into())], true),
@@ -143,11 +109,7 @@ fn headers_match_all_with_x(trial: &Trial<'_>) -> Outcome {
 fn headers_match_any_with_x(trial: &Trial<'_>) -> Outcome {
     matches(
         trial,
-        &[
-            ("x-match", "any-with-x".into()),
-            ("x-other", 1.into()),
-            ("a", 1.into()),
-        ],
+        &[("x-match", "any-with-x".into()), ("x-other", 1.into()), ("a", 1.into())],
         &[
             (&[("x-other", 1.into())], true),
             (&[("a", 1.into())], true),
@@ -210,20 +172,11 @@ fn headers_tables_and_arrays(trial: &Trial<'_>) -> Outcome {
     let nested = |entries: Entries<'_>| Value::Table(table(entries));
     let argument = nested(&[("a", 1.into()), ("b", 2.into())]);
     equal(trial, argument.clone(), argument.clone(), true)?;
-    equal(
-        trial,
-        argument,
-        nested(&[("b", 2.into()), ("a", 1.into())]),
-        false,
-    )
+    equal(trial, argument, nested(&[("b", 2.into()), ("a", 1.into())]), false)
 }
 
 fn headers_float_and_integer(trial: &Trial<'_>) -> Outcome {
-    let differs = Differs {
-        rabbitmq: true,
-        leveret: false,
-        line: "Headers: float and integer",
-    };
+    let differs = Differs { rabbitmq: true, leveret: false, line: "Headers: float and integer" };
     let is_match = trial.expect(differs);
     equal(trial, 1.into(), Value::F64(1.0), is_match)?;
     equal(trial, Value::F64(1.0), 1.into(), is_match)?;
@@ -242,25 +195,13 @@ fn headers_timestamps(trial: &Trial<'_>) -> Outcome {
 }
 
 fn headers_timestamp_and_integer(trial: &Trial<'_>) -> Outcome {
-    let differs = Differs {
-        rabbitmq: true,
-        leveret: false,
-        line: "Headers: timestamp and integer",
-    };
-    equal(
-        trial,
-        Value::Timestamp(1000),
-        Value::I64(1000),
-        trial.expect(differs),
-    )
+    let differs =
+        Differs { rabbitmq: true, leveret: false, line: "Headers: timestamp and integer" };
+    equal(trial, Value::Timestamp(1000), Value::I64(1000), trial.expect(differs))
 }
 
 fn headers_all_of_nothing(trial: &Trial<'_>) -> Outcome {
-    for arguments in [
-        &[("x-match", "all".into())][..],
-        &[],
-        &[("x-ignored", 1.into())],
-    ] {
+    for arguments in [&[("x-match", "all".into())][..], &[], &[("x-ignored", 1.into())]] {
         matches(trial, arguments, &[(&[], true), (&[("a", 1.into())], true)])?;
     }
     let channel = trial.channel()?;
@@ -272,11 +213,7 @@ fn headers_all_of_nothing(trial: &Trial<'_>) -> Outcome {
 }
 
 fn headers_any_of_nothing(trial: &Trial<'_>) -> Outcome {
-    matches(
-        trial,
-        &[("x-match", "any".into())],
-        &[(&[], false), (&[("a", 1.into())], false)],
-    )
+    matches(trial, &[("x-match", "any".into())], &[(&[], false), (&[("a", 1.into())], false)])
 }
 
 fn refused(trial: &Trial<'_>, value: Value, text: &str) -> Outcome {
@@ -319,11 +256,7 @@ fn headers_bindings_are_independent(trial: &Trial<'_>) -> Outcome {
     for value in [1, 2, 3] {
         let properties = Properties::new().headers(table(&[("a", value.into())]));
         let body = value.to_string();
-        channel.publish_with(
-            &crate::client::publish(&name, ""),
-            &properties,
-            body.as_bytes(),
-        );
+        channel.publish_with(&crate::client::publish(&name, ""), &properties, body.as_bytes());
     }
     channel.expect_bodies(&queue, &["1", "2"])
 }

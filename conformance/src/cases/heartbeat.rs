@@ -1,4 +1,4 @@
-//! Sections 1.11 and 1.14: heartbeats, and connection.update-secret.
+//! Sections 1.11 to 1.14: heartbeats, the handshake's time limit, connection.update-secret.
 
 use super::cases;
 use crate::client::{Channel, Connection, Login, Received};
@@ -11,15 +11,12 @@ cases! {
     "1.11": heartbeats_come_every_half_interval, silent_client_is_dropped,
         heartbeats_keep_the_connection, any_traffic_keeps_the_connection,
         heartbeat_of_zero_disables, heartbeat_above_the_suggestion;
+    "1.12": unfinished_handshake_is_dropped;
     "1.14": update_secret_is_accepted;
 }
 
 fn open_with(trial: &Trial<'_>, heartbeat: u16) -> Outcome<std::rc::Rc<Connection>> {
-    Login {
-        heartbeat,
-        ..trial.login()
-    }
-    .open()
+    Login { heartbeat, ..trial.login() }.open()
 }
 
 fn expect_heartbeat(connection: &Connection, within: Duration) -> Outcome {
@@ -34,6 +31,7 @@ fn heartbeats_come_every_half_interval(trial: &Trial<'_>) -> Outcome {
     let start = Instant::now();
     for _ in 0..3 {
         expect_heartbeat(&connection, Duration::from_millis(2000))?;
+        connection.send_frame(&Frame::new(HEARTBEAT, 0, []));
     }
     let time = start.elapsed();
     let right = (Duration::from_millis(2000)..Duration::from_millis(4500)).contains(&time);
@@ -87,6 +85,13 @@ fn heartbeat_of_zero_disables(trial: &Trial<'_>) -> Outcome {
 
 fn heartbeat_above_the_suggestion(trial: &Trial<'_>) -> Outcome {
     open_with(trial, 600)?.channel(1)?.fence()
+}
+
+fn unfinished_handshake_is_dropped(trial: &Trial<'_>) -> Outcome {
+    let connection = trial.login().greeted()?;
+    let after = connection.expect_gone(Duration::from_secs(20))?;
+    let right = (Duration::from_secs(9)..Duration::from_secs(16)).contains(&after);
+    holds(right, format!("dropped after {after:?}"))
 }
 
 fn update_secret_is_accepted(trial: &Trial<'_>) -> Outcome {

@@ -73,11 +73,7 @@ fn ttl_of_zero_with_a_consumer(trial: &Trial<'_>) -> Outcome {
     channel.call(&consume(&queue, "t"))?;
     publish_expiring(&channel, &queue, "0", "x");
     let delivery = channel.delivery()?;
-    same(
-        "expiration",
-        delivery.properties.text("expiration").as_deref(),
-        Some("0"),
-    )
+    same("expiration", delivery.properties.text("expiration").as_deref(), Some("0"))
 }
 
 fn expiration_is_delivered(trial: &Trial<'_>) -> Outcome {
@@ -85,11 +81,7 @@ fn expiration_is_delivered(trial: &Trial<'_>) -> Outcome {
     let queue = trial.new_queue(&channel)?;
     publish_expiring(&channel, &queue, "0060000", "x");
     let content = channel.take(&queue)?;
-    same(
-        "expiration",
-        content.properties.text("expiration").as_deref(),
-        Some("0060000"),
-    )
+    same("expiration", content.properties.text("expiration").as_deref(), Some("0060000"))
 }
 
 fn expired_waits_behind_a_live_one(trial: &Trial<'_>) -> Outcome {
@@ -198,10 +190,7 @@ fn bytes_are_limited(trial: &Trial<'_>) -> Outcome {
 
 fn reject_publish_keeps_the_oldest(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
-    let arguments = [
-        ("x-max-length", 2.into()),
-        ("x-overflow", "reject-publish".into()),
-    ];
+    let arguments = [("x-max-length", 2.into()), ("x-overflow", "reject-publish".into())];
     let queue = with_arguments(trial, &channel, arguments)?;
     for body in ["a", "b", "c", "d"] {
         channel.publish("", &queue, body);
@@ -210,9 +199,8 @@ fn reject_publish_keeps_the_oldest(trial: &Trial<'_>) -> Outcome {
 }
 
 fn publish_prioritised(channel: &Channel, method: &Method, priority: Option<u64>, body: &str) {
-    let properties = priority.map_or_else(Properties::new, |priority| {
-        Properties::new().with("priority", priority)
-    });
+    let properties = priority
+        .map_or_else(Properties::new, |priority| Properties::new().with("priority", priority));
     channel.publish_with(method, &properties, body.as_bytes());
 }
 
@@ -231,15 +219,7 @@ fn priorities_are_strict(trial: &Trial<'_>) -> Outcome {
     ] {
         publish_prioritised(&channel, &method, priority, body);
     }
-    let order = [
-        "nine is three",
-        "three",
-        "two",
-        "one, first",
-        "one, second",
-        "none",
-        "zero",
-    ];
+    let order = ["nine is three", "three", "two", "one, first", "one, second", "none", "zero"];
     channel.expect_ready(&queue, order.len() as u64)?;
     channel.expect_bodies(&queue, &order)
 }

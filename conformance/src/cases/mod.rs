@@ -107,10 +107,7 @@ pub(crate) fn matching(filter: &str) -> Vec<Case> {
 
 /// `2.10` comes after `2.9`.
 fn section_order(section: &str) -> Vec<u32> {
-    section
-        .split('.')
-        .map(|part| part.parse().unwrap_or(u32::MAX))
-        .collect()
+    section.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect()
 }
 
 /// What a broker says of an exclusive queue of another connection.
@@ -126,11 +123,7 @@ fn locked(trial: &Trial<'_>, queue: &str) -> String {
 
 /// A reply text longer than 255 bytes ends in dots.
 fn cut(text: &str) -> String {
-    if text.len() <= 255 {
-        text.to_owned()
-    } else {
-        format!("{}...", &text[..252])
-    }
+    if text.len() <= 255 { text.to_owned() } else { format!("{}...", &text[..252]) }
 }
 
 /// The prefix and 22 characters of URL-safe base64.
@@ -138,10 +131,7 @@ fn generated_name(name: &str, prefix: &str) -> Outcome {
     let random = name.strip_prefix(prefix).unwrap_or_default();
     let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
     let right = random.len() == 22 && random.bytes().all(allowed);
-    holds(
-        right,
-        format!("{name:?} is not {prefix} with 22 characters of base64"),
-    )
+    holds(right, format!("{name:?} is not {prefix} with 22 characters of base64"))
 }
 
 #[cfg(test)]
@@ -166,10 +156,7 @@ mod tests {
             let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
             for rest in source.split("line: \"").skip(1) {
                 let (line, _) = rest.split_once('"').unwrap();
-                assert!(
-                    listed.contains(&format!("\n| {line} |")),
-                    "{line} is not listed"
-                );
+                assert!(listed.contains(&format!("\n| {line} |")), "{line} is not listed");
             }
         }
     }

@@ -55,11 +55,7 @@ fn return_is_before_ack(trial: &Trial<'_>) -> Outcome {
     for number in 1..=ROUNDS as u64 {
         publish_mandatory(&channel, &missing);
         channel.expect_content("basic.return")?;
-        same(
-            "confirm",
-            channel.expect("basic.ack")?.number("delivery_tag"),
-            number,
-        )?;
+        same("confirm", channel.expect("basic.ack")?.number("delivery_tag"), number)?;
     }
     Ok(())
 }
@@ -134,9 +130,7 @@ fn auto_delete_queues_go_before_channel_close_ok(trial: &Trial<'_>) -> Outcome {
 /// Sends this before a passive declaration, in one write, and returns the count.
 fn count_after(channel: &Channel, queue: &str, frames: &[u8]) -> Outcome<u64> {
     let passive = declare(queue).flags(&["passive"]).frame(channel.number);
-    channel
-        .connection
-        .send_bytes(&[frames, &passive.encode()].concat());
+    channel.connection.send_bytes(&[frames, &passive.encode()].concat());
     Ok(channel.expect("queue.declare-ok")?.number("message_count"))
 }
 
@@ -144,23 +138,13 @@ fn count_after(channel: &Channel, queue: &str, frames: &[u8]) -> Outcome<u64> {
 fn declare_counts_the_publish_before_it(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    let exact = trial.expect(Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Counts of queue.declare",
-    });
+    let exact =
+        trial.expect(Differs { rabbitmq: false, leveret: true, line: "Counts of queue.declare" });
     for number in 1..=ROUNDS as u64 {
         channel.publish("", &queue, "x");
         let count = count_after(&channel, &queue, &[])?;
-        let right = if exact {
-            count == number
-        } else {
-            count <= number
-        };
-        holds(
-            right,
-            format!("{count} messages are counted after {number} publishes"),
-        )?;
+        let right = if exact { count == number } else { count <= number };
+        holds(right, format!("{count} messages are counted after {number} publishes"))?;
     }
     channel.expect_ready(&queue, ROUNDS as u64)
 }

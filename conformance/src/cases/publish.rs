@@ -33,28 +33,20 @@ fn immediate_is_not_implemented(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let method = publish("", "key").flags(&["immediate"]);
     channel.publish_with(&method, &Properties::new(), b"");
-    channel
-        .connection
-        .expect_close(540, "NOT_IMPLEMENTED - immediate=true", "basic.publish")
+    channel.connection.expect_close(540, "NOT_IMPLEMENTED - immediate=true", "basic.publish")
 }
 
 fn immediate_is_checked_first(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let method = publish(&trial.exchange(), "key").flags(&["immediate"]);
     channel.publish_with(&method, &Properties::new().with("expiration", "x"), b"");
-    channel
-        .connection
-        .expect_close(540, "NOT_IMPLEMENTED - immediate=true", "basic.publish")
+    channel.connection.expect_close(540, "NOT_IMPLEMENTED - immediate=true", "basic.publish")
 }
 
 fn message_above_the_limit(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let size = 134_217_729;
-    channel.publish_with(
-        &publish("", "nowhere"),
-        &Properties::new(),
-        &vec![b'x'; size],
-    );
+    channel.publish_with(&publish("", "nowhere"), &Properties::new(), &vec![b'x'; size]);
     let text = "PRECONDITION_FAILED - message size 134217729 is larger than configured max size \
                 134217728";
     channel.expect_close(406, text, "basic.publish")
@@ -74,10 +66,8 @@ fn internal_exchange(trial: &Trial<'_>) -> Outcome {
     channel.call(&exchange(&name, "direct").flags(&["internal"]))?;
     for name in [name.as_str(), "amq.rabbitmq.trace"] {
         channel.publish(name, "key", "body");
-        let text = format!(
-            "ACCESS_REFUSED - cannot publish to internal {}",
-            trial.at("exchange", name)
-        );
+        let text =
+            format!("ACCESS_REFUSED - cannot publish to internal {}", trial.at("exchange", name));
         channel.expect_close(403, &text, "basic.publish")?;
     }
     Ok(())
@@ -110,11 +100,7 @@ fn reply_to_without_a_consumer(trial: &Trial<'_>) -> Outcome {
 
 fn expires(trial: &Trial<'_>, expiration: &str, reason: &str) -> Outcome {
     let properties = Properties::new().with("expiration", expiration);
-    refused(
-        trial,
-        &properties,
-        &format!("invalid expiration '{expiration}': {reason}"),
-    )
+    refused(trial, &properties, &format!("invalid expiration '{expiration}': {reason}"))
 }
 
 fn expiration_not_a_number(trial: &Trial<'_>) -> Outcome {
@@ -144,11 +130,7 @@ fn accepted(trial: &Trial<'_>, properties: &Properties) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     channel.publish_with(&publish("", &queue), properties, b"body");
-    same(
-        "properties",
-        channel.take(&queue)?.encoded,
-        properties.encode(),
-    )
+    same("properties", channel.take(&queue)?.encoded, properties.encode())
 }
 
 fn expiration_with_a_plus(trial: &Trial<'_>) -> Outcome {
@@ -161,19 +143,12 @@ fn expiration_at_the_limit(trial: &Trial<'_>) -> Outcome {
 
 fn expiration_of_zero_is_valid(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
-    send(
-        &channel,
-        "amq.fanout",
-        &Properties::new().with("expiration", "0"),
-    );
+    send(&channel, "amq.fanout", &Properties::new().with("expiration", "0"));
     channel.fence()
 }
 
 fn unacceptable(trial: &Trial<'_>, header: &str) -> Outcome {
-    for (value, kind) in [
-        (Value::from("key"), "longstr"),
-        (Value::from(1), "signedint"),
-    ] {
+    for (value, kind) in [(Value::from("key"), "longstr"), (Value::from(1), "signedint")] {
         let properties = Properties::new().headers([(header, value)]);
         let text = format!("invalid message: {{unacceptable_type_in_header,\"{header}\",{kind}}}");
         refused(trial, &properties, &text)?;
@@ -200,10 +175,8 @@ fn cc_items_of_another_type_are_skipped(trial: &Trial<'_>) -> Outcome {
 }
 
 fn foreign_user_id(trial: &Trial<'_>) -> Outcome {
-    let text = format!(
-        "user_id property set to 'bob' but authenticated user was '{}'",
-        trial.user()
-    );
+    let text =
+        format!("user_id property set to 'bob' but authenticated user was '{}'", trial.user());
     refused(trial, &Properties::new().with("user_id", "bob"), &text)
 }
 
@@ -214,11 +187,7 @@ fn own_user_id(trial: &Trial<'_>) -> Outcome {
 /// RabbitMQ 3.10 refuses it, Leveret takes it for transient.
 fn delivery_mode_of_three(trial: &Trial<'_>) -> Outcome {
     let properties = Properties::new().with("delivery_mode", 3_u64);
-    let accepts = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Unknown delivery mode",
-    };
+    let accepts = Differs { rabbitmq: false, leveret: true, line: "Unknown delivery mode" };
     if trial.expect(accepts) {
         return accepted(trial, &properties);
     }
@@ -236,15 +205,11 @@ fn refused_publish_is_not_routed(trial: &Trial<'_>) -> Outcome {
     let properties = Properties::new().with("user_id", "bob");
     channel.publish_with(&publish("", &queue), &properties, b"refused");
     channel.publish("", &queue, "after");
-    let text = format!(
-        "user_id property set to 'bob' but authenticated user was '{}'",
-        trial.user()
-    );
+    let text =
+        format!("user_id property set to 'bob' but authenticated user was '{}'", trial.user());
     let text = format!("PRECONDITION_FAILED - {text}");
     channel.expect_close(406, &text, "basic.publish")?;
-    eventually("the first message is there", || {
-        Ok(channel.counts(&queue)?.0 >= 1)
-    })?;
+    eventually("the first message is there", || Ok(channel.counts(&queue)?.0 >= 1))?;
     channel.expect_bodies(&queue, &["before"])
 }
 

@@ -19,12 +19,7 @@ cases! {
 type Arguments<'a> = &'a [(&'a str, Value)];
 
 fn table(arguments: Arguments<'_>) -> Table {
-    Table(
-        arguments
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect(),
-    )
+    Table(arguments.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
 }
 
 /// The declaration is refused with `invalid arg KEY for queue ...: REASON`.
@@ -47,10 +42,8 @@ fn accepts(trial: &Trial<'_>, key: &str, value: impl Into<Value>) -> Outcome {
 
 fn dead_letter_exchange_of_another_type(trial: &Trial<'_>) -> Outcome {
     let queue = trial.queue();
-    let method = declare(&queue).with(
-        "arguments",
-        Table::from([("x-dead-letter-exchange", 5.into())]),
-    );
+    let method =
+        declare(&queue).with("arguments", Table::from([("x-dead-letter-exchange", 5.into())]));
     let text = format!(
         "PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in {}",
         trial.at("queue", &queue)
@@ -63,21 +56,13 @@ fn dead_letter_exchange_need_not_exist(trial: &Trial<'_>) -> Outcome {
 }
 
 fn argument_of_another_queue_type(trial: &Trial<'_>) -> Outcome {
-    for key in [
-        "x-delivery-limit",
-        "x-max-age",
-        "x-quorum-initial-group-size",
-    ] {
+    for key in ["x-delivery-limit", "x-max-age", "x-quorum-initial-group-size"] {
         let queue = trial.queue();
         let text = format!(
             "PRECONDITION_FAILED - invalid arg '{key}' for {} of queue type rabbit_classic_queue",
             trial.at("queue", &queue)
         );
-        let value = if key == "x-max-age" {
-            "1h".into()
-        } else {
-            Value::I32(5)
-        };
+        let value = if key == "x-max-age" { "1h".into() } else { Value::I32(5) };
         let method = declare(&queue).with("arguments", table(&[(key, value)]));
         trial.channel()?.refuses(&method, 406, &text)?;
     }
@@ -85,20 +70,15 @@ fn argument_of_another_queue_type(trial: &Trial<'_>) -> Outcome {
 }
 
 fn unknown_arguments_are_accepted(trial: &Trial<'_>) -> Outcome {
-    accepts(
-        trial,
-        "x-nobody-knows",
-        Value::Table(Table::from([("a", Value::Void)])),
-    )?;
+    accepts(trial, "x-nobody-knows", Value::Table(Table::from([("a", Value::Void)])))?;
     accepts(trial, "anything", Value::Array(vec![1.into()]))
 }
 
 const QUORUM: (&str, &str) = ("x-queue-type", "quorum");
 
 fn quorum_without_a_name(trial: &Trial<'_>) -> Outcome {
-    let method = declare("")
-        .flags(&["durable"])
-        .with("arguments", table(&[(QUORUM.0, QUORUM.1.into())]));
+    let method =
+        declare("").flags(&["durable"]).with("arguments", table(&[(QUORUM.0, QUORUM.1.into())]));
     let text = "PRECONDITION_FAILED - Cannot declare a server-named queue for type \
                 rabbit_quorum_queue";
     trial.channel()?.refuses(&method, 406, text)
@@ -107,9 +87,8 @@ fn quorum_without_a_name(trial: &Trial<'_>) -> Outcome {
 fn quorum_refuses(trial: &Trial<'_>, flags: &[&str], property: &str) -> Outcome {
     let queue = trial.queue();
     let at = trial.at("queue", &queue);
-    let method = declare(&queue)
-        .flags(flags)
-        .with("arguments", table(&[(QUORUM.0, QUORUM.1.into())]));
+    let method =
+        declare(&queue).flags(flags).with("arguments", table(&[(QUORUM.0, QUORUM.1.into())]));
     let text = format!("PRECONDITION_FAILED - invalid property '{property}' for {at}");
     trial.channel()?.refuses(&method, 406, &text)
 }
@@ -132,12 +111,7 @@ fn quorum_refusals_are_in_order(trial: &Trial<'_>) -> Outcome {
 }
 
 fn queue_type(trial: &Trial<'_>) -> Outcome {
-    refuses(
-        trial,
-        "x-queue-type",
-        "zz",
-        "\"unsupported queue type 'zz'\"",
-    )?;
+    refuses(trial, "x-queue-type", "zz", "\"unsupported queue type 'zz'\"")?;
     refuses(trial, "x-queue-type", 5, "{unacceptable_type,signedint}")
 }
 
@@ -145,24 +119,14 @@ fn expires(trial: &Trial<'_>) -> Outcome {
     refuses(trial, "x-expires", 0, "{value_zero,0}")?;
     refuses(trial, "x-expires", -1, "{value_negative,-1}")?;
     let large = Value::I64(99_999_999_999_999);
-    refuses(
-        trial,
-        "x-expires",
-        large,
-        "{value_too_large,99999999999999}",
-    )?;
+    refuses(trial, "x-expires", large, "{value_too_large,99999999999999}")?;
     accepts(trial, "x-expires", 60_000)
 }
 
 fn message_ttl(trial: &Trial<'_>) -> Outcome {
     refuses(trial, "x-message-ttl", -1, "{value_negative,-1}")?;
     let large = Value::I64(99_999_999_999_999);
-    refuses(
-        trial,
-        "x-message-ttl",
-        large,
-        "{value_too_large,99999999999999}",
-    )?;
+    refuses(trial, "x-message-ttl", large, "{value_too_large,99999999999999}")?;
     accepts(trial, "x-message-ttl", 0)?;
     accepts(trial, "x-message-ttl", Value::I64(315_360_000_000))
 }
@@ -170,10 +134,7 @@ fn message_ttl(trial: &Trial<'_>) -> Outcome {
 fn dead_letter_routing_key(trial: &Trial<'_>) -> Outcome {
     let key = "x-dead-letter-routing-key";
     refuses(trial, key, "key", "routing_key_but_no_dlx_defined")?;
-    let arguments = [
-        ("x-dead-letter-exchange", "amq.direct".into()),
-        (key, Value::I32(5)),
-    ];
+    let arguments = [("x-dead-letter-exchange", "amq.direct".into()), (key, Value::I32(5))];
     invalid(trial, &arguments, key, "{unacceptable_type,signedint}")
 }
 
@@ -203,61 +164,32 @@ fn overflow(trial: &Trial<'_>) -> Outcome {
 fn queue_mode(trial: &Trial<'_>) -> Outcome {
     accepts(trial, "x-queue-mode", "lazy")?;
     accepts(trial, "x-queue-mode", "default")?;
-    let differs = crate::trial::Differs {
-        rabbitmq: true,
-        leveret: false,
-        line: "x-queue-mode",
-    };
+    let differs = crate::trial::Differs { rabbitmq: true, leveret: false, line: "x-queue-mode" };
     if trial.expect(differs) {
-        return refuses(
-            trial,
-            "x-queue-mode",
-            "zz",
-            "\"unsupported queue mode 'zz'\"",
-        );
+        return refuses(trial, "x-queue-mode", "zz", "\"unsupported queue mode 'zz'\"");
     }
     Ok(())
 }
 
 fn queue_version(trial: &Trial<'_>) -> Outcome {
-    refuses(
-        trial,
-        "x-queue-version",
-        3,
-        "\"unsupported queue version '3'\"",
-    )?;
+    refuses(trial, "x-queue-version", 3, "\"unsupported queue version '3'\"")?;
     accepts(trial, "x-queue-version", 1)?;
     accepts(trial, "x-queue-version", 2)
 }
 
 fn single_active_consumer(trial: &Trial<'_>) -> Outcome {
-    refuses(
-        trial,
-        "x-single-active-consumer",
-        1,
-        "{unacceptable_type,signedint}",
-    )?;
+    refuses(trial, "x-single-active-consumer", 1, "{unacceptable_type,signedint}")?;
     accepts(trial, "x-single-active-consumer", true)
 }
 
-const INTEGERS: [&str; 5] = [
-    "x-expires",
-    "x-message-ttl",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-];
+const INTEGERS: [&str; 5] =
+    ["x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority"];
 
 fn wrong_types_of_integers(trial: &Trial<'_>) -> Outcome {
     for key in INTEGERS {
         refuses(trial, key, "9", "\"expected integer, got longstr\"")?;
         refuses(trial, key, true, "\"expected integer, got bool\"")?;
-        refuses(
-            trial,
-            key,
-            Value::F64(9.0),
-            "\"expected integer, got double\"",
-        )?;
+        refuses(trial, key, Value::F64(9.0), "\"expected integer, got double\"")?;
     }
     Ok(())
 }

@@ -31,19 +31,14 @@ fn declare_a_queue(trial: &Trial<'_>) -> Outcome {
 
 /// A queue named by the broker.
 fn server_named(trial: &Trial<'_>, channel: &Channel) -> Outcome<String> {
-    let queue = channel
-        .call(&declare("").flags(&["exclusive"]))?
-        .text("queue");
+    let queue = channel.call(&declare("").flags(&["exclusive"]))?.text("queue");
     trial.forget_later(&queue);
     Ok(queue)
 }
 
 fn server_named_queues(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
-    let (one, two) = (
-        server_named(trial, &channel)?,
-        server_named(trial, &channel)?,
-    );
+    let (one, two) = (server_named(trial, &channel)?, server_named(trial, &channel)?);
     holds(one != two, "two queues have the same name")?;
     super::generated_name(&one, "amq.gen-")
 }
@@ -60,9 +55,7 @@ fn server_named_queue_cannot_be_redeclared(trial: &Trial<'_>) -> Outcome {
 
 fn declare_reserved_prefix(trial: &Trial<'_>) -> Outcome {
     let queue = trial.queue_named("amq.");
-    trial
-        .channel()?
-        .refuses(&declare(&queue), 403, &reserved(&queue))
+    trial.channel()?.refuses(&declare(&queue), 403, &reserved(&queue))
 }
 
 fn declare_reserved_prefix_even_for_its_owner(trial: &Trial<'_>) -> Outcome {
@@ -93,11 +86,7 @@ fn redeclare_equal(trial: &Trial<'_>) -> Outcome {
 fn redeclare_shared_as_exclusive(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel.refuses(
-        &declare(&queue).flags(&["exclusive"]),
-        405,
-        &locked(trial, &queue),
-    )
+    channel.refuses(&declare(&queue).flags(&["exclusive"]), 405, &locked(trial, &queue))
 }
 
 fn redeclare_exclusive_as_shared(trial: &Trial<'_>) -> Outcome {
@@ -124,9 +113,7 @@ fn redeclare_exclusive_with_another_durability(trial: &Trial<'_>) -> Outcome {
     channel.call(&declare(&queue).flags(&["exclusive", "durable"]))?;
     let other = trial.queue();
     channel.call(&declare(&other).flags(&["exclusive", "durable"]))?;
-    channel
-        .call(&declare(&other).flags(&["exclusive"]))
-        .map(drop)
+    channel.call(&declare(&other).flags(&["exclusive"])).map(drop)
 }
 
 /// The second declaration of a queue is refused.
@@ -147,18 +134,8 @@ fn inequivalent(
 
 fn inequivalent_durable(trial: &Trial<'_>) -> Outcome {
     let durable = |queue: &str| declare(queue).flags(&["durable"]);
-    inequivalent(
-        trial,
-        declare,
-        durable,
-        "durable: received 'true' but current is 'false'",
-    )?;
-    inequivalent(
-        trial,
-        durable,
-        declare,
-        "durable: received 'false' but current is 'true'",
-    )
+    inequivalent(trial, declare, durable, "durable: received 'true' but current is 'false'")?;
+    inequivalent(trial, durable, declare, "durable: received 'false' but current is 'true'")
 }
 
 fn inequivalent_auto_delete(trial: &Trial<'_>) -> Outcome {
@@ -196,11 +173,7 @@ fn inequivalence_is_checked_in_order(trial: &Trial<'_>) -> Outcome {
     inequivalent(trial, declare, later, text)?;
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    channel.refuses(
-        &all(&queue).flags(&["exclusive"]),
-        405,
-        &locked(trial, &queue),
-    )
+    channel.refuses(&all(&queue).flags(&["exclusive"]), 405, &locked(trial, &queue))
 }
 
 fn integer_widths_are_equal(trial: &Trial<'_>) -> Outcome {
@@ -273,25 +246,15 @@ fn counts_are_ready_messages_and_consumers(trial: &Trial<'_>) -> Outcome {
 }
 
 fn passive_on_a_missing_one(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .expect_absent(&trial.queue(), trial.vhost())
+    trial.channel()?.expect_absent(&trial.queue(), trial.vhost())
 }
 
 fn passive_ignores_flags_and_arguments(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     let passive = |method: Method| method.flags(&["passive"]);
-    channel.call(&passive(declare(&queue).flags(&[
-        "durable",
-        "auto_delete",
-        "exclusive",
-    ])))?;
-    channel.call(&passive(argument(
-        declare(&queue),
-        "x-message-ttl",
-        "not a number",
-    )))?;
+    channel.call(&passive(declare(&queue).flags(&["durable", "auto_delete", "exclusive"])))?;
+    channel.call(&passive(argument(declare(&queue), "x-message-ttl", "not a number")))?;
     let exclusive = trial.queue();
     channel.call(&declare(&exclusive).flags(&["exclusive"]))?;
     channel.call(&passive(declare(&exclusive))).map(drop)
@@ -302,9 +265,7 @@ fn passive_on_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let queue = trial.queue();
     owner.call(&declare(&queue).flags(&["exclusive"]))?;
     let passive = declare(&queue).flags(&["passive"]);
-    trial
-        .channel()?
-        .refuses(&passive, 405, &locked(trial, &queue))
+    trial.channel()?.refuses(&passive, 405, &locked(trial, &queue))
 }
 
 fn quorum_redeclared_without_type(trial: &Trial<'_>) -> Outcome {

@@ -23,11 +23,7 @@ fn delete_counts_ready_messages(trial: &Trial<'_>) -> Outcome {
         channel.publish("", &queue, body);
     }
     channel.check_out(&queue)?;
-    same(
-        "messages",
-        channel.call(&delete(&queue))?.number("message_count"),
-        2,
-    )
+    same("messages", channel.call(&delete(&queue))?.number("message_count"), 2)
 }
 
 fn delete_a_missing_queue(trial: &Trial<'_>) -> Outcome {
@@ -36,10 +32,7 @@ fn delete_a_missing_queue(trial: &Trial<'_>) -> Outcome {
 }
 
 fn not_empty(trial: &Trial<'_>, queue: &str) -> String {
-    format!(
-        "PRECONDITION_FAILED - {} not empty",
-        trial.at("queue", queue)
-    )
+    format!("PRECONDITION_FAILED - {} not empty", trial.at("queue", queue))
 }
 
 fn delete_if_empty(trial: &Trial<'_>) -> Outcome {
@@ -50,11 +43,7 @@ fn delete_if_empty(trial: &Trial<'_>) -> Outcome {
     channel.refuses(&method, 406, &not_empty(trial, &queue))?;
     // Unacknowledged messages do not count.
     channel.check_out(&queue)?;
-    same(
-        "messages",
-        channel.call(&method)?.number("message_count"),
-        0,
-    )
+    same("messages", channel.call(&method)?.number("message_count"), 0)
 }
 
 fn delete_if_unused(trial: &Trial<'_>) -> Outcome {
@@ -105,10 +94,7 @@ fn delete_cancels_consumers_elsewhere(trial: &Trial<'_>) -> Outcome {
 }
 
 fn delete_without_the_cancel_capability(trial: &Trial<'_>) -> Outcome {
-    let login = Login {
-        capabilities: Vec::new(),
-        ..trial.login()
-    };
+    let login = Login { capabilities: Vec::new(), ..trial.login() };
     let channel = login.open()?.channel(1)?;
     let queue = trial.new_queue(&channel)?;
     channel.call(&consume(&queue, "tag"))?;
@@ -121,9 +107,7 @@ fn delete_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let owner = trial.channel()?;
     let queue = trial.queue();
     owner.call(&declare(&queue).flags(&["exclusive"]))?;
-    trial
-        .channel()?
-        .refuses(&delete(&queue), 405, &locked(trial, &queue))
+    trial.channel()?.refuses(&delete(&queue), 405, &locked(trial, &queue))
 }
 
 /// A queue with one message that would be dead-lettered, and where it would go.
@@ -144,11 +128,7 @@ fn with_dead_letters(
 fn delete_drops_without_dead_lettering(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let (queue, dead) = with_dead_letters(trial, &channel)?;
-    same(
-        "messages",
-        channel.call(&delete(&queue))?.number("message_count"),
-        1,
-    )?;
+    same("messages", channel.call(&delete(&queue))?.number("message_count"), 1)?;
     channel.expect_ready(&dead, 0)
 }
 
@@ -156,11 +136,7 @@ fn quorum_refuses(trial: &Trial<'_>, flag: &str, name: &str) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.queue();
     let arguments = Table::from([("x-queue-type", "quorum".into())]);
-    channel.call(
-        &declare(&queue)
-            .flags(&["durable"])
-            .with("arguments", arguments),
-    )?;
+    channel.call(&declare(&queue).flags(&["durable"]).with("arguments", arguments))?;
     let text = format!(
         "NOT_IMPLEMENTED - cannot delete {}. queue.delete operations with {name} flag set are \
          not supported by quorum queues",
@@ -182,16 +158,8 @@ fn purge_counts_ready_messages(trial: &Trial<'_>) -> Outcome {
     let queue = trial.new_queue(&channel)?;
     channel.publish("", &queue, "one");
     channel.publish("", &queue, "two");
-    same(
-        "messages",
-        channel.call(&purge(&queue))?.number("message_count"),
-        2,
-    )?;
-    same(
-        "messages",
-        channel.call(&purge(&queue))?.number("message_count"),
-        0,
-    )?;
+    same("messages", channel.call(&purge(&queue))?.number("message_count"), 2)?;
+    same("messages", channel.call(&purge(&queue))?.number("message_count"), 0)?;
     channel.expect_bodies(&queue, &[])
 }
 
@@ -207,11 +175,7 @@ fn purge_spares_unacknowledged(trial: &Trial<'_>) -> Outcome {
     channel.publish("", &queue, "checked out");
     channel.publish("", &queue, "ready");
     let tag = channel.check_out(&queue)?.tag();
-    same(
-        "messages",
-        channel.call(&purge(&queue))?.number("message_count"),
-        1,
-    )?;
+    same("messages", channel.call(&purge(&queue))?.number("message_count"), 1)?;
     channel.send(&crate::client::nack(tag).flags(&["requeue"]));
     let tag = channel.check_out(&queue)?.tag();
     channel.send(&ack(tag));
@@ -222,18 +186,12 @@ fn purge_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let owner = trial.channel()?;
     let queue = trial.queue();
     owner.call(&declare(&queue).flags(&["exclusive"]))?;
-    trial
-        .channel()?
-        .refuses(&purge(&queue), 405, &locked(trial, &queue))
+    trial.channel()?.refuses(&purge(&queue), 405, &locked(trial, &queue))
 }
 
 fn purge_does_not_dead_letter(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let (queue, dead) = with_dead_letters(trial, &channel)?;
-    same(
-        "messages",
-        channel.call(&purge(&queue))?.number("message_count"),
-        1,
-    )?;
+    same("messages", channel.call(&purge(&queue))?.number("message_count"), 1)?;
     channel.expect_ready(&dead, 0)
 }

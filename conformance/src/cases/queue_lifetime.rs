@@ -143,11 +143,7 @@ fn auto_delete_drops_without_dead_lettering(trial: &Trial<'_>) -> Outcome {
     channel.call(&exchange(&dlx, "fanout"))?;
     channel.call(&bind(&dead, &dlx, ""))?;
     let arguments = Table::from([("x-dead-letter-exchange", dlx.as_str().into())]);
-    channel.call(
-        &declare(&queue)
-            .flags(&["auto_delete"])
-            .with("arguments", arguments),
-    )?;
+    channel.call(&declare(&queue).flags(&["auto_delete"]).with("arguments", arguments))?;
     channel.call(&consume(&queue, "tag"))?;
     channel.publish("", &queue, "x");
     channel.delivery()?;

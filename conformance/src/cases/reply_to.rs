@@ -40,22 +40,14 @@ fn consumer_must_not_acknowledge(trial: &Trial<'_>) -> Outcome {
 fn second_consumer_is_refused(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     channel.call(&listen("one"))?;
-    channel.refuses(
-        &listen("two"),
-        406,
-        &precondition("reply consumer already set"),
-    )
+    channel.refuses(&listen("two"), 406, &precondition("reply consumer already set"))
 }
 
 fn second_tag_is_refused_first(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     channel.call(&consume(&queue, "t"))?;
-    channel.kills(
-        &listen("t"),
-        530,
-        "NOT_ALLOWED - attempt to reuse consumer tag 't'",
-    )
+    channel.kills(&listen("t"), 530, "NOT_ALLOWED - attempt to reuse consumer tag 't'")
 }
 
 fn one_consumer_per_channel(trial: &Trial<'_>) -> Outcome {
@@ -80,9 +72,7 @@ fn consume_without_a_tag(trial: &Trial<'_>) -> Outcome {
 
 fn exclusive_and_arguments_are_ignored(trial: &Trial<'_>) -> Outcome {
     let arguments = crate::codec::Table::from([("x-priority", "high".into())]);
-    let method = listen("t")
-        .flags(&["exclusive"])
-        .with("arguments", arguments);
+    let method = listen("t").flags(&["exclusive"]).with("arguments", arguments);
     let channel = trial.channel()?;
     channel.call(&method)?;
     channel.sibling()?.call(&method).map(drop)
@@ -100,22 +90,15 @@ impl Pair {
         let (asks, answers) = (trial.channel()?, trial.channel()?);
         let queue = trial.new_queue(&answers)?;
         asks.call(&listen("replies"))?;
-        Ok(Self {
-            asks,
-            answers,
-            queue,
-        })
+        Ok(Self { asks, answers, queue })
     }
 
     /// Sends a request and returns where the reply goes.
     fn request(&self) -> Outcome<String> {
         let properties = Properties::new().with("reply_to", BARE);
-        self.asks
-            .publish_with(&publish("", &self.queue), &properties, b"question");
+        self.asks.publish_with(&publish("", &self.queue), &properties, b"question");
         self.asks.fence()?;
-        eventually("the request arrives", || {
-            Ok(self.answers.counts(&self.queue)?.0 == 1)
-        })?;
+        eventually("the request arrives", || Ok(self.answers.counts(&self.queue)?.0 == 1))?;
         let request = self.answers.take(&self.queue)?;
         Ok(request.properties.text("reply_to").unwrap_or_default())
     }
@@ -123,11 +106,7 @@ impl Pair {
     fn expect_reply(&self, name: &str, body: &str) -> Outcome {
         let reply = self.asks.delivery()?;
         reply.expect("", name, body)?;
-        same(
-            "consumer tag",
-            reply.method.text("consumer_tag").as_str(),
-            "replies",
-        )?;
+        same("consumer tag", reply.method.text("consumer_tag").as_str(), "replies")?;
         same("redelivered", reply.redelivered(), false)
     }
 }
@@ -135,9 +114,7 @@ impl Pair {
 fn reply_to_is_rewritten(trial: &Trial<'_>) -> Outcome {
     let pair = Pair::new(trial)?;
     let name = pair.request()?;
-    let rest = name
-        .strip_prefix("amq.rabbitmq.reply-to.")
-        .unwrap_or_default();
+    let rest = name.strip_prefix("amq.rabbitmq.reply-to.").unwrap_or_default();
     let parts: Vec<_> = rest.split('.').collect();
     let right = parts.len() == 2 && parts.iter().all(|part| !part.is_empty());
     holds(right, format!("reply_to is {name:?}"))?;
@@ -151,18 +128,11 @@ fn other_properties_are_kept(trial: &Trial<'_>) -> Outcome {
         .headers([("z", 1.into()), ("a", Value::Void)])
         .with("app_id", "app");
     let sent = properties.clone().with("reply_to", BARE);
-    pair.asks
-        .publish_with(&publish("", &pair.queue), &sent, b"question");
-    eventually("the request arrives", || {
-        Ok(pair.answers.counts(&pair.queue)?.0 == 1)
-    })?;
+    pair.asks.publish_with(&publish("", &pair.queue), &sent, b"question");
+    eventually("the request arrives", || Ok(pair.answers.counts(&pair.queue)?.0 == 1))?;
     let request = pair.answers.take(&pair.queue)?;
     let name = request.properties.text("reply_to").unwrap_or_default();
-    same(
-        "properties",
-        request.encoded,
-        properties.with("reply_to", name).encode(),
-    )
+    same("properties", request.encoded, properties.with("reply_to", name).encode())
 }
 
 fn request_through_an_exchange(trial: &Trial<'_>) -> Outcome {
@@ -170,17 +140,9 @@ fn request_through_an_exchange(trial: &Trial<'_>) -> Outcome {
     let name = trial.new_exchange(&pair.answers, "fanout")?;
     pair.answers.call(&bind(&pair.queue, &name, ""))?;
     let properties = Properties::new().with("reply_to", BARE);
-    pair.asks
-        .publish_with(&publish(&name, ""), &properties, b"question");
-    eventually("the request arrives", || {
-        Ok(pair.answers.counts(&pair.queue)?.0 == 1)
-    })?;
-    let reply_to = pair
-        .answers
-        .take(&pair.queue)?
-        .properties
-        .text("reply_to")
-        .unwrap_or_default();
+    pair.asks.publish_with(&publish(&name, ""), &properties, b"question");
+    eventually("the request arrives", || Ok(pair.answers.counts(&pair.queue)?.0 == 1))?;
+    let reply_to = pair.answers.take(&pair.queue)?.properties.text("reply_to").unwrap_or_default();
     pair.answers.publish("", &reply_to, "answer");
     pair.expect_reply(&reply_to, "answer")
 }
@@ -192,11 +154,7 @@ fn other_reply_to_is_kept(trial: &Trial<'_>) -> Outcome {
         let properties = Properties::new().with("reply_to", reply_to);
         channel.publish_with(&publish("", &queue), &properties, b"");
         let content = channel.take(&queue)?;
-        same(
-            "reply_to",
-            content.properties.text("reply_to").as_deref(),
-            Some(reply_to),
-        )?;
+        same("reply_to", content.properties.text("reply_to").as_deref(), Some(reply_to))?;
     }
     Ok(())
 }
@@ -216,8 +174,7 @@ fn reply_by_cc(trial: &Trial<'_>) -> Outcome {
     let name = pair.request()?;
     let keys = Value::Array(vec![name.as_str().into()]);
     let properties = Properties::new().headers([("CC", keys)]);
-    pair.answers
-        .publish_with(&publish("", &pair.queue), &properties, b"answer");
+    pair.answers.publish_with(&publish("", &pair.queue), &properties, b"answer");
     let reply = pair.asks.delivery()?;
     same("body", reply.text().as_str(), "answer")
 }
@@ -282,11 +239,8 @@ fn reply_to_nobody_is_dropped(trial: &Trial<'_>) -> Outcome {
 fn reply_to_a_made_up_name(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     channel.publish("", "amq.rabbitmq.reply-to.made.up", "lost");
-    let dropped = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Direct reply to a made-up name",
-    };
+    let dropped =
+        Differs { rabbitmq: false, leveret: true, line: "Direct reply to a made-up name" };
     if trial.expect(dropped) {
         return channel.fence();
     }
@@ -311,11 +265,7 @@ fn mandatory_reply(trial: &Trial<'_>) -> Outcome {
     let name = pair.request()?;
     publish_mandatory(&pair.answers, &name);
     pair.expect_reply(&name, "answer")?;
-    let returned = Differs {
-        rabbitmq: true,
-        leveret: false,
-        line: "Mandatory direct replies",
-    };
+    let returned = Differs { rabbitmq: true, leveret: false, line: "Mandatory direct replies" };
     if !trial.expect(returned) {
         return pair.answers.fence();
     }
@@ -328,11 +278,7 @@ fn reply_is_confirmed(trial: &Trial<'_>) -> Outcome {
     let name = pair.request()?;
     pair.answers.call(&select_confirms())?;
     pair.answers.publish("", &name, "answer");
-    same(
-        "confirm",
-        pair.answers.expect("basic.ack")?.number("delivery_tag"),
-        1,
-    )?;
+    same("confirm", pair.answers.expect("basic.ack")?.number("delivery_tag"), 1)?;
     pair.expect_reply(&name, "answer")
 }
 
@@ -375,18 +321,9 @@ fn get_from_the_bare_name(trial: &Trial<'_>) -> Outcome {
 }
 
 fn delete_the_bare_name(trial: &Trial<'_>) -> Outcome {
-    same(
-        "messages",
-        trial
-            .channel()?
-            .call(&delete(BARE))?
-            .number("message_count"),
-        0,
-    )
+    same("messages", trial.channel()?.call(&delete(BARE))?.number("message_count"), 0)
 }
 
 fn bind_the_bare_name(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .refuses(&bind(BARE, "amq.direct", "key"), 404, &no_queue(trial))
+    trial.channel()?.refuses(&bind(BARE, "amq.direct", "key"), 404, &no_queue(trial))
 }

@@ -65,20 +65,9 @@ fn bcc_is_removed(trial: &Trial<'_>) -> Outcome {
     channel.publish_with(&publish(&name, "a"), &properties, b"copies");
     for queue in &queues {
         let content = channel.take(queue)?;
-        holds(
-            content.headers()?.get("BCC").is_none(),
-            "the BCC header is still there",
-        )?;
-        same(
-            "another header",
-            content.headers()?.get("before"),
-            Some(&1.into()),
-        )?;
-        same(
-            "another header",
-            content.headers()?.get("after"),
-            Some(&2.into()),
-        )?;
+        holds(content.headers()?.get("BCC").is_none(), "the BCC header is still there")?;
+        same("another header", content.headers()?.get("before"), Some(&1.into()))?;
+        same("another header", content.headers()?.get("after"), Some(&2.into()))?;
     }
     Ok(())
 }
@@ -89,11 +78,7 @@ fn cc_stays(trial: &Trial<'_>) -> Outcome {
     let properties = Properties::new().headers([("CC", keys(&["b"]))]);
     channel.publish_with(&publish(&name, "a"), &properties, b"copies");
     for queue in &queues {
-        same(
-            "CC",
-            channel.take(queue)?.headers()?.get("CC"),
-            Some(&keys(&["b"])),
-        )?;
+        same("CC", channel.take(queue)?.headers()?.get("CC"), Some(&keys(&["b"])))?;
     }
     Ok(())
 }
@@ -237,11 +222,7 @@ fn alternate_of_the_alternate(trial: &Trial<'_>) -> Outcome {
 fn expect_return(channel: &Channel, name: &str, key: &str, body: &str) -> Outcome {
     let content = channel.expect_content("basic.return")?;
     same("reply code", content.method.number("reply_code"), 312)?;
-    same(
-        "reply text",
-        content.method.text("reply_text").as_str(),
-        "NO_ROUTE",
-    )?;
+    same("reply text", content.method.text("reply_text").as_str(), "NO_ROUTE")?;
     content.expect(name, key, body)
 }
 
@@ -333,20 +314,12 @@ fn return_precedes_the_confirm(trial: &Trial<'_>) -> Outcome {
     let missing = trial.queue();
     publish_mandatory(&channel, "", &missing, "x");
     expect_return(&channel, "", &missing, "x")?;
-    same(
-        "confirm",
-        channel.expect("basic.ack")?.number("delivery_tag"),
-        1,
-    )
+    same("confirm", channel.expect("basic.ack")?.number("delivery_tag"), 1)
 }
 
 fn no_message_id_is_made(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
     channel.publish("", &queue, "x");
-    same(
-        "properties",
-        channel.take(&queue)?.encoded.as_slice(),
-        [0, 0].as_slice(),
-    )
+    same("properties", channel.take(&queue)?.encoded.as_slice(), [0, 0].as_slice())
 }

@@ -21,9 +21,7 @@ cases! {
 fn checked_out(trial: &Trial<'_>, bodies: &[&str]) -> Outcome<(Channel, String)> {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    bodies
-        .iter()
-        .for_each(|body| channel.publish("", &queue, body));
+    bodies.iter().for_each(|body| channel.publish("", &queue, body));
     for body in bodies {
         same("body", channel.check_out(&queue)?.text().as_str(), *body)?;
     }
@@ -192,9 +190,7 @@ fn recover_requeues_everything(trial: &Trial<'_>) -> Outcome {
 
 fn recover_without_requeue(trial: &Trial<'_>) -> Outcome {
     let text = "NOT_IMPLEMENTED - requeue=false";
-    trial
-        .channel()?
-        .kills(&Method::new("basic.recover"), 540, text)
+    trial.channel()?.kills(&Method::new("basic.recover"), 540, text)
 }
 
 fn recover_async_has_no_reply(trial: &Trial<'_>) -> Outcome {
@@ -205,9 +201,7 @@ fn recover_async_has_no_reply(trial: &Trial<'_>) -> Outcome {
 
 fn recover_async_without_requeue(trial: &Trial<'_>) -> Outcome {
     let text = "NOT_IMPLEMENTED - requeue=false";
-    trial
-        .channel()?
-        .kills(&Method::new("basic.recover-async"), 540, text)
+    trial.channel()?.kills(&Method::new("basic.recover-async"), 540, text)
 }
 
 fn settling_has_no_reply(trial: &Trial<'_>) -> Outcome {

@@ -45,15 +45,11 @@ fn select_in_confirm_mode(trial: &Trial<'_>) -> Outcome {
 const NOT_TRANSACTIONAL: &str = "PRECONDITION_FAILED - channel is not transactional";
 
 fn commit_without_select(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .refuses(&tx("commit"), 406, NOT_TRANSACTIONAL)
+    trial.channel()?.refuses(&tx("commit"), 406, NOT_TRANSACTIONAL)
 }
 
 fn rollback_without_select(trial: &Trial<'_>) -> Outcome {
-    trial
-        .channel()?
-        .refuses(&tx("rollback"), 406, NOT_TRANSACTIONAL)
+    trial.channel()?.refuses(&tx("rollback"), 406, NOT_TRANSACTIONAL)
 }
 
 fn publishes_wait_for_the_commit(trial: &Trial<'_>) -> Outcome {
@@ -122,9 +118,7 @@ fn returns_precede_commit_ok(trial: &Trial<'_>) -> Outcome {
     publish_mandatory(&channel, &missing, "two");
     channel.send(&tx("commit"));
     for body in ["one", "two"] {
-        channel
-            .expect_content("basic.return")?
-            .expect("", &missing, body)?;
+        channel.expect_content("basic.return")?.expect("", &missing, body)?;
     }
     channel.expect("tx.commit-ok").map(drop)
 }
@@ -153,9 +147,7 @@ fn gets_and_declares_are_immediate(trial: &Trial<'_>) -> Outcome {
 fn holding(trial: &Trial<'_>, bodies: &[&str]) -> Outcome<(Channel, String)> {
     let channel = trial.channel()?;
     let queue = trial.new_queue(&channel)?;
-    bodies
-        .iter()
-        .for_each(|body| channel.publish("", &queue, body));
+    bodies.iter().for_each(|body| channel.publish("", &queue, body));
     for _ in bodies {
         channel.check_out(&queue)?;
     }
@@ -243,18 +235,12 @@ fn commit_to_a_deleted_queue(trial: &Trial<'_>) -> Outcome {
 fn rejected_publish_at_commit(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let queue = trial.queue();
-    let arguments = Table::from([
-        ("x-max-length", 0.into()),
-        ("x-overflow", "reject-publish".into()),
-    ]);
+    let arguments =
+        Table::from([("x-max-length", 0.into()), ("x-overflow", "reject-publish".into())]);
     channel.call(&declare(&queue).with("arguments", arguments))?;
     channel.call(&tx("select"))?;
     channel.publish("", &queue, "refused");
-    channel.refuses(
-        &tx("commit"),
-        406,
-        "PRECONDITION_FAILED - partial tx completion",
-    )
+    channel.refuses(&tx("commit"), 406, "PRECONDITION_FAILED - partial tx completion")
 }
 
 /// RabbitMQ 3.10 refuses whatever arrives while a commit waits for the disk.
@@ -267,11 +253,7 @@ fn methods_behind_a_commit(trial: &Trial<'_>) -> Outcome {
     let flow = Method::new("channel.flow").with("active", true);
     let bytes = [tx("commit"), flow].map(|method| method.frame(channel.number).encode());
     channel.connection.send_bytes(&bytes.concat());
-    let queued = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Methods behind tx.commit",
-    };
+    let queued = Differs { rabbitmq: false, leveret: true, line: "Methods behind tx.commit" };
     if !trial.expect(queued) {
         let text = "CHANNEL_ERROR - unexpected command while processing 'tx.commit'";
         return channel.connection.expect_close(504, text, "channel.flow");
@@ -296,23 +278,14 @@ fn publishes_keep_their_order(trial: &Trial<'_>) -> Outcome {
 fn commit_is_all_or_nothing(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let (full, other) = (trial.queue(), trial.new_queue(&channel)?);
-    let arguments = Table::from([
-        ("x-max-length", 0.into()),
-        ("x-overflow", "reject-publish".into()),
-    ]);
+    let arguments =
+        Table::from([("x-max-length", 0.into()), ("x-overflow", "reject-publish".into())]);
     channel.call(&declare(&full).with("arguments", arguments))?;
     channel.call(&tx("select"))?;
     channel.publish("", &other, "before");
     channel.publish("", &full, "refused");
-    channel.refuses(
-        &tx("commit"),
-        406,
-        "PRECONDITION_FAILED - partial tx completion",
-    )?;
-    let kept: &[&str] = trial.expect(Differs {
-        rabbitmq: &["before"],
-        leveret: &[],
-        line: "Atomic tx.commit",
-    });
+    channel.refuses(&tx("commit"), 406, "PRECONDITION_FAILED - partial tx completion")?;
+    let kept: &[&str] =
+        trial.expect(Differs { rabbitmq: &["before"], leveret: &[], line: "Atomic tx.commit" });
     channel.expect_bodies(&other, kept)
 }

@@ -13,7 +13,8 @@ cases! {
         channel_max_of_zero_is_refused, channel_max_above_the_limit_is_refused,
         frame_max_is_checked_first, channel_numbers_are_not_limited,
         number_of_channels_is_limited, closed_channels_are_not_counted;
-    "1.6": vhost_that_does_not_exist, vhost_without_permission, vhost_is_taken_literally, capabilities_and_insist_are_ignored;
+    "1.6": vhost_that_does_not_exist, vhost_without_permission, vhost_is_taken_literally,
+        capabilities_and_insist_are_ignored;
 }
 
 fn tune_announces_the_limits(trial: &Trial<'_>) -> Outcome {
@@ -27,11 +28,7 @@ fn tune_announces_the_limits(trial: &Trial<'_>) -> Outcome {
 }
 
 fn smallest_limits_are_accepted(trial: &Trial<'_>) -> Outcome {
-    let login = Login {
-        frame_max: 4096,
-        channel_max: 1,
-        ..trial.login()
-    };
+    let login = Login { frame_max: 4096, channel_max: 1, ..trial.login() };
     let connection = login.open()?;
     connection.channel(1)?;
     connection.close()
@@ -41,11 +38,7 @@ fn smallest_limits_are_accepted(trial: &Trial<'_>) -> Outcome {
 fn refused(trial: &Trial<'_>, login: &Login, text: &str) -> Outcome {
     let connection = login.authenticated()?;
     connection.send(&login.tune_ok());
-    let told = Differs {
-        rabbitmq: false,
-        leveret: true,
-        line: "Failed tuning",
-    };
+    let told = Differs { rabbitmq: false, leveret: true, line: "Failed tuning" };
     if !trial.expect(told) {
         return connection.expect_gone(SILENT_CLOSE).map(drop);
     }
@@ -55,76 +48,33 @@ fn refused(trial: &Trial<'_>, login: &Login, text: &str) -> Outcome {
 fn frame_max_of_zero_is_refused(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated frame_max = 0 (no limit) is higher than the maximum allowed value \
                 (131072)";
-    refused(
-        trial,
-        &Login {
-            frame_max: 0,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { frame_max: 0, ..trial.login() }, text)
 }
 
 fn frame_max_above_the_limit_is_refused(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated frame_max = 131073 is higher than the maximum allowed value (131072)";
-    refused(
-        trial,
-        &Login {
-            frame_max: 131_073,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { frame_max: 131_073, ..trial.login() }, text)
 }
 
 fn frame_max_below_the_minimum_is_refused(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated frame_max = 4095 is lower than the minimum allowed value (4096)";
-    refused(
-        trial,
-        &Login {
-            frame_max: 4095,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { frame_max: 4095, ..trial.login() }, text)
 }
 
 fn channel_max_of_zero_is_refused(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated channel_max = 0 (no limit) is higher than the maximum allowed value \
                 (2047)";
-    refused(
-        trial,
-        &Login {
-            channel_max: 0,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { channel_max: 0, ..trial.login() }, text)
 }
 
 fn channel_max_above_the_limit_is_refused(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated channel_max = 3000 is higher than the maximum allowed value (2047)";
-    refused(
-        trial,
-        &Login {
-            channel_max: 3000,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { channel_max: 3000, ..trial.login() }, text)
 }
 
 fn frame_max_is_checked_first(trial: &Trial<'_>) -> Outcome {
     let text = "negotiated frame_max = 100 is lower than the minimum allowed value (4096)";
-    refused(
-        trial,
-        &Login {
-            frame_max: 100,
-            channel_max: 0,
-            ..trial.login()
-        },
-        text,
-    )
+    refused(trial, &Login { frame_max: 100, channel_max: 0, ..trial.login() }, text)
 }
 
 fn channel_numbers_are_not_limited(trial: &Trial<'_>) -> Outcome {
@@ -134,11 +84,7 @@ fn channel_numbers_are_not_limited(trial: &Trial<'_>) -> Outcome {
 }
 
 fn number_of_channels_is_limited(trial: &Trial<'_>) -> Outcome {
-    let connection = Login {
-        channel_max: 2,
-        ..trial.login()
-    }
-    .open()?;
+    let connection = Login { channel_max: 2, ..trial.login() }.open()?;
     connection.channel(1)?;
     connection.channel(7)?;
     connection.unopened(3).send(&Method::new("channel.open"));
@@ -148,11 +94,7 @@ fn number_of_channels_is_limited(trial: &Trial<'_>) -> Outcome {
 }
 
 fn closed_channels_are_not_counted(trial: &Trial<'_>) -> Outcome {
-    let connection = Login {
-        channel_max: 1,
-        ..trial.login()
-    }
-    .open()?;
+    let connection = Login { channel_max: 1, ..trial.login() }.open()?;
     for number in [1, 2, 1, 9] {
         connection.channel(number)?.close()?;
     }
@@ -197,10 +139,7 @@ fn capabilities_and_insist_are_ignored(trial: &Trial<'_>) -> Outcome {
     let login = trial.login();
     let connection = login.authenticated()?;
     connection.send(&login.tune_ok());
-    let open = login
-        .open_vhost()
-        .with("capabilities", "anything")
-        .flags(&["insist"]);
+    let open = login.open_vhost().with("capabilities", "anything").flags(&["insist"]);
     connection.call(&open)?;
     connection.close()
 }

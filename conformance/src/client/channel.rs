@@ -30,8 +30,7 @@ impl Channel {
     }
 
     pub(crate) fn send_frame(&self, kind: u8, payload: &[u8]) {
-        self.connection
-            .send_frame(&Frame::new(kind, self.number, payload));
+        self.connection.send_frame(&Frame::new(kind, self.number, payload));
     }
 
     /// The next method of this channel, which has to be this one.
@@ -53,12 +52,7 @@ impl Channel {
     /// The next method is channel.close with exactly this. It is answered, and the channel is
     /// opened again. `method` names the method whose ids it carries, empty for none.
     pub(crate) fn expect_close(&self, code: u16, text: &str, method: &str) -> Outcome {
-        check_close(
-            &self.expect("channel.close")?,
-            code,
-            text,
-            method_ids(method),
-        )?;
+        check_close(&self.expect("channel.close")?, code, text, method_ids(method))?;
         self.send(&Method::new("channel.close-ok"));
         self.reopen()
     }
@@ -81,8 +75,7 @@ impl Channel {
 
     /// A round trip that changes nothing: what the channel had to say before has arrived.
     pub(crate) fn fence(&self) -> Outcome {
-        self.call(&Method::new("channel.flow").with("active", true))
-            .map(drop)
+        self.call(&Method::new("channel.flow").with("active", true)).map(drop)
     }
 
     /// Round trips through the queue: it had nothing to deliver to this channel.
@@ -108,9 +101,7 @@ impl Channel {
         if ready == 0 {
             return self.expect_bodies(queue, &[]);
         }
-        eventually(&format!("{ready} messages in {queue}"), || {
-            Ok(self.counts(queue)?.0 == ready)
-        })
+        eventually(&format!("{ready} messages in {queue}"), || Ok(self.counts(queue)?.0 == ready))
     }
 
     /// The queue does not exist any more.
@@ -158,8 +149,7 @@ impl Channel {
         if method.name() == name {
             return Ok(None);
         }
-        self.content_of(expect_name(method, "basic.deliver")?)
-            .map(Some)
+        self.content_of(expect_name(method, "basic.deliver")?).map(Some)
     }
 
     /// The next frames deliver exactly these bodies.
@@ -211,7 +201,6 @@ impl Channel {
     }
 
     pub(crate) fn close(&self) -> Outcome {
-        self.call(&Method::new("channel.close").with("reply_code", 200_u16))
-            .map(drop)
+        self.call(&Method::new("channel.close").with("reply_code", 200_u16)).map(drop)
     }
 }

@@ -65,10 +65,8 @@ impl Connection {
     pub(crate) fn next_frame(&self, channel: u16) -> Outcome<Frame> {
         let mut stash = self.stash.borrow_mut();
         let wanted = |frame: &Frame| frame.channel == channel || frame.channel == 0;
-        if let Some(frame) = stash
-            .iter()
-            .position(wanted)
-            .and_then(|position| stash.remove(position))
+        if let Some(frame) =
+            stash.iter().position(wanted).and_then(|position| stash.remove(position))
         {
             return Ok(frame);
         }
@@ -87,9 +85,7 @@ impl Connection {
         let frame = self.next_frame(channel)?;
         if frame.kind != METHOD {
             let (kind, channel) = (frame.kind, frame.channel);
-            return fail(format!(
-                "expected a method, got a frame of type {kind} on {channel}"
-            ));
+            return fail(format!("expected a method, got a frame of type {kind} on {channel}"));
         }
         let method = Method::decode(&frame.payload)?;
         if frame.channel != channel {
@@ -111,12 +107,7 @@ impl Connection {
     /// The next method is connection.close with exactly this; it is answered. `method` names
     /// the method whose ids it carries, empty for none.
     pub(crate) fn expect_close(&self, code: u16, text: &str, method: &str) -> Outcome {
-        check_close(
-            &self.expect("connection.close")?,
-            code,
-            text,
-            method_ids(method),
-        )?;
+        check_close(&self.expect("connection.close")?, code, text, method_ids(method))?;
         self.send(&Method::new("connection.close-ok"));
         Ok(())
     }
@@ -124,16 +115,8 @@ impl Connection {
     /// The broker drops the connection without another frame.
     pub(crate) fn expect_gone(&self, within: Duration) -> Outcome<Duration> {
         let (bytes, after) = self.wire.borrow_mut().receive_to_end(within)?;
-        holds(
-            bytes.is_empty(),
-            format!("expected the end of the connection, got {bytes:?}"),
-        )?;
+        holds(bytes.is_empty(), format!("expected the end of the connection, got {bytes:?}"))?;
         Ok(after)
-    }
-
-    /// Everything the broker still sends, up to the end of the connection.
-    pub(crate) fn receive_to_end(&self, within: Duration) -> Outcome<Vec<u8>> {
-        Ok(self.wire.borrow_mut().receive_to_end(within)?.0)
     }
 
     /// Nothing but heartbeats arrives for so long. Only where no fence can tell.
@@ -147,26 +130,17 @@ impl Connection {
 
     /// Closes as a well-behaved client does.
     pub(crate) fn close(&self) -> Outcome {
-        self.call(&Method::new("connection.close").with("reply_code", 200_u16))
-            .map(drop)
+        self.call(&Method::new("connection.close").with("reply_code", 200_u16)).map(drop)
     }
 }
 
 pub(super) fn expect_name(method: Method, name: &str) -> Outcome<Method> {
-    if method.name() == name {
-        Ok(method)
-    } else {
-        fail(format!("expected {name}, got {method}"))
-    }
+    if method.name() == name { Ok(method) } else { fail(format!("expected {name}, got {method}")) }
 }
 
 pub(super) fn check_close(close: &Method, code: u16, text: &str, ids: (u16, u16)) -> Outcome {
     same("reply text", close.text("reply_text").as_str(), text)?;
     same("reply code", close.number("reply_code"), u64::from(code))?;
     let actual = (close.number("class_id"), close.number("method_id"));
-    same(
-        "class and method id",
-        actual,
-        (u64::from(ids.0), u64::from(ids.1)),
-    )
+    same("class and method id", actual, (u64::from(ids.0), u64::from(ids.1)))
 }

@@ -34,13 +34,7 @@ impl Content {
             body.extend(frame.payload);
         }
         same("bytes of the body", body.len() as u64, size)?;
-        Ok(Self {
-            method,
-            properties,
-            encoded,
-            body,
-            frames,
-        })
+        Ok(Self { method, properties, encoded, body, frames })
     }
 
     pub(crate) fn text(&self) -> String {

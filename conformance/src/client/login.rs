@@ -54,18 +54,12 @@ impl Login {
 
     pub(crate) fn start_ok(&self) -> Method {
         let plain = format!("\0{}\0{}", self.url.user, self.url.password);
-        let capabilities = self
-            .capabilities
-            .iter()
-            .map(|key| ((*key).to_owned(), true.into()));
+        let capabilities = self.capabilities.iter().map(|key| ((*key).to_owned(), true.into()));
         let client = Table::from([("capabilities", Value::Table(Table(capabilities.collect())))]);
         Method::new("connection.start-ok")
             .with("client_properties", client)
             .with("mechanism", self.mechanism)
-            .with(
-                "response",
-                self.response.clone().unwrap_or_else(|| plain.into_bytes()),
-            )
+            .with("response", self.response.clone().unwrap_or_else(|| plain.into_bytes()))
             .with("locale", "en_US")
     }
 

@@ -23,16 +23,11 @@ pub(crate) fn unbind(queue: &str, exchange: &str, key: &str) -> Method {
 }
 
 fn binding(name: &str, queue: &str, exchange: &str, key: &str) -> Method {
-    Method::new(name)
-        .with("queue", queue)
-        .with("exchange", exchange)
-        .with("routing_key", key)
+    Method::new(name).with("queue", queue).with("exchange", exchange).with("routing_key", key)
 }
 
 pub(crate) fn exchange(name: &str, kind: &str) -> Method {
-    Method::new("exchange.declare")
-        .with("exchange", name)
-        .with("type", kind)
+    Method::new("exchange.declare").with("exchange", name).with("type", kind)
 }
 
 pub(crate) fn delete_exchange(name: &str) -> Method {
@@ -55,9 +50,7 @@ fn exchange_binding(name: &str, destination: &str, source: &str, key: &str) -> M
 }
 
 pub(crate) fn publish(exchange: &str, key: &str) -> Method {
-    Method::new("basic.publish")
-        .with("exchange", exchange)
-        .with("routing_key", key)
+    Method::new("basic.publish").with("exchange", exchange).with("routing_key", key)
 }
 
 pub(crate) fn get(queue: &str) -> Method {
@@ -65,9 +58,7 @@ pub(crate) fn get(queue: &str) -> Method {
 }
 
 pub(crate) fn consume(queue: &str, tag: &str) -> Method {
-    Method::new("basic.consume")
-        .with("queue", queue)
-        .with("consumer_tag", tag)
+    Method::new("basic.consume").with("queue", queue).with("consumer_tag", tag)
 }
 
 pub(crate) fn cancel(tag: &str) -> Method {

@@ -34,10 +34,7 @@ impl Wire {
         if let Err(error) = stream.set_nodelay(true) {
             return fail(format!("cannot set up the socket: {error}"));
         }
-        Ok(Self {
-            stream,
-            received: Vec::new(),
-        })
+        Ok(Self { stream, received: Vec::new() })
     }
 
     /// A broker that has closed the connection is noticed by the next read, which also shows

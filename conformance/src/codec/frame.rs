@@ -24,11 +24,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(kind: u8, channel: u16, payload: impl Into<Vec<u8>>) -> Self {
-        Self {
-            kind,
-            channel,
-            payload: payload.into(),
-        }
+        Self { kind, channel, payload: payload.into() }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -54,18 +50,9 @@ impl Frame {
         let payload = reader.take(size)?.to_vec();
         let end = reader.u8()?;
         if end != END {
-            return Err(Malformed(format!(
-                "a frame of type {kind} ends in {end:#04x}"
-            )));
+            return Err(Malformed(format!("a frame of type {kind} ends in {end:#04x}")));
         }
-        Ok(Some((
-            Self {
-                kind,
-                channel,
-                payload,
-            },
-            size + 8,
-        )))
+        Ok(Some((Self { kind, channel, payload }, size + 8)))
     }
 }
 

@@ -100,31 +100,21 @@ impl Method {
     /// A method with every field zero, empty or false.
     pub(crate) fn new(name: &str) -> Self {
         let spec = by_name(name);
-        let arguments = spec
-            .fields
-            .iter()
-            .map(|(_, kind)| Argument::default_of(*kind))
-            .collect();
+        let arguments = spec.fields.iter().map(|(_, kind)| Argument::default_of(*kind)).collect();
         Self { spec, arguments }
     }
 
     pub(crate) fn with(mut self, field: &str, argument: impl Into<Argument>) -> Self {
         let index = self.index(field);
         let argument = argument.into();
-        assert!(
-            argument.fits(self.spec.fields[index].1),
-            "{}.{field}: wrong type",
-            self.name()
-        );
+        assert!(argument.fits(self.spec.fields[index].1), "{}.{field}: wrong type", self.name());
         self.arguments[index] = argument;
         self
     }
 
     /// Sets bit fields.
     pub(crate) fn flags(self, fields: &[&str]) -> Self {
-        fields
-            .iter()
-            .fold(self, |method, field| method.with(field, true))
+        fields.iter().fold(self, |method, field| method.with(field, true))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -217,11 +207,7 @@ impl Method {
             bits_used += 1;
         }
         if !reader.is_empty() {
-            return Err(Malformed(format!(
-                "{} bytes after {}",
-                reader.remaining(),
-                spec.name
-            )));
+            return Err(Malformed(format!("{} bytes after {}", reader.remaining(), spec.name)));
         }
         Ok(Self { spec, arguments })
     }
@@ -250,9 +236,7 @@ mod tests {
 
     #[test]
     fn bits_share_an_octet_from_the_lowest() {
-        let declare = Method::new("queue.declare")
-            .with("queue", "q")
-            .flags(&["durable", "nowait"]);
+        let declare = Method::new("queue.declare").with("queue", "q").flags(&["durable", "nowait"]);
         assert_eq!(declare.payload(), b"\0\x32\0\x0a\0\0\x01q\x12\0\0\0\0");
     }
 

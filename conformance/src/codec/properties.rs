@@ -35,10 +35,7 @@ impl Properties {
     pub(crate) fn with(mut self, property: &str, argument: impl Into<Argument>) -> Self {
         let index = index(property);
         let argument = argument.into();
-        assert!(
-            argument.fits(PROPERTIES[index].1),
-            "property {property}: wrong type"
-        );
+        assert!(argument.fits(PROPERTIES[index].1), "property {property}: wrong type");
         self.0[index] = Some(argument);
         self
     }
@@ -95,10 +92,7 @@ impl Properties {
             }
         }
         if !reader.is_empty() {
-            return Err(Malformed(format!(
-                "{} bytes after the properties",
-                reader.remaining()
-            )));
+            return Err(Malformed(format!("{} bytes after the properties", reader.remaining())));
         }
         Ok(properties)
     }
@@ -126,9 +120,7 @@ mod tests {
 
     #[test]
     fn flags_count_from_the_highest_bit() {
-        let properties = Properties::new()
-            .with("content_type", "a")
-            .with("cluster_id", "b");
+        let properties = Properties::new().with("content_type", "a").with("cluster_id", "b");
         assert_eq!(properties.encode(), b"\x80\x04\x01a\x01b");
     }
 

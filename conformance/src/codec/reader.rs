@@ -31,10 +31,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
-            return Err(Malformed(format!(
-                "{count} bytes wanted, {} left",
-                self.rest.len()
-            )));
+            return Err(Malformed(format!("{count} bytes wanted, {} left", self.rest.len())));
         };
         self.rest = rest;
         Ok(taken)

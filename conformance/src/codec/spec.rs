@@ -38,19 +38,10 @@ const BIND_EXCHANGES: Fields = &[
     ("nowait", Bit),
     ("arguments", Table),
 ];
-const CREDIT: Fields = &[
-    ("consumer_tag", ShortString),
-    ("credit", Long),
-    ("drain", Bit),
-];
+const CREDIT: Fields = &[("consumer_tag", ShortString), ("credit", Long), ("drain", Bit)];
 
 const fn method(class: u16, id: u16, name: &'static str, fields: Fields) -> MethodSpec {
-    MethodSpec {
-        name,
-        class,
-        id,
-        fields,
-    }
+    MethodSpec { name, class, id, fields }
 }
 
 #[rustfmt::skip]
@@ -201,7 +192,5 @@ pub(crate) fn by_name(name: &str) -> &'static MethodSpec {
 }
 
 pub(crate) fn by_ids(class: u16, id: u16) -> Option<&'static MethodSpec> {
-    METHODS
-        .iter()
-        .find(|spec| (spec.class, spec.id) == (class, id))
+    METHODS.iter().find(|spec| (spec.class, spec.id) == (class, id))
 }

@@ -32,12 +32,7 @@ pub(crate) struct Table(pub(crate) Vec<(String, Value)>);
 
 impl<const N: usize> From<[(&str, Value); N]> for Table {
     fn from(entries: [(&str, Value); N]) -> Self {
-        Self(
-            entries
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
+        Self(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 }
 
@@ -61,10 +56,7 @@ impl From<i32> for Value {
 
 impl Table {
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        self.0
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value)
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     pub(crate) fn keys(&self) -> Vec<&str> {

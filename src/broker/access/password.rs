@@ -15,17 +15,11 @@ pub struct PasswordHash {
 
 impl PasswordHash {
     /// What an unknown user's password is compared with; no password has this digest.
-    pub(super) const DECOY: Self = Self {
-        salt: [0; 4],
-        digest: [0; 32],
-    };
+    pub(super) const DECOY: Self = Self { salt: [0; 4], digest: [0; 32] };
 
     #[must_use]
     pub fn new(password: &str, salt: [u8; 4]) -> Self {
-        Self {
-            salt,
-            digest: digest(salt, password),
-        }
+        Self { salt, digest: digest(salt, password) }
     }
 
     /// Reads what `to_base64` and RabbitMQ's definitions write.
@@ -33,10 +27,7 @@ impl PasswordHash {
     pub fn from_base64(text: &str) -> Option<Self> {
         let bytes = BASE64.decode(text).ok()?;
         let (salt, digest) = bytes.split_first_chunk::<4>()?;
-        Some(Self {
-            salt: *salt,
-            digest: digest.try_into().ok()?,
-        })
+        Some(Self { salt: *salt, digest: digest.try_into().ok()? })
     }
 
     #[must_use]

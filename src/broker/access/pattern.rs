@@ -21,15 +21,11 @@ impl Pattern {
             "" => return Ok(Self::EmptyName),
             _ => {}
         }
-        let regex = RegexBuilder::new(pattern)
-            .size_limit(PATTERN_BYTES_MAX)
-            .build();
-        regex
-            .map(Self::Search)
-            .map_err(|error| AccessError::InvalidPattern {
-                pattern: pattern.into(),
-                reason: last_line(&error.to_string()),
-            })
+        let regex = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
+        regex.map(Self::Search).map_err(|error| AccessError::InvalidPattern {
+            pattern: pattern.into(),
+            reason: last_line(&error.to_string()),
+        })
     }
 
     /// Compiles a pattern for routing keys, in which placeholders stand for names.

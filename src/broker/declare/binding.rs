@@ -49,9 +49,8 @@ impl Link {
         let vhost = Arc::clone(self.vhost());
         let mut state = vhost.state.write();
         let durable_source = source_durable(&state, &vhost.name, source)?;
-        let end = state
-            .find_end(to)
-            .ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
+        let end =
+            state.find_end(to).ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
         self.check_bound_owner(&state, to)?;
         let definition = (durable_source && end.durable).then(|| Definition::Bound {
             vhost: vhost.name.to_string(),
@@ -60,9 +59,7 @@ impl Link {
             key: key.to_vec(),
             arguments: arguments.to_table(),
         });
-        let new = state
-            .topology
-            .bind(source, end.destination, key, arguments)?;
+        let new = state.topology.bind(source, end.destination, key, arguments)?;
         match definition {
             Some(definition) if new => Ok(state.define(&[definition], &self.broker, workspace)),
             Some(_) => Ok(state.defined),
@@ -92,9 +89,7 @@ impl Link {
             return Ok(state.defined);
         };
         let destination = bound_to(&end.destination);
-        let removed = state
-            .topology
-            .unbind(source, &end.destination, key, arguments);
+        let removed = state.topology.unbind(source, &end.destination, key, arguments);
         if removed.bindings.is_empty() {
             return Ok(state.defined);
         }
@@ -108,16 +103,12 @@ impl Link {
                 arguments: arguments.to_table(),
             });
         }
-        definitions.extend(
-            removed
-                .exchanges
-                .iter()
-                .filter(|e| e.durable)
-                .map(|exchange| Definition::ExchangeDeleted {
-                    vhost: vhost.name.to_string(),
-                    name: exchange.name.to_string(),
-                }),
-        );
+        definitions.extend(removed.exchanges.iter().filter(|e| e.durable).map(|exchange| {
+            Definition::ExchangeDeleted {
+                vhost: vhost.name.to_string(),
+                name: exchange.name.to_string(),
+            }
+        }));
         Ok(state.define(&definitions, &self.broker, workspace))
     }
 
@@ -129,23 +120,10 @@ impl Link {
         if source.is_empty() || matches!(to, BindTo::Exchange("")) {
             return Err(Exception::default_exchange());
         }
-        self.check(
-            Permission::Read,
-            Resource::Exchange {
-                vhost: &vhost.name,
-                name: source,
-            },
-        )?;
-        if vhost
-            .exchange(source)
-            .is_some_and(|exchange| exchange.kind == Kind::Topic)
-        {
+        self.check(Permission::Read, Resource::Exchange { vhost: &vhost.name, name: source })?;
+        if vhost.exchange(source).is_some_and(|exchange| exchange.kind == Kind::Topic) {
             let (user, permission) = (&self.client.user, Permission::Read);
-            if !self
-                .broker
-                .access
-                .check_topic(user, &vhost.name, source, permission, key)
-            {
+            if !self.broker.access.check_topic(user, &vhost.name, source, permission, key) {
                 let topic = String::from_utf8_lossy(key);
                 let (name, user) = (&vhost.name, &user.name);
                 return Err(Exception::topic_access_refused(
@@ -161,9 +139,7 @@ impl Link {
             return Ok(());
         };
         match state.queues.get(name) {
-            Some(queue) => queue
-                .settings
-                .check_owner(self.client.connection, queue.resource()),
+            Some(queue) => queue.settings.check_owner(self.client.connection, queue.resource()),
             None => Ok(()),
         }
     }
@@ -175,17 +151,11 @@ impl State {
             BindTo::Queue(name) => {
                 let queue = self.queues.get(name).filter(|queue| !queue.is_gone())?;
                 let durable = queue.settings.durable;
-                Some(End {
-                    destination: Destination::Queue(queue.id),
-                    durable,
-                })
+                Some(End { destination: Destination::Queue(queue.id), durable })
             }
             BindTo::Exchange(name) => {
                 let durable = self.topology.exchange(name)?.settings().durable;
-                Some(End {
-                    destination: Destination::Exchange(Name::new(name)),
-                    durable,
-                })
+                Some(End { destination: Destination::Exchange(Name::new(name)), durable })
             }
         }
     }
@@ -193,13 +163,8 @@ impl State {
 
 fn source_durable(state: &State, vhost: &str, source: &str) -> Result<bool, Exception> {
     let exchange = state.topology.exchange(source);
-    let resource = Resource::Exchange {
-        vhost,
-        name: source,
-    };
-    exchange
-        .map(|e| e.settings().durable)
-        .ok_or_else(|| Exception::not_found(resource))
+    let resource = Resource::Exchange { vhost, name: source };
+    exchange.map(|e| e.settings().durable).ok_or_else(|| Exception::not_found(resource))
 }
 
 fn bound_to(destination: &Destination) -> BoundTo {

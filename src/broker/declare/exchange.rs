@@ -36,10 +36,7 @@ impl Link {
             return Err(Exception::default_exchange());
         }
         let vhost = Arc::clone(self.vhost());
-        let resource = Resource::Exchange {
-            vhost: &vhost.name,
-            name: declare.name,
-        };
+        let resource = Resource::Exchange { vhost: &vhost.name, name: declare.name };
         self.check(Permission::Configure, resource)?;
         let exists = vhost.exchange(declare.name).is_some();
         if !exists && declare.name.starts_with("amq.") {
@@ -53,10 +50,7 @@ impl Link {
         };
         if let Some(alternate) = alternate.as_ref().filter(|_| !exists) {
             self.check(Permission::Read, resource)?;
-            let target = Resource::Exchange {
-                vhost: &vhost.name,
-                name: alternate,
-            };
+            let target = Resource::Exchange { vhost: &vhost.name, name: alternate };
             self.check(Permission::Write, target)?;
         }
         let settings = Settings {
@@ -69,10 +63,7 @@ impl Link {
         };
         let definition = definition(&vhost.name, declare, &settings);
         let mut state = vhost.state.write();
-        match state
-            .topology
-            .declare(Name::new(declare.name), settings.clone())
-        {
+        match state.topology.declare(Name::new(declare.name), settings.clone()) {
             Declared::Exists(exchange) => {
                 exchange.settings().check_equivalent(&settings, resource)?;
                 let durable = exchange.settings().durable;
@@ -93,10 +84,7 @@ impl Link {
         if name.is_empty() {
             return Err(Exception::default_exchange());
         }
-        let resource = Resource::Exchange {
-            vhost: &self.vhost().name,
-            name,
-        };
+        let resource = Resource::Exchange { vhost: &self.vhost().name, name };
         match self.vhost().exchange(name) {
             Some(_) => Ok(()),
             None => Err(Exception::not_found(resource)),
@@ -117,10 +105,7 @@ impl Link {
             return Err(Exception::default_exchange());
         }
         let vhost = Arc::clone(self.vhost());
-        let resource = Resource::Exchange {
-            vhost: &vhost.name,
-            name,
-        };
+        let resource = Resource::Exchange { vhost: &vhost.name, name };
         if name.starts_with("amq.") {
             return Err(Exception::system_exchange(resource));
         }

@@ -50,10 +50,7 @@ impl Link {
             name => Name::new(name),
         };
         let vhost = Arc::clone(self.vhost());
-        let resource = Resource::Queue {
-            vhost: &vhost.name,
-            name: &name,
-        };
+        let resource = Resource::Queue { vhost: &vhost.name, name: &name };
         self.check(Permission::Configure, resource)?;
         let settings = QueueSettings {
             durable: declare.durable && !declare.exclusive,
@@ -68,18 +65,9 @@ impl Link {
         if let Some(queue) = state.queues.get(&*name).cloned() {
             if !queue.is_gone() {
                 queue.settings.check_equivalent(&settings, resource)?;
-                let lsn = if queue.settings.durable {
-                    state.defined
-                } else {
-                    Lsn(0)
-                };
+                let lsn = if queue.settings.durable { state.defined } else { Lsn(0) };
                 let (ready, consumers) = queue.depth();
-                return Ok(Declared {
-                    name,
-                    ready,
-                    consumers,
-                    lsn,
-                });
+                return Ok(Declared { name, ready, consumers, lsn });
             }
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
@@ -95,12 +83,7 @@ impl Link {
         } else {
             Lsn(0)
         };
-        Ok(Declared {
-            name,
-            ready: 0,
-            consumers: 0,
-            lsn,
-        })
+        Ok(Declared { name, ready: 0, consumers: 0, lsn })
     }
 
     /// RabbitMQ: a new queue's dead-letter exchange needs READ here and WRITE there, and may be
@@ -118,18 +101,8 @@ impl Link {
         };
         self.check(Permission::Read, queue)?;
         let vhost = Arc::clone(self.vhost());
-        let name = if exchange.is_empty() {
-            "amq.default"
-        } else {
-            &exchange
-        };
-        self.check(
-            Permission::Write,
-            Resource::Exchange {
-                vhost: &vhost.name,
-                name,
-            },
-        )
+        let name = if exchange.is_empty() { "amq.default" } else { &exchange };
+        self.check(Permission::Write, Resource::Exchange { vhost: &vhost.name, name })
     }
 
     /// The pseudo-queue always exists, a requester's name as long as the requester does.
@@ -141,19 +114,11 @@ impl Link {
             return Ok(None);
         }
         if !rest.is_empty() && self.broker.replies.find(name.as_bytes()).is_none() {
-            let resource = Resource::Queue {
-                vhost: &self.vhost().name,
-                name,
-            };
+            let resource = Resource::Queue { vhost: &self.vhost().name, name };
             return Err(Exception::not_found(resource));
         }
         let name = Name::new(name);
-        Ok(Some(Declared {
-            name,
-            ready: 0,
-            consumers: 1,
-            lsn: Lsn(0),
-        }))
+        Ok(Some(Declared { name, ready: 0, consumers: 1, lsn: Lsn(0) }))
     }
 
     /// queue.declare with passive.
@@ -166,17 +131,8 @@ impl Link {
         }
         let queue = self.find_queue(name)?;
         let (ready, consumers) = queue.depth();
-        let lsn = if queue.settings.durable {
-            self.vhost().state.read().defined
-        } else {
-            Lsn(0)
-        };
-        Ok(Declared {
-            name: queue.name.clone(),
-            ready,
-            consumers,
-            lsn,
-        })
+        let lsn = if queue.settings.durable { self.vhost().state.read().defined } else { Lsn(0) };
+        Ok(Declared { name: queue.name.clone(), ready, consumers, lsn })
     }
 
     /// The queue of that name, if this connection may use it.
@@ -184,17 +140,9 @@ impl Link {
     /// # Errors
     /// 404, 405.
     pub fn find_queue(&self, name: &str) -> Result<Arc<Queue>, Exception> {
-        let resource = Resource::Queue {
-            vhost: &self.vhost().name,
-            name,
-        };
-        let queue = self
-            .vhost()
-            .queue(name)
-            .ok_or_else(|| Exception::not_found(resource))?;
-        queue
-            .settings
-            .check_owner(self.client.connection, resource)?;
+        let resource = Resource::Queue { vhost: &self.vhost().name, name };
+        let queue = self.vhost().queue(name).ok_or_else(|| Exception::not_found(resource))?;
+        queue.settings.check_owner(self.client.connection, resource)?;
         Ok(queue)
     }
 
@@ -204,13 +152,7 @@ impl Link {
     /// 403, 404, 405.
     pub fn find_queue_to_read(&mut self, name: &str) -> Result<Arc<Queue>, Exception> {
         let vhost = Arc::clone(self.vhost());
-        self.check(
-            Permission::Read,
-            Resource::Queue {
-                vhost: &vhost.name,
-                name,
-            },
-        )?;
+        self.check(Permission::Read, Resource::Queue { vhost: &vhost.name, name })?;
         self.find_queue(name)
     }
 
@@ -225,17 +167,12 @@ impl Link {
         workspace: &mut Workspace,
     ) -> Result<(u64, Lsn), Exception> {
         let vhost = Arc::clone(self.vhost());
-        let resource = Resource::Queue {
-            vhost: &vhost.name,
-            name,
-        };
+        let resource = Resource::Queue { vhost: &vhost.name, name };
         self.check(Permission::Configure, resource)?;
         let Some(queue) = vhost.queue(name) else {
             return Ok((0, vhost.state.read().defined));
         };
-        queue
-            .settings
-            .check_owner(self.client.connection, resource)?;
+        queue.settings.check_owner(self.client.connection, resource)?;
         let allowed = |core: &QueueCore| {
             if if_empty && core.ready_len() > 0 {
                 return Err(Exception::not_empty(resource));

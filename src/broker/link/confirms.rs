@@ -50,10 +50,7 @@ impl Confirms {
         let lsn = self.waiting.back().map_or(lsn, |run| run.lsn.max(lsn));
         match self.waiting.back_mut() {
             Some(run) if run.lsn == lsn => run.up_to = self.published,
-            _ => self.waiting.push_back(Run {
-                up_to: self.published,
-                lsn,
-            }),
+            _ => self.waiting.push_back(Run { up_to: self.published, lsn }),
         }
     }
 
@@ -102,13 +99,7 @@ mod tests {
         confirms.publish();
         confirms.register(Lsn(0));
         assert_eq!(confirms.report(Lsn(4)), None);
-        assert_eq!(
-            confirms.report(Lsn(5)),
-            Some(Ack {
-                up_to: 2,
-                multiple: true
-            })
-        );
+        assert_eq!(confirms.report(Lsn(5)), Some(Ack { up_to: 2, multiple: true }));
         assert_eq!(confirms.report(Lsn(9)), None);
     }
 
@@ -117,13 +108,7 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.publish();
         confirms.register(Lsn(0));
-        assert_eq!(
-            confirms.report(Lsn(0)),
-            Some(Ack {
-                up_to: 1,
-                multiple: false
-            })
-        );
+        assert_eq!(confirms.report(Lsn(0)), Some(Ack { up_to: 1, multiple: false }));
     }
 
     #[test]

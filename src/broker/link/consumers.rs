@@ -103,10 +103,7 @@ impl Link {
             .consume(spec, &mut workspace.turn(&self.broker))
             .map_err(|_| Exception::not_found(queue.resource()))?
             .ok_or_else(|| Exception::exclusive_use(queue.resource()))?;
-        let source = Some(Source {
-            queue: self.queues.refer(queue),
-            key,
-        });
+        let source = Some(Source { queue: self.queues.refer(queue), key });
         self.add_consumer(token, consume.tag, consume.no_ack, source);
         Ok(())
     }
@@ -129,13 +126,7 @@ impl Link {
         source: Option<Source>,
     ) {
         self.consumers.by_tag.insert(tag.clone(), token);
-        let consumer = Consumer {
-            tag,
-            no_ack,
-            source,
-            drained_messages: 0,
-            drained_bytes: 0,
-        };
+        let consumer = Consumer { tag, no_ack, source, drained_messages: 0, drained_bytes: 0 };
         self.consumers.by_token.insert(token, consumer);
     }
 
@@ -146,9 +137,7 @@ impl Link {
         };
         self.stop_consumer(token, workspace);
         let unused = std::mem::take(&mut workspace.effects.unused);
-        self.client
-            .vhost
-            .end_unused(&unused, &self.broker, workspace);
+        self.client.vhost.end_unused(&unused, &self.broker, workspace);
     }
 
     fn stop_consumer(&mut self, token: ConsumerToken, workspace: &mut Workspace) {
@@ -193,18 +182,9 @@ impl Link {
     /// Begins to take deliveries of one consumer. `None` if it is not known any more.
     pub fn begin_run(&self, token: ConsumerToken) -> Option<Run> {
         let consumer = self.consumers.by_token.get(&token)?;
-        let unacked_from = consumer
-            .source
-            .filter(|_| !consumer.no_ack)
-            .map(|source| source.queue);
+        let unacked_from = consumer.source.filter(|_| !consumer.no_ack).map(|source| source.queue);
         let tag = consumer.tag.clone();
-        Some(Run {
-            tag,
-            unacked_from,
-            messages: 0,
-            bytes: 0,
-            uncounted: 0,
-        })
+        Some(Run { tag, unacked_from, messages: 0, bytes: 0, uncounted: 0 })
     }
 
     /// Takes one delivery; says its tag.
@@ -216,13 +196,7 @@ impl Link {
             let limited = delivery.limited || self.limiter.is_active();
             run.uncounted += u32::from(limited && !delivery.limited);
             let (seq, slot) = (delivery.seq, delivery.slot);
-            self.unacked.push(Unacked {
-                tag,
-                seq,
-                slot,
-                queue,
-                limited,
-            });
+            self.unacked.push(Unacked { tag, seq, slot, queue, limited });
         }
         tag
     }
@@ -265,9 +239,7 @@ impl Link {
                 }
             }
             None => {
-                self.broker
-                    .replies
-                    .grant(self.client.connection, token, messages, bytes);
+                self.broker.replies.grant(self.client.connection, token, messages, bytes);
             }
         }
     }
@@ -347,9 +319,7 @@ impl Link {
     /// Place of the queue that a token's deliveries come from.
     pub(super) fn queue_of(&self, token: ConsumerToken) -> Option<u32> {
         let consumer = self.consumers.by_token.get(&token);
-        let source = consumer
-            .and_then(|consumer| consumer.source)
-            .map(|source| source.queue);
+        let source = consumer.and_then(|consumer| consumer.source).map(|source| source.queue);
         source.or_else(|| self.consumers.waiting_gets.get(&token).copied())
     }
 
@@ -364,13 +334,7 @@ impl Link {
             }
             let queue = self.queues.refer(queue);
             let (seq, slot) = (delivery.seq, delivery.slot);
-            self.unacked.push(Unacked {
-                tag,
-                seq,
-                slot,
-                queue,
-                limited,
-            });
+            self.unacked.push(Unacked { tag, seq, slot, queue, limited });
         }
         tag
     }

@@ -48,10 +48,7 @@ impl Inbox {
     /// Registers who is to be woken from now on.
     pub fn register(&self, waker: &Waker) {
         let mut current = self.waker.lock();
-        if !current
-            .as_ref()
-            .is_some_and(|current| current.will_wake(waker))
-        {
+        if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
             *current = Some(waker.clone());
         }
     }
@@ -124,12 +121,7 @@ mod tests {
     #[test]
     fn the_owner_is_told_once_until_it_looks() {
         let inbox = Inbox::new();
-        let event = || {
-            vec![Event::Ended {
-                token: ConsumerToken(1),
-                reason: EndReason::Cancelled,
-            }]
-        };
+        let event = || vec![Event::Ended { token: ConsumerToken(1), reason: EndReason::Cancelled }];
         assert!(inbox.push(&mut event()));
         assert!(!inbox.push(&mut event()));
         let mut events = Vec::new();

@@ -52,13 +52,7 @@ pub struct Client {
 impl Client {
     #[must_use]
     pub fn new(connection: ConnectionId, user: User, vhost: Arc<Vhost>, inbox: Arc<Inbox>) -> Self {
-        Self {
-            connection,
-            user,
-            vhost,
-            inbox,
-            tokens: AtomicU64::new(0),
-        }
+        Self { connection, user, vhost, inbox, tokens: AtomicU64::new(0) }
     }
 
     fn token(&self, channel: u16) -> ConsumerToken {
@@ -79,11 +73,7 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn turn<'a>(&'a mut self, broker: &'a Broker) -> Turn<'a> {
-        Turn {
-            log: broker.log(),
-            records: &mut self.records,
-            effects: &mut self.effects,
-        }
+        Turn { log: broker.log(), records: &mut self.records, effects: &mut self.effects }
     }
 }
 
@@ -141,10 +131,7 @@ impl Link {
         resource: Resource<'_>,
     ) -> Result<(), Exception> {
         let user = &self.client.user;
-        if self
-            .permissions
-            .check(&self.broker.access, user, permission, resource)
-        {
+        if self.permissions.check(&self.broker.access, user, permission, resource) {
             return Ok(());
         }
         Err(Exception::access_refused(permission, resource, &user.name))
@@ -158,9 +145,7 @@ impl Link {
         let undelivered = pull();
         self.requeue_all(undelivered, workspace);
         let unused = std::mem::take(&mut workspace.effects.unused);
-        self.client
-            .vhost
-            .end_unused(&unused, &self.broker, workspace);
+        self.client.vhost.end_unused(&unused, &self.broker, workspace);
     }
 
     fn take_tag(&mut self) -> u64 {
@@ -220,9 +205,6 @@ impl QueueTable {
     }
 
     fn get(&self, place: u32) -> Option<&Arc<Queue>> {
-        self.places
-            .get(place as usize)?
-            .as_ref()
-            .map(|(queue, _)| queue)
+        self.places.get(place as usize)?.as_ref().map(|(queue, _)| queue)
     }
 }

@@ -118,11 +118,7 @@ impl PublishBatch {
             queues => {
                 self.end_shared(broker, workspace);
                 let missed = |queue: &Weak<Queue>| self.push(queue, publish.clone()).is_some();
-                if queues
-                    .iter()
-                    .map(missed)
-                    .fold(true, |all, missed| all & missed)
-                {
+                if queues.iter().map(missed).fold(true, |all, missed| all & missed) {
                     return Added::Unroutable(publish.message);
                 }
             }
@@ -148,18 +144,12 @@ impl PublishBatch {
         };
         if self.groups.len() >= LINEAR_GROUPS {
             if self.index.is_empty() {
-                let places = self
-                    .groups
-                    .iter()
-                    .map(|group| Arc::as_ptr(&group.queue).addr());
+                let places = self.groups.iter().map(|group| Arc::as_ptr(&group.queue).addr());
                 self.index.extend(places.zip(0..));
             }
             self.index.insert(address.addr(), self.groups.len());
         }
-        self.groups.push(Group {
-            queue,
-            messages: vec![publish],
-        });
+        self.groups.push(Group { queue, messages: vec![publish] });
         None
     }
 
@@ -192,10 +182,7 @@ impl PublishBatch {
         }
         self.flush(broker, workspace);
         let queues: Vec<_> = queues.iter().filter_map(Weak::upgrade).collect();
-        self.shared = Some(SharedGroup {
-            queues,
-            messages: vec![publish],
-        });
+        self.shared = Some(SharedGroup { queues, messages: vec![publish] });
     }
 
     fn end_shared(&mut self, broker: &Broker, workspace: &mut Workspace) {
@@ -209,14 +196,10 @@ impl PublishBatch {
     pub fn flush(&mut self, broker: &Broker, workspace: &mut Workspace) {
         self.index.clear();
         for mut group in self.groups.drain(..) {
-            let published = group
-                .queue
-                .publish(&mut group.messages, &mut workspace.turn(broker));
+            let published = group.queue.publish(&mut group.messages, &mut workspace.turn(broker));
             match published {
                 Ok(lsn) => self.lsn = self.lsn.max(lsn),
-                Err(_) => workspace
-                    .unrouted
-                    .extend(group.messages.drain(..).map(unrouted)),
+                Err(_) => workspace.unrouted.extend(group.messages.drain(..).map(unrouted)),
             }
         }
         if let Some(group) = self.shared.take() {
@@ -261,28 +244,18 @@ fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace
     let mut places: Vec<(Arc<Queue>, Vec<Target>)> = Vec::with_capacity(group.queues.len());
     for queue in group.queues {
         let mut targets = Vec::with_capacity(group.messages.len());
-        if queue
-            .reserve(group.messages.iter().cloned(), &mut targets)
-            .is_ok()
-        {
+        if queue.reserve(group.messages.iter().cloned(), &mut targets).is_ok() {
             places.push((queue, targets));
         }
     }
     if places.is_empty() {
-        workspace
-            .unrouted
-            .extend(group.messages.into_iter().map(unrouted));
+        workspace.unrouted.extend(group.messages.into_iter().map(unrouted));
         return Lsn(0);
     }
     let mut row = Vec::with_capacity(places.len());
     for (nth, publish) in group.messages.iter().enumerate() {
         row.clear();
-        row.extend(
-            places
-                .iter()
-                .filter(|(queue, _)| queue.settings.durable)
-                .map(|(_, t)| t[nth]),
-        );
+        row.extend(places.iter().filter(|(queue, _)| queue.settings.durable).map(|(_, t)| t[nth]));
         workspace.records.enqueue(&publish.message, &row);
     }
     let lsn = broker.log().append(&mut workspace.records);
@@ -296,9 +269,5 @@ fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace
 
 fn unrouted(publish: Publish) -> Unrouted {
     let channel = (publish.mark >> 1) as u16;
-    Unrouted {
-        channel,
-        mandatory: publish.mark & 1 == 1,
-        message: publish.message,
-    }
+    Unrouted { channel, mandatory: publish.mark & 1 == 1, message: publish.message }
 }

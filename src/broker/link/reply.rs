@@ -90,9 +90,7 @@ impl ReplyTargets {
         let name = state.names.get(&(connection, token));
         if let Some(target) = name.and_then(|name| state.by_name.get(name.as_bytes())) {
             target.messages.fetch_add(messages.into(), Relaxed);
-            target
-                .bytes
-                .fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
+            target.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
         }
     }
 
@@ -116,10 +114,8 @@ impl Link {
         let token = self.client.token(self.channel);
         let connection = self.client.connection;
         let place = [connection.0.to_be_bytes(), token.0.to_be_bytes()].concat();
-        let (place, secret) = (
-            URL_SAFE_NO_PAD.encode(place),
-            URL_SAFE_NO_PAD.encode(self.broker.entropy.octets()),
-        );
+        let (place, secret) =
+            (URL_SAFE_NO_PAD.encode(place), URL_SAFE_NO_PAD.encode(self.broker.entropy.octets()));
         let name = Name::from(format!("{PSEUDO_QUEUE}.{place}.{secret}"));
         let target = Arc::new(ReplyTarget {
             outlet: Arc::clone(&self.client.inbox) as Arc<dyn Outlet>,

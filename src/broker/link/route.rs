@@ -43,10 +43,7 @@ impl Link {
     /// The cached route of this address, if it holds without further checks.
     pub fn cached_route(&mut self, address: &[u8]) -> Option<Arc<Route>> {
         let version = self.broker.access.version();
-        self.routes
-            .get(address)
-            .filter(|route| route.access_version == version)
-            .cloned()
+        self.routes.get(address).filter(|route| route.access_version == version).cloned()
     }
 
     /// Whether the user may publish to that exchange, and it exists and is no internal one.
@@ -56,23 +53,11 @@ impl Link {
     pub fn admit(&mut self, exchange: &[u8]) -> Result<Arc<ExchangeShared>, Exception> {
         let name = String::from_utf8_lossy(exchange);
         let vhost = Arc::clone(self.vhost());
-        let checked = if name.is_empty() {
-            "amq.default"
-        } else {
-            &name
-        };
-        let resource = Resource::Exchange {
-            vhost: &vhost.name,
-            name: checked,
-        };
+        let checked = if name.is_empty() { "amq.default" } else { &name };
+        let resource = Resource::Exchange { vhost: &vhost.name, name: checked };
         self.check(Permission::Write, resource)?;
-        let resource = Resource::Exchange {
-            vhost: &vhost.name,
-            name: &name,
-        };
-        let shared = vhost
-            .exchange(&name)
-            .ok_or_else(|| Exception::not_found(resource))?;
+        let resource = Resource::Exchange { vhost: &vhost.name, name: &name };
+        let shared = vhost.exchange(&name).ok_or_else(|| Exception::not_found(resource))?;
         if shared.internal {
             return Err(Exception::internal_exchange(resource));
         }
@@ -101,19 +86,13 @@ impl Link {
         let version = exchange.version();
         let mut found = vhost.resolve(exchange, keys, headers, scratch);
         let replies = if exchange.name.is_empty() {
-            keys.iter()
-                .filter_map(|key| self.broker.replies.find(key))
-                .collect()
+            keys.iter().filter_map(|key| self.broker.replies.find(key)).collect()
         } else {
             Vec::new()
         };
         found.cacheable &= replies.is_empty();
         let route = Arc::new(Route {
-            durable_targets: found
-                .queues
-                .iter()
-                .filter(|queue| queue.settings.durable)
-                .count(),
+            durable_targets: found.queues.iter().filter(|queue| queue.settings.durable).count(),
             targets: found.queues.iter().map(Arc::downgrade).collect(),
             replies,
             exchange: Arc::clone(exchange),
@@ -123,10 +102,7 @@ impl Link {
             let validity = if exchange.name.is_empty() {
                 Validity::ByRoute
             } else {
-                Validity::ByExchange {
-                    shared: Arc::clone(exchange),
-                    version,
-                }
+                Validity::ByExchange { shared: Arc::clone(exchange), version }
             };
             self.routes.insert(address, validity, Arc::clone(&route));
         }
@@ -137,11 +113,7 @@ impl Link {
         let (user, vhost) = (&self.client.user, &self.client.vhost.name);
         for key in keys {
             let permission = Permission::Write;
-            if !self
-                .broker
-                .access
-                .check_topic(user, vhost, &exchange.name, permission, key)
-            {
+            if !self.broker.access.check_topic(user, vhost, &exchange.name, permission, key) {
                 let topic = String::from_utf8_lossy(key);
                 let (exchange, user) = (&exchange.name, &user.name);
                 return Err(Exception::topic_access_refused(

@@ -45,9 +45,7 @@ impl Link {
                     return Err(unknown());
                 }
             }
-            (false, _) => out
-                .deliveries
-                .push(self.unacked.take(tag).ok_or_else(unknown)?),
+            (false, _) => out.deliveries.push(self.unacked.take(tag).ok_or_else(unknown)?),
         }
         Ok(())
     }
@@ -58,11 +56,7 @@ impl Link {
         if how == Settlement::Ack {
             self.counters.acked.add(settled.deliveries.len() as u64);
         }
-        let limited = settled
-            .deliveries
-            .iter()
-            .filter(|unacked| unacked.limited)
-            .count();
+        let limited = settled.deliveries.iter().filter(|unacked| unacked.limited).count();
         self.per_queue(&mut settled.deliveries, |link, queue, run| {
             if let Some(queue) = link.queues.get(queue) {
                 // What was delivered from a queue that is gone is settled with it.
@@ -77,9 +71,7 @@ impl Link {
     /// prefetch, and there were `before` unacked.
     pub(super) fn settled(&mut self, limited: usize, before: usize, workspace: &mut Workspace) {
         if limited > 0 {
-            let starved = self
-                .limiter
-                .give(u32::try_from(limited).unwrap_or(u32::MAX));
+            let starved = self.limiter.give(u32::try_from(limited).unwrap_or(u32::MAX));
             self.resume(&starved, workspace);
         }
         if before >= UNACKED_MAX {
@@ -100,10 +92,7 @@ impl Link {
         deliveries: &mut [Unacked],
         mut each: impl FnMut(&mut Self, u32, &[(u32, Seq)]),
     ) {
-        if deliveries
-            .windows(2)
-            .any(|pair| pair[0].queue != pair[1].queue)
-        {
+        if deliveries.windows(2).any(|pair| pair[0].queue != pair[1].queue) {
             deliveries.sort_by_key(|unacked| unacked.queue);
         }
         let mut run: Vec<(u32, Seq)> = Vec::with_capacity(deliveries.len());
@@ -126,11 +115,7 @@ impl Link {
                     let token = delivery.token;
                     (delivery, token)
                 }
-                Event::Got {
-                    token,
-                    delivery: Some(delivery),
-                    ..
-                } => (delivery, token),
+                Event::Got { token, delivery: Some(delivery), .. } => (delivery, token),
                 Event::Ended { .. } | Event::Got { .. } => continue,
             };
             let Some(queue) = self.queue_of(token) else {
@@ -139,18 +124,11 @@ impl Link {
             self.queues.add(queue, 1);
             let (seq, slot, limited) = (delivery.seq, delivery.slot, delivery.limited);
             if slot != crate::queue::Delivery::NO_SLOT {
-                all.deliveries.push(Unacked {
-                    tag: 0,
-                    seq,
-                    slot,
-                    queue,
-                    limited,
-                });
+                all.deliveries.push(Unacked { tag: 0, seq, slot, queue, limited });
             }
         }
         // In queue order, so that each queue sees few runs.
-        all.deliveries
-            .sort_by_key(|unacked| (unacked.queue, unacked.seq));
+        all.deliveries.sort_by_key(|unacked| (unacked.queue, unacked.seq));
         self.settle(&mut all, Settlement::Requeue, workspace);
     }
 

@@ -80,9 +80,7 @@ impl Link {
             return Ok(());
         };
         transaction.operations += settled.deliveries.len().max(1);
-        transaction
-            .settlements
-            .push((std::mem::take(&mut settled.deliveries), how));
+        transaction.settlements.push((std::mem::take(&mut settled.deliveries), how));
         transaction.check()
     }
 
@@ -98,10 +96,7 @@ impl Link {
 
     /// tx.commit. A new transaction begins.
     pub fn commit(&mut self, workspace: &mut Workspace) -> Committed {
-        let transaction = self
-            .transaction
-            .replace(Transaction::default())
-            .unwrap_or_default();
+        let transaction = self.transaction.replace(Transaction::default()).unwrap_or_default();
         let mut parts = parts(&transaction.publishes);
         reserve(&mut parts, &transaction.publishes);
 
@@ -220,11 +215,7 @@ fn parts(publishes: &[(Arc<Route>, Publish)]) -> Vec<Part> {
         for queue in route.targets.iter().filter_map(Weak::upgrade) {
             let place = *places.entry(queue.id).or_insert(parts.len());
             if place == parts.len() {
-                parts.push(Part {
-                    queue,
-                    publishes: Vec::new(),
-                    targets: Vec::new(),
-                });
+                parts.push(Part { queue, publishes: Vec::new(), targets: Vec::new() });
             }
             parts[place].publishes.push(nth);
         }

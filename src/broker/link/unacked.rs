@@ -40,10 +40,7 @@ impl UnackedList {
     pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
         let at = match self.entries.front() {
             Some((first, _)) if *first == tag => 0,
-            _ => self
-                .entries
-                .binary_search_by_key(&tag, |(tag, _)| *tag)
-                .ok()?,
+            _ => self.entries.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?,
         };
         let taken = self.entries[at].1.take()?;
         self.live -= 1;
@@ -76,23 +73,15 @@ impl UnackedList {
     /// Puts settled deliveries back, as a rollback does.
     pub(super) fn put_back(&mut self, returned: Vec<Unacked>) {
         self.live += returned.len();
-        let restored = returned
-            .into_iter()
-            .map(|unacked| (unacked.tag, Some(unacked)));
-        let mut all: Vec<_> = self
-            .entries
-            .drain(..)
-            .filter(|(_, entry)| entry.is_some())
-            .chain(restored)
-            .collect();
+        let restored = returned.into_iter().map(|unacked| (unacked.tag, Some(unacked)));
+        let mut all: Vec<_> =
+            self.entries.drain(..).filter(|(_, entry)| entry.is_some()).chain(restored).collect();
         all.sort_unstable_by_key(|(tag, _)| *tag);
         self.entries = all.into();
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Unacked> {
-        self.entries
-            .iter_mut()
-            .filter_map(|(_, unacked)| unacked.as_mut())
+        self.entries.iter_mut().filter_map(|(_, unacked)| unacked.as_mut())
     }
 
     /// Keeps the front live, and holes fewer than half.
@@ -116,13 +105,7 @@ mod tests {
     fn list(tags: impl IntoIterator<Item = u64>) -> UnackedList {
         let mut list = UnackedList::default();
         for tag in tags {
-            list.push(Unacked {
-                tag,
-                seq: Seq(tag),
-                slot: 0,
-                queue: 0,
-                limited: false,
-            });
+            list.push(Unacked { tag, seq: Seq(tag), slot: 0, queue: 0, limited: false });
         }
         list
     }
@@ -144,10 +127,7 @@ mod tests {
         assert!(!list.take_up_to(3, &mut out));
         assert!(!list.take_up_to(9, &mut out));
         assert!(list.take_up_to(4, &mut out));
-        assert_eq!(
-            out.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(),
-            [1, 2, 4]
-        );
+        assert_eq!(out.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(), [1, 2, 4]);
         assert_eq!(list.len(), 1);
     }
 
@@ -170,9 +150,6 @@ mod tests {
         list.put_back(out);
         let mut all = Vec::new();
         list.take_all(&mut all);
-        assert_eq!(
-            all.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(),
-            [1, 2, 3, 4]
-        );
+        assert_eq!(all.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -27,11 +27,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ThroughputArgs {
     /// The broker, any that speaks AMQP 0-9-1
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2F"
-    )]
+    #[arg(long, value_name = "URL", default_value = "amqp://guest:guest@127.0.0.1:5672/%2F")]
     url: AmqpUrl,
 
     /// Publishing connections; 0 only consumes
@@ -157,8 +153,6 @@ impl ThroughputArgs {
 
 /// Seconds, also in parts: "0.5".
 pub(crate) fn seconds(text: &str) -> std::result::Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }

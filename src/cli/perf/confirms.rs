@@ -51,11 +51,7 @@ impl Confirms {
 
     /// A basic.ack or basic.nack came. Returns how many publishes it settled.
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool) -> Result<u64> {
-        let tag = if multiple && tag == 0 {
-            self.newest
-        } else {
-            tag
-        };
+        let tag = if multiple && tag == 0 { self.newest } else { tag };
         if tag < self.oldest && multiple {
             return Ok(0);
         }

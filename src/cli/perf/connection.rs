@@ -27,16 +27,9 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(url: &AmqpUrl, name: &str) -> Result<Self> {
         let stream = connect(url)?;
-        let mut connection = Self {
-            stream,
-            input: Vec::new(),
-            frame_max: FRAME_MAX,
-        };
+        let mut connection = Self { stream, input: Vec::new(), frame_max: FRAME_MAX };
         connection.shake_hands(url, name).map_err(|error| {
-            error.inside(format_args!(
-                "open vhost {} at {}:{}",
-                url.vhost, url.host, url.port
-            ))
+            error.inside(format_args!("open vhost {} at {}:{}", url.vhost, url.host, url.port))
         })?;
         Ok(connection)
     }
@@ -106,16 +99,11 @@ impl Connection {
         let mut out = Vec::new();
         wire::start_ok(&mut out, url, name);
         let tune = self.call(&out, CONNECTION_TUNE).map_err(|error| {
-            error.inside(format_args!(
-                "log in as {} (user and password stand in --url)",
-                url.user
-            ))
+            error.inside(format_args!("log in as {} (user and password stand in --url)", url.user))
         })?;
         let channel_max = u16_at(&tune, 0).unwrap_or(0);
         // Zero means that the broker sets no limit.
-        let offered = u32_at(&tune, 2)
-            .filter(|&size| size != 0)
-            .unwrap_or(FRAME_MAX);
+        let offered = u32_at(&tune, 2).filter(|&size| size != 0).unwrap_or(FRAME_MAX);
         self.frame_max = offered.min(FRAME_MAX);
         out.clear();
         wire::tune_ok(&mut out, channel_max, self.frame_max);
@@ -134,9 +122,7 @@ pub(crate) fn lost(error: &std::io::Error) -> PerfError {
             "the broker did not answer within {} s; is it blocked or overloaded?",
             REPLY_MS_MAX / 1000
         )),
-        _ => PerfError::new(format!(
-            "the connection broke: {error}; look into the broker's log"
-        )),
+        _ => PerfError::new(format!("the connection broke: {error}; look into the broker's log")),
     }
 }
 
@@ -147,9 +133,8 @@ fn connect(url: &AmqpUrl) -> Result<TcpStream> {
             "cannot connect to {place}: {reason}; start the broker or correct --url"
         ))
     };
-    let addresses = (url.host.as_str(), url.port)
-        .to_socket_addrs()
-        .map_err(|error| failed(&error))?;
+    let addresses =
+        (url.host.as_str(), url.port).to_socket_addrs().map_err(|error| failed(&error))?;
     let mut last_error = None;
     for address in addresses {
         match TcpStream::connect_timeout(&address, Duration::from_millis(CONNECT_MS_MAX)) {

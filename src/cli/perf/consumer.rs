@@ -90,13 +90,9 @@ impl Consumer {
     pub(crate) fn consume_all(mut self) -> Consumed {
         let ended = self.consume_loop().and_then(|()| self.close());
         if let Err(error) = ended {
-            self.run
-                .fail(error.inside(format_args!("consumer {}", self.index)));
+            self.run.fail(error.inside(format_args!("consumer {}", self.index)));
         }
-        Consumed {
-            latency: self.tally.latency,
-            out_of_order: self.tally.out_of_order,
-        }
+        Consumed { latency: self.tally.latency, out_of_order: self.tally.out_of_order }
     }
 
     fn consume_loop(&mut self) -> Result<()> {
@@ -138,9 +134,7 @@ impl Consumer {
     }
 
     fn scan(&mut self, limit: u64) -> Result<()> {
-        let done = self
-            .scanner
-            .scan(&self.buffer[..self.filled], limit, &mut self.tally)?;
+        let done = self.scanner.scan(&self.buffer[..self.filled], limit, &mut self.tally)?;
         self.buffer.copy_within(done..self.filled, 0);
         self.filled -= done;
         self.run.delivered.set(self.index, self.tally.delivered);
@@ -226,13 +220,9 @@ impl Receive for Tally {
         self.last_tag = delivery_tag;
         let (clock, sequence) = stamp.split_at(8);
         if clock != [0; 8] && self.measured {
-            let number = |bytes: &[u8]| {
-                bytes
-                    .iter()
-                    .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
-            };
-            self.latency
-                .record(self.now_ns.saturating_sub(number(clock)));
+            let number =
+                |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+            self.latency.record(self.now_ns.saturating_sub(number(clock)));
             self.check_order(number(sequence));
         }
         if self.ack_every > 0 {

@@ -79,9 +79,7 @@ impl Scanner {
             return Ok((len, len > 0 && self.complete(receive)));
         }
         if input.first() == Some(&BODY) {
-            return self
-                .begin_body(input)
-                .map(|len| (len, len > 0 && self.complete(receive)));
+            return self.begin_body(input).map(|len| (len, len > 0 && self.complete(receive)));
         }
         let Some(frame) = first_frame(input)? else {
             return Ok((0, false));
@@ -173,11 +171,7 @@ fn whole_delivery(input: &[u8]) -> Option<Delivery<'_>> {
     if size < STAMP_BYTES || payload.get(size) != Some(&FRAME_END) {
         return None;
     }
-    Some(Delivery {
-        tag,
-        stamp,
-        len: body_at + FRAME_HEAD + size + 1,
-    })
+    Some(Delivery { tag, stamp, len: body_at + FRAME_HEAD + size + 1 })
 }
 
 #[cfg(test)]
@@ -240,19 +234,10 @@ mod tests {
             }
         }
         let tags: Vec<u64> = (1..).take(sizes.len()).collect();
-        let stamps = tags
-            .iter()
-            .zip(sizes)
-            .map(|(&tag, size)| if size < 16 { 0 } else { tag as u8 });
+        let stamps =
+            tags.iter().zip(sizes).map(|(&tag, size)| if size < 16 { 0 } else { tag as u8 });
         let stamps = stamps.collect();
-        (
-            bytes,
-            Seen {
-                tags,
-                stamps,
-                methods: 1,
-            },
-        )
+        (bytes, Seen { tags, stamps, methods: 1 })
     }
 
     #[test]
@@ -286,15 +271,9 @@ mod tests {
         let mut bytes = Vec::new();
         deliver(&mut bytes, 1, 4000);
         let (mut scanner, mut seen) = (Scanner::default(), Seen::default());
-        assert_eq!(
-            scanner.scan(&bytes[..2000], u64::MAX, &mut seen).unwrap(),
-            2000
-        );
+        assert_eq!(scanner.scan(&bytes[..2000], u64::MAX, &mut seen).unwrap(), 2000);
         assert_eq!(seen.tags, [0; 0]);
-        assert_eq!(
-            scanner.scan(&bytes[2000..], u64::MAX, &mut seen).unwrap(),
-            bytes.len() - 2000
-        );
+        assert_eq!(scanner.scan(&bytes[2000..], u64::MAX, &mut seen).unwrap(), bytes.len() - 2000);
         assert_eq!(seen.tags, [1]);
     }
 
@@ -305,10 +284,6 @@ mod tests {
         let size_at = bytes.len() - 17 - 1 - FRAME_HEAD - 1 - 3 - 1;
         assert_eq!(bytes[size_at], 17);
         bytes[size_at] = 5;
-        assert!(
-            Scanner::default()
-                .scan(&bytes, u64::MAX, &mut Seen::default())
-                .is_err()
-        );
+        assert!(Scanner::default().scan(&bytes, u64::MAX, &mut Seen::default()).is_err());
     }
 }

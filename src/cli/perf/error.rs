@@ -15,9 +15,7 @@ impl PerfError {
 
     /// Says in what the error happened, in front of what it says already.
     pub(crate) fn inside(self, place: impl fmt::Display) -> Self {
-        Self {
-            text: format!("{place}: {}", self.text),
-        }
+        Self { text: format!("{place}: {}", self.text) }
     }
 }
 

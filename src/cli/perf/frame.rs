@@ -62,11 +62,7 @@ pub(crate) struct Frame<'a> {
 impl Frame<'_> {
     /// The method's id, if this is a method frame.
     pub(crate) fn method(&self) -> Option<MethodId> {
-        if self.kind == METHOD {
-            u32_at(self.payload, 0)
-        } else {
-            None
-        }
+        if self.kind == METHOD { u32_at(self.payload, 0) } else { None }
     }
 }
 
@@ -81,11 +77,9 @@ pub(crate) fn first_frame(input: &[u8]) -> Result<Option<Frame<'_>>> {
     let end = FRAME_HEAD + size as usize;
     match input.get(end) {
         None => Ok(None),
-        Some(&FRAME_END) => Ok(Some(Frame {
-            kind,
-            payload: &input[FRAME_HEAD..end],
-            len: end + 1,
-        })),
+        Some(&FRAME_END) => {
+            Ok(Some(Frame { kind, payload: &input[FRAME_HEAD..end], len: end + 1 }))
+        }
         Some(_) => Err(not_amqp()),
     }
 }
@@ -97,24 +91,15 @@ pub(crate) fn not_amqp() -> PerfError {
 }
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|chunk| u16::from_be_bytes(*chunk))
+    bytes.get(at..)?.first_chunk().map(|chunk| u16::from_be_bytes(*chunk))
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|chunk| u32::from_be_bytes(*chunk))
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_be_bytes(*chunk))
 }
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|chunk| u64::from_be_bytes(*chunk))
+    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_be_bytes(*chunk))
 }
 
 /// The error a method frame brings that ends the connection or the channel, if it is such a one.
@@ -129,9 +114,7 @@ pub(crate) fn broker_refusal(frame: &Frame<'_>) -> Option<PerfError> {
     let text_len = frame.payload.get(6).map_or(0, |&len| usize::from(len));
     let text = frame.payload.get(7..7 + text_len).unwrap_or_default();
     let text = String::from_utf8_lossy(text);
-    Some(PerfError::new(format!(
-        "the broker closed the {what}: {code} {text}"
-    )))
+    Some(PerfError::new(format!("the broker closed the {what}: {code} {text}")))
 }
 
 #[cfg(test)]
@@ -174,9 +157,6 @@ mod tests {
         });
         let frame = first_frame(&bytes).unwrap().unwrap();
         let error = broker_refusal(&frame).unwrap().to_string();
-        assert_eq!(
-            error,
-            "the broker closed the channel: 404 NOT_FOUND - no queue 'q'"
-        );
+        assert_eq!(error, "the broker closed the channel: 404 NOT_FOUND - no queue 'q'");
     }
 }

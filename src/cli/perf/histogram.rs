@@ -15,11 +15,7 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self {
-            counts: vec![0; BUCKETS],
-            count: 0,
-            max: 0,
-        }
+        Self { counts: vec![0; BUCKETS], count: 0, max: 0 }
     }
 
     pub(crate) fn record(&mut self, value: u64) {
@@ -85,10 +81,7 @@ mod tests {
             let index = bucket(value);
             assert!(index < BUCKETS, "{value}");
             let last = last_value(index);
-            assert!(
-                last >= value && last - value <= value / 128,
-                "{value} {last}"
-            );
+            assert!(last >= value && last - value <= value / 128, "{value} {last}");
             assert_eq!(bucket(last), index);
             assert!(last == u64::MAX || bucket(last + 1) == index + 1);
         }
@@ -102,10 +95,7 @@ mod tests {
             let got = histogram.quantile(share) as f64;
             assert!(got >= exact && got <= exact * 1.01, "{share} {got}");
         }
-        assert_eq!(
-            (histogram.quantile(1.0), histogram.max()),
-            (100_000, 100_000)
-        );
+        assert_eq!((histogram.quantile(1.0), histogram.max()), (100_000, 100_000));
     }
 
     #[test]

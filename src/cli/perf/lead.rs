@@ -20,21 +20,13 @@ impl Lead {
     pub(crate) fn new(plan: &Plan) -> Self {
         let messages = (BYTES_MIN / plan.size.max(1) as u64).clamp(2, MESSAGES_MIN);
         let at_least = messages * plan.copies();
-        Self {
-            span: plan.lead,
-            at_least,
-            delivered: VecDeque::new(),
-        }
+        Self { span: plan.lead, at_least, delivered: VecDeque::new() }
     }
 
     /// Deliveries that may be outstanding from now on.
     pub(crate) fn limit(&mut self, now: Instant, delivered: u64) -> u64 {
         self.delivered.push_back((now, delivered));
-        while self
-            .delivered
-            .get(1)
-            .is_some_and(|&(at, _)| now - at >= self.span)
-        {
+        while self.delivered.get(1).is_some_and(|&(at, _)| now - at >= self.span) {
             self.delivered.pop_front();
         }
         let (since, before) = self.delivered[0];
@@ -56,9 +48,8 @@ mod tests {
         assert_eq!(lead.limit(start, 0), MESSAGES_MIN);
         let at = |ms| start + Duration::from_millis(ms);
         // 1 M/s for half a second, then nothing for as long.
-        let limits: Vec<u64> = (1..50)
-            .map(|tick: u64| lead.limit(at(tick * 20), tick.min(25) * 20_000))
-            .collect();
+        let limits: Vec<u64> =
+            (1..50).map(|tick: u64| lead.limit(at(tick * 20), tick.min(25) * 20_000)).collect();
         assert_eq!((limits[0], limits[24]), (250_000, 250_000));
         assert_eq!(limits[48], MESSAGES_MIN);
     }
@@ -66,10 +57,7 @@ mod tests {
     #[test]
     fn large_messages_count_by_their_bytes() {
         let size = 1 << 20;
-        let plan = Plan {
-            size,
-            ..Plan::new("amqp://h".parse().unwrap())
-        };
+        let plan = Plan { size, ..Plan::new("amqp://h".parse().unwrap()) };
         assert_eq!(Lead::new(&plan).limit(Instant::now(), 0), 4);
     }
 }

@@ -60,11 +60,7 @@ pub(crate) fn run(args: &PerfArgs) -> Result<()> {
         PerfCommand::Throughput(args) => {
             let plan = args.plan()?;
             let report = throughput::measure(plan.clone())?;
-            print(&if args.json {
-                report.json() + "\n"
-            } else {
-                report.text(&plan)
-            });
+            print(&if args.json { report.json() + "\n" } else { report.text(&plan) });
             Ok(())
         }
         PerfCommand::Scenarios(args) => scenarios::run(args),
@@ -85,12 +81,8 @@ fn start_thread<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
-    let builder = std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK_BYTES);
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
     builder.spawn(body).map_err(|error| {
-        PerfError::new(format!(
-            "cannot start a thread: {error}; use fewer connections"
-        ))
+        PerfError::new(format!("cannot start a thread: {error}; use fewer connections"))
     })
 }

@@ -23,20 +23,12 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     pub(crate) fn new(rate: u64, publishers: u64, index: u64) -> Self {
-        assert!(
-            rate > 0 && index < publishers,
-            "a rate and a publisher to pace"
-        );
+        assert!(rate > 0 && index < publishers, "a rate and a publisher to pace");
         let rate = u128::from(rate);
         let per_tick = (rate * TICK_NS / (u128::from(publishers) * SECOND_NS)).max(1);
         let tick_numerator = per_tick * u128::from(publishers) * SECOND_NS;
         let offset = tick_numerator * u128::from(index) / (rate * u128::from(publishers));
-        Self {
-            per_tick: per_tick as u64,
-            tick_numerator,
-            rate,
-            offset_ns: offset as u64,
-        }
+        Self { per_tick: per_tick as u64, tick_numerator, rate, offset_ns: offset as u64 }
     }
 
     pub(crate) fn per_tick(&self) -> u64 {
@@ -86,10 +78,7 @@ mod tests {
     fn a_low_rate_is_one_message_a_tick_evenly_spread() {
         let pacer = Pacer::new(1000, 1, 0);
         assert_eq!(pacer.per_tick(), 1);
-        assert_eq!(
-            [0, 1, 2].map(|index| pacer.due_at(index)),
-            [0, 1_000_000, 2_000_000]
-        );
+        assert_eq!([0, 1, 2].map(|index| pacer.due_at(index)), [0, 1_000_000, 2_000_000]);
         assert_eq!(pacer.due_by(1_999_999), 2);
     }
 
@@ -116,14 +105,8 @@ mod tests {
             let pacer = Pacer::new(rate, publishers, publishers - 1);
             for index in [0, 1, 2, 699, 700, 123_456, 10_000_000_000] {
                 let at = pacer.due_at(index);
-                assert!(
-                    pacer.due_by(at) > index,
-                    "{rate}/{publishers} message {index}"
-                );
-                assert!(
-                    at == 0 || pacer.due_by(at - 1) <= index,
-                    "{rate}/{publishers} {index}"
-                );
+                assert!(pacer.due_by(at) > index, "{rate}/{publishers} message {index}");
+                assert!(at == 0 || pacer.due_by(at - 1) <= index, "{rate}/{publishers} {index}");
             }
         }
     }

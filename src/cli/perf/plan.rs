@@ -133,11 +133,7 @@ impl Plan {
 
     /// How many queues receive a copy of each message.
     pub(crate) fn copies(&self) -> u64 {
-        if self.exchange == ExchangeKind::Fanout {
-            self.queues as u64
-        } else {
-            1
-        }
+        if self.exchange == ExchangeKind::Fanout { self.queues as u64 } else { 1 }
     }
 
     /// Whether deliveries can tell when they were published: by this very run, with room to say so.
@@ -245,36 +241,21 @@ mod tests {
     fn queues_are_shared_out_and_none_is_left() {
         assert_eq!(share(5, 2, 0), [0, 2, 4]);
         assert_eq!(share(5, 2, 1), [1, 3]);
-        assert_eq!(
-            [share(2, 5, 0), share(2, 5, 3), share(2, 5, 4)],
-            [[0], [1], [0]]
-        );
+        assert_eq!([share(2, 5, 0), share(2, 5, 3), share(2, 5, 4)], [[0], [1], [0]]);
         let more = share(3, 7, 6);
         assert_eq!(more, [0]);
     }
 
     #[test]
     fn quotas_add_up() {
-        let plan = Plan {
-            publishers: 3,
-            messages: Some(11),
-            ..plan()
-        };
-        assert_eq!(
-            [0, 1, 2].map(|index| plan.quota(index)),
-            [Some(4), Some(4), Some(3)]
-        );
+        let plan = Plan { publishers: 3, messages: Some(11), ..plan() };
+        assert_eq!([0, 1, 2].map(|index| plan.quota(index)), [Some(4), Some(4), Some(3)]);
     }
 
     #[test]
     fn each_topic_key_names_one_binding() {
         let topic = ExchangeKind::Topic;
-        let plan = Plan {
-            exchange: topic,
-            bindings: 3,
-            keys: 10,
-            ..plan()
-        };
+        let plan = Plan { exchange: topic, bindings: 3, keys: 10, ..plan() };
         assert_eq!(plan.routing_key(7), "area1.item7.event");
         assert_eq!(plan.binding(1).0, "area1.#");
         assert_eq!(plan.binding(2).0, "area2.*.event");
@@ -286,35 +267,13 @@ mod tests {
         let direct = ExchangeKind::Direct;
         let fanout = ExchangeKind::Fanout;
         for bad in [
-            Plan {
-                publishers: 0,
-                consumers: 0,
-                ..plan()
-            },
-            Plan {
-                ack_every: 100,
-                prefetch: 50,
-                ..plan()
-            },
+            Plan { publishers: 0, consumers: 0, ..plan() },
+            Plan { ack_every: 100, prefetch: 50, ..plan() },
             Plan { keys: 2, ..plan() },
-            Plan {
-                exchange: direct,
-                keys: 2,
-                ..plan()
-            },
-            Plan {
-                exchange: fanout,
-                bindings: 2,
-                ..plan()
-            },
-            Plan {
-                duration: Duration::ZERO,
-                ..plan()
-            },
-            Plan {
-                queues: 0,
-                ..plan()
-            },
+            Plan { exchange: direct, keys: 2, ..plan() },
+            Plan { exchange: fanout, bindings: 2, ..plan() },
+            Plan { duration: Duration::ZERO, ..plan() },
+            Plan { queues: 0, ..plan() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

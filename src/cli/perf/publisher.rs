@@ -76,13 +76,7 @@ impl Publisher {
         let (stream, input) = connection.into_parts(plan.wake())?;
         let reading = stream.try_clone().map_err(|error| lost(&error))?;
         let confirms = Arc::new(SharedConfirms::new(plan.confirm_window));
-        let replies = Replies::new(
-            Arc::clone(run),
-            index,
-            reading,
-            &input,
-            Arc::clone(&confirms),
-        );
+        let replies = Replies::new(Arc::clone(run), index, reading, &input, Arc::clone(&confirms));
         let reader = if plan.confirm_window > 0 && pacer.is_none() {
             Reader::Own(Box::new(replies))
         } else {
@@ -115,18 +109,14 @@ impl Publisher {
         self.started_ns = self.run.now_ns();
         let ended = self.publish_loop().and_then(|()| self.finish());
         if let Err(error) = ended {
-            self.run
-                .fail(error.inside(format_args!("publisher {}", self.index)));
+            self.run.fail(error.inside(format_args!("publisher {}", self.index)));
         }
         self.run.publisher_done();
         let confirm_latency = match self.reader {
             Reader::Own(replies) => replies.latency,
             Reader::Thread(thread) => thread.join().unwrap_or_else(|_| Histogram::new()),
         };
-        Published {
-            confirm_latency,
-            oversleep: self.oversleep,
-        }
+        Published { confirm_latency, oversleep: self.oversleep }
     }
 
     fn publish_loop(&mut self) -> Result<()> {
@@ -146,9 +136,7 @@ impl Publisher {
             return u64::MAX;
         };
         let now = self.run.now_ns();
-        let due = pacer
-            .due_by(now - self.started_ns)
-            .saturating_sub(self.published);
+        let due = pacer.due_by(now - self.started_ns).saturating_sub(self.published);
         if due == 0 {
             let due_at = self.started_ns + pacer.due_at(self.published);
             sleep_ns((due_at - now).min(self.run.plan.wake().as_nanos() as u64));
@@ -173,11 +161,7 @@ impl Publisher {
             if room >= needed {
                 return Ok(room);
             }
-            needed = if self.pacer.is_some() {
-                1
-            } else {
-                (window / 4).max(1)
-            };
+            needed = if self.pacer.is_some() { 1 } else { (window / 4).max(1) };
             match &mut self.reader {
                 Reader::Own(replies) => replies.read()?,
                 Reader::Thread(_) => self.confirms.wait(),

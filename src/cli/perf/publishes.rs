@@ -63,10 +63,7 @@ impl Publishes {
             mandatory: plan.mandatory,
         };
         let body_at = wire::publish(&mut self.bytes, &envelope, plan.size, frame_max);
-        self.slots.push(Slot {
-            body_at,
-            end: self.bytes.len(),
-        });
+        self.slots.push(Slot { body_at, end: self.bytes.len() });
         if self.bytes.len() > RING_BYTES_MAX {
             return Err(PerfError::new(
                 "the encoded messages of one publisher exceed 1 GiB; lower --keys or --size",
@@ -78,15 +75,9 @@ impl Publishes {
     /// The next publishes to send, at most `limit`, and moves on behind them.
     pub(crate) fn take_run(&mut self, limit: u64) -> Range<usize> {
         let left = self.slots.len() - self.next;
-        let len = left
-            .min(self.run_max)
-            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let len = left.min(self.run_max).min(usize::try_from(limit).unwrap_or(usize::MAX));
         let run = self.next..self.next + len;
-        self.next = if run.end == self.slots.len() {
-            0
-        } else {
-            run.end
-        };
+        self.next = if run.end == self.slots.len() { 0 } else { run.end };
         run
     }
 
@@ -102,14 +93,8 @@ impl Publishes {
     }
 
     pub(crate) fn encoded(&self, run: &Range<usize>) -> &[u8] {
-        let start = run
-            .start
-            .checked_sub(1)
-            .map_or(0, |before| self.slots[before].end);
-        let end = run
-            .end
-            .checked_sub(1)
-            .map_or(0, |last| self.slots[last].end);
+        let start = run.start.checked_sub(1).map_or(0, |before| self.slots[before].end);
+        let end = run.end.checked_sub(1).map_or(0, |last| self.slots[last].end);
         &self.bytes[start..end]
     }
 }
@@ -145,26 +130,14 @@ mod tests {
     #[test]
     fn every_key_of_the_share_is_in_the_ring_once_a_lap() {
         let exchange = ExchangeKind::Topic;
-        let plan = Plan {
-            publishers: 2,
-            keys: 5,
-            bindings: 5,
-            exchange,
-            ..plan()
-        };
+        let plan = Plan { publishers: 2, keys: 5, bindings: 5, exchange, ..plan() };
         assert_eq!(ring(&plan, 1).slots.len(), 3);
         assert_eq!(ring(&plan, 4).slots.len(), 6);
     }
 
     #[test]
     fn a_stamp_lands_in_the_first_body_bytes() {
-        let mut ring = ring(
-            &Plan {
-                size: 5000,
-                ..plan()
-            },
-            2,
-        );
+        let mut ring = ring(&Plan { size: 5000, ..plan() }, 2);
         ring.stamp(1, 0x11, 0x22);
         let mut at = ring.slots[0].end;
         let body = loop {

@@ -38,10 +38,7 @@ pub(crate) struct Replies {
 
 impl SharedConfirms {
     pub(crate) fn new(window: usize) -> Self {
-        Self {
-            confirms: Mutex::new(Confirms::new(window)),
-            settled: Condvar::new(),
-        }
+        Self { confirms: Mutex::new(Confirms::new(window)), settled: Condvar::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Confirms> {
@@ -67,16 +64,7 @@ impl Replies {
         let mut buffer = vec![0; READ_BYTES.max(input.len() * 2)];
         buffer[..input.len()].copy_from_slice(input);
         let (filled, latency) = (input.len(), Histogram::new());
-        Self {
-            run,
-            index,
-            stream,
-            buffer,
-            filled,
-            shared,
-            latency,
-            closed: false,
-        }
+        Self { run, index, stream, buffer, filled, shared, latency, closed: false }
     }
 
     pub(crate) fn index(&self) -> usize {

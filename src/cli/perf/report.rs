@@ -64,11 +64,7 @@ impl Report {
 
     fn messages(&self) -> u64 {
         let measured = &self.measured;
-        measured
-            .delivered
-            .or(measured.confirmed)
-            .or(measured.published)
-            .unwrap_or(0)
+        measured.delivered.or(measured.confirmed).or(measured.published).unwrap_or(0)
     }
 
     /// The broker's CPU time for a message, if its process is known.
@@ -113,33 +109,23 @@ impl Report {
                 (None, false) => "; the rate was NOT sustained: consumers fell behind",
             };
             let backlog = grouped(self.backlog);
-            lines.add(
-                "backlog",
-                &format!("{backlog} messages, {seconds:.3} s{verdict}"),
-            );
+            lines.add("backlog", &format!("{backlog} messages, {seconds:.3} s{verdict}"));
         }
-        for (name, latency) in [
-            ("latency", self.latency),
-            ("confirm latency", self.confirm_latency),
-        ] {
+        for (name, latency) in
+            [("latency", self.latency), ("confirm latency", self.confirm_latency)]
+        {
             if let Some(latency) = latency {
                 lines.add(name, &latency.text());
             }
         }
         if let (Some(us), Some(cpu_us)) = (self.cpu_us_per_message(), measured.cpu_us) {
             let cores = cpu_us as f64 / 1e6 / measured.seconds;
-            lines.add(
-                "broker CPU",
-                &format!("{us:.3} us a message, {cores:.2} cores"),
-            );
+            lines.add("broker CPU", &format!("{us:.3} us a message, {cores:.2} cores"));
         }
         if let Some(memory) = self.memory {
             let mib = |bytes: u64| bytes >> 20;
             let (now, peak) = (mib(memory.rss_bytes), mib(memory.peak_bytes));
-            lines.add(
-                "broker memory",
-                &format!("{now} MiB at the end, {peak} MiB peak"),
-            );
+            lines.add("broker memory", &format!("{now} MiB at the end, {peak} MiB peak"));
         }
         let own = self.own_cpu_us_per_message();
         lines.add("own CPU", &format!("{own:.3} us a message"));
@@ -153,10 +139,7 @@ impl Report {
             }
         }
         if self.blocked {
-            lines.add(
-                "note",
-                "the broker blocked publishers by an alarm (memory or disk)",
-            );
+            lines.add("note", "the broker blocked publishers by an alarm (memory or disk)");
         }
         lines.0
     }
@@ -165,18 +148,9 @@ impl Report {
         let measured = &self.measured;
         let mut object = Object::new();
         object.number("measured_s", Some(measured.seconds));
-        object.number(
-            "published_per_s",
-            measured.published.map(|count| self.rate(count)),
-        );
-        object.number(
-            "confirmed_per_s",
-            measured.confirmed.map(|count| self.rate(count)),
-        );
-        object.number(
-            "delivered_per_s",
-            measured.delivered.map(|count| self.rate(count)),
-        );
+        object.number("published_per_s", measured.published.map(|count| self.rate(count)));
+        object.number("confirmed_per_s", measured.confirmed.map(|count| self.rate(count)));
+        object.number("delivered_per_s", measured.delivered.map(|count| self.rate(count)));
         object.number("backlog_messages", Some(self.backlog as f64));
         object.number("backlog_s", self.backlog_s());
         object.raw("sustained", &self.is_sustained().to_string());
@@ -184,18 +158,9 @@ impl Report {
         object.latency("confirm_latency", self.confirm_latency);
         object.latency("own_oversleep", self.oversleep);
         object.number("broker_cpu_us_per_message", self.cpu_us_per_message());
-        object.number(
-            "broker_rss_bytes",
-            self.memory.map(|memory| memory.rss_bytes as f64),
-        );
-        object.number(
-            "broker_peak_bytes",
-            self.memory.map(|memory| memory.peak_bytes as f64),
-        );
-        object.number(
-            "own_cpu_us_per_message",
-            Some(self.own_cpu_us_per_message()),
-        );
+        object.number("broker_rss_bytes", self.memory.map(|memory| memory.rss_bytes as f64));
+        object.number("broker_peak_bytes", self.memory.map(|memory| memory.peak_bytes as f64));
+        object.number("own_cpu_us_per_message", Some(self.own_cpu_us_per_message()));
         object.number("out_of_order", Some(self.out_of_order as f64));
         object.number("nacked", Some(self.nacked as f64));
         object.number("returned", Some(self.returned as f64));
@@ -265,10 +230,7 @@ impl Object {
 
     fn number(&mut self, name: &str, value: Option<f64>) {
         let value = value.filter(|value| value.is_finite());
-        self.raw(
-            name,
-            &value.map_or_else(|| "null".to_owned(), |value| value.to_string()),
-        );
+        self.raw(name, &value.map_or_else(|| "null".to_owned(), |value| value.to_string()));
     }
 
     fn latency(&mut self, name: &str, latency: Option<Latency>) {
@@ -327,20 +289,14 @@ mod tests {
     #[test]
     fn json_has_null_for_what_was_not_measured() {
         let json = report().json();
-        assert!(
-            json.starts_with("{\"measured_s\":2,\"published_per_s\":1500,"),
-            "{json}"
-        );
+        assert!(json.starts_with("{\"measured_s\":2,\"published_per_s\":1500,"), "{json}");
         assert!(json.contains("\"confirmed_per_s\":null"), "{json}");
         assert!(json.ends_with("\"blocked\":false}"), "{json}");
     }
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!(
-            [0, 999, 1000, 1234567].map(grouped),
-            ["0", "999", "1 000", "1 234 567"]
-        );
+        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
         let times = [1500, 150_000, 15_000_000, 15_000_000_000].map(time);
         assert_eq!(times, ["1.5 us", "150 us", "15.0 ms", "15.0 s"]);
     }

@@ -132,11 +132,7 @@ impl Run {
     }
 
     fn deliveries_wanted(&self) -> Option<u64> {
-        let copies = if self.plan.publishers > 0 {
-            self.plan.copies()
-        } else {
-            1
-        };
+        let copies = if self.plan.publishers > 0 { self.plan.copies() } else { 1 };
         self.plan.messages.map(|messages| messages * copies)
     }
 

@@ -125,17 +125,11 @@ fn join(publishers: Vec<JoinHandle<Published>>, consumers: Vec<JoinHandle<Consum
         oversleep: Histogram::new(),
         out_of_order: 0,
     };
-    for published in publishers
-        .into_iter()
-        .filter_map(|thread| thread.join().ok())
-    {
+    for published in publishers.into_iter().filter_map(|thread| thread.join().ok()) {
         all.confirm_latency.add(&published.confirm_latency);
         all.oversleep.add(&published.oversleep);
     }
-    for consumed in consumers
-        .into_iter()
-        .filter_map(|thread| thread.join().ok())
-    {
+    for consumed in consumers.into_iter().filter_map(|thread| thread.join().ok()) {
         all.latency.add(&consumed.latency);
         all.out_of_order += consumed.out_of_order;
     }

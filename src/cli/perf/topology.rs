@@ -35,23 +35,13 @@ pub(crate) fn prepare(connection: &mut Connection, plan: &Plan) -> Result<u64> {
         let exchange = plan.exchange_name();
         // A binding of an earlier run would route to queues that this one does not know of.
         wire::exchange_delete(&mut request, &exchange);
-        connection
-            .call(&request, EXCHANGE_DELETE_OK)
-            .map_err(place)?;
+        connection.call(&request, EXCHANGE_DELETE_OK).map_err(place)?;
         request.clear();
         wire::exchange_declare(&mut request, &exchange, kind, plan.durable);
-        connection
-            .call(&request, EXCHANGE_DECLARE_OK)
-            .map_err(place)?;
+        connection.call(&request, EXCHANGE_DECLARE_OK).map_err(place)?;
         for_each(connection, plan.bindings, QUEUE_BIND_OK, |out, index| {
             let (key, arguments) = plan.binding(index);
-            wire::queue_bind(
-                out,
-                &plan.queue(index % plan.queues),
-                &exchange,
-                &key,
-                &arguments,
-            );
+            wire::queue_bind(out, &plan.queue(index % plan.queues), &exchange, &key, &arguments);
         })
         .map_err(place)?;
     }

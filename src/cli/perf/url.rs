@@ -46,13 +46,7 @@ impl FromStr for AmqpUrl {
         };
         let (user, password) = (decoded(user)?, decoded(password)?);
         let host = if host.is_empty() { "127.0.0.1" } else { host }.to_owned();
-        Ok(Self {
-            host,
-            port,
-            user,
-            password,
-            vhost,
-        })
+        Ok(Self { host, port, user, password, vhost })
     }
 }
 
@@ -110,30 +104,15 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_stands_in_brackets() {
-        assert_eq!(
-            (
-                url("amqp://[::1]:7").host.as_str(),
-                url("amqp://[::1]:7").port
-            ),
-            ("::1", 7)
-        );
+        assert_eq!((url("amqp://[::1]:7").host.as_str(), url("amqp://[::1]:7").port), ("::1", 7));
         assert_eq!(url("amqp://[::1]").port, PORT);
     }
 
     #[test]
     fn nonsense_is_refused_with_the_way_out() {
-        for text in [
-            "http://h",
-            "amqps://h",
-            "amqp://h:x",
-            "amqp://h/%2",
-            "amqp://[::1",
-        ] {
+        for text in ["http://h", "amqps://h", "amqp://h:x", "amqp://h/%2", "amqp://[::1"] {
             let error = text.parse::<AmqpUrl>().unwrap_err().to_string();
-            assert!(
-                error.contains("amqp://user:password@host:port/vhost"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("amqp://user:password@host:port/vhost"), "{text}: {error}");
         }
     }
 }

@@ -21,19 +21,14 @@ impl Program {
     /// User and system time together, of all threads that ever ran.
     pub(crate) fn cpu_us(self) -> Result<u64> {
         let text = self.read("stat")?;
-        cpu_ticks(&text)
-            .map(|ticks| ticks * TICK_US)
-            .ok_or_else(|| self.unreadable("stat"))
+        cpu_ticks(&text).map(|ticks| ticks * TICK_US).ok_or_else(|| self.unreadable("stat"))
     }
 
     pub(crate) fn memory(self) -> Result<Memory> {
         let text = self.read("status")?;
         let bytes = |name| status_kib(&text, name).map(|kib| kib * 1024);
         match (bytes("VmRSS:"), bytes("VmHWM:")) {
-            (Some(rss_bytes), Some(peak_bytes)) => Ok(Memory {
-                rss_bytes,
-                peak_bytes,
-            }),
+            (Some(rss_bytes), Some(peak_bytes)) => Ok(Memory { rss_bytes, peak_bytes }),
             _ => Err(self.unreadable("status")),
         }
     }
@@ -44,16 +39,12 @@ impl Program {
             Self::Pid(pid) => format!("/proc/{pid}/{file}"),
         };
         fs::read_to_string(&path).map_err(|error| {
-            PerfError::new(format!(
-                "cannot read {path}: {error}; give --pid a running process"
-            ))
+            PerfError::new(format!("cannot read {path}: {error}; give --pid a running process"))
         })
     }
 
     fn unreadable(self, file: &str) -> PerfError {
-        PerfError::new(format!(
-            "/proc/.../{file} of {self:?} has no CPU or memory figures"
-        ))
+        PerfError::new(format!("/proc/.../{file} of {self:?} has no CPU or memory figures"))
     }
 }
 
@@ -84,10 +75,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_by_name() {
-        assert_eq!(
-            status_kib("VmHWM:\t  9 kB\nVmRSS:\t    12 kB\n", "VmRSS:"),
-            Some(12)
-        );
+        assert_eq!(status_kib("VmHWM:\t  9 kB\nVmRSS:\t    12 kB\n", "VmRSS:"), Some(12));
         assert_eq!(status_kib("Name:\tx\n", "VmRSS:"), None);
     }
 }

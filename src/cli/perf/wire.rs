@@ -216,11 +216,7 @@ pub(crate) fn publish(
     frame(out, HEADER, CHANNEL, |out| {
         out.extend_from_slice(&[0, 60, 0, 0]);
         out.extend_from_slice(&(size as u64).to_be_bytes());
-        let mut flags = if envelope.persistent {
-            HAS_DELIVERY_MODE
-        } else {
-            0
-        };
+        let mut flags = if envelope.persistent { HAS_DELIVERY_MODE } else { 0 };
         if envelope.header.is_some() {
             flags |= HAS_HEADERS;
         }
@@ -297,9 +293,7 @@ mod tests {
         assert_eq!(method.payload, b"\0\x3C\0\x28\0\0\0\x01q\0");
         let header = first_frame(&out[method.len..]).unwrap().unwrap();
         assert_eq!(header.payload, b"\0\x3C\0\0\0\0\0\0\0\0\0\x10\0\0");
-        let body = first_frame(&out[method.len + header.len..])
-            .unwrap()
-            .unwrap();
+        let body = first_frame(&out[method.len + header.len..]).unwrap().unwrap();
         assert_eq!((body.kind, body.payload), (BODY, [0; 16].as_slice()));
         assert_eq!(body_at, method.len + header.len + FRAME_HEAD);
         assert_eq!(method.len + header.len + body.len, out.len());
@@ -326,11 +320,7 @@ mod tests {
     #[test]
     fn properties_are_headers_then_delivery_mode() {
         let mut out = Vec::new();
-        let envelope = Envelope {
-            header: Some(5),
-            persistent: true,
-            ..PLAIN
-        };
+        let envelope = Envelope { header: Some(5), persistent: true, ..PLAIN };
         publish(&mut out, &envelope, 0, 4096);
         let method = first_frame(&out).unwrap().unwrap();
         let header = first_frame(&out[method.len..]).unwrap().unwrap();

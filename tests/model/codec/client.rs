@@ -57,12 +57,7 @@ impl Reader {
             }
             Some((channel, left)) => {
                 let piece = &input[..left.min(input.len())];
-                let is_fine = self
-                    .channels
-                    .entry(channel)
-                    .or_default()
-                    .push_body(piece)
-                    .is_ok();
+                let is_fine = self.channels.entry(channel).or_default().push_body(piece).is_ok();
                 self.is_broken = !is_fine;
                 self.body = Some((channel, left - piece.len()));
                 return (!piece.is_empty()).then_some(piece.len());
@@ -70,12 +65,7 @@ impl Reader {
             None => {}
         }
         match decode_frame(input, FRAME_MAX) {
-            Ok(Decoded::Frame {
-                kind,
-                channel,
-                payload,
-                consumed,
-            }) => {
+            Ok(Decoded::Frame { kind, channel, payload, consumed }) => {
                 self.is_broken = self.take(kind, channel, payload).is_none();
                 Some(consumed)
             }
@@ -130,8 +120,7 @@ impl Reader {
                 (p.headers(), p.expiration(), p.cluster_id(), p.timestamp())
             });
             let body = message.body_to_vec();
-            self.said
-                .push(format!("{channel}: {message:?} {properties:?} {body:?}"));
+            self.said.push(format!("{channel}: {message:?} {properties:?} {body:?}"));
         }
     }
 }
@@ -141,11 +130,7 @@ fn publish(channel: u16, key: &str, values: &[u8], body: &[u8], frame_len: usize
     let address = [&b"\x02ex"[..], &[key_len], key.as_bytes()].concat();
     let method = [&b"\0\x3c\0\x28\0\0"[..], &address, b"\0"].concat();
     let mut bytes = frame(FrameKind::Method, channel, &method);
-    bytes.extend(frame(
-        FrameKind::Header,
-        channel,
-        &header(body.len(), values),
-    ));
+    bytes.extend(frame(FrameKind::Header, channel, &header(body.len(), values)));
     for part in body.chunks(frame_len) {
         bytes.extend(frame(FrameKind::Body, channel, part));
     }
@@ -172,16 +157,11 @@ fn client_frames() -> impl Strategy<Value = Vec<u8>> {
         (1..4_u16, method).prop_map(|(channel, method)| frame(FrameKind::Method, channel, method));
     let properties = prop::sample::select(&PROPERTIES[..]);
     let body_len = prop_oneof![0..30_usize, 16_000..40_000_usize];
-    let publish = (
-        1..4_u16,
-        "[a-z.]{0,9}",
-        properties,
-        body_len,
-        1000..20_000_usize,
-    )
-        .prop_map(|(channel, key, properties, body_len, frame_len)| {
+    let publish = (1..4_u16, "[a-z.]{0,9}", properties, body_len, 1000..20_000_usize).prop_map(
+        |(channel, key, properties, body_len, frame_len)| {
             publish(channel, &key, properties, &vec![b'x'; body_len], frame_len)
-        });
+        },
+    );
     prop_oneof![method, publish, Just(frame(FrameKind::Heartbeat, 0, b""))]
 }
 

@@ -95,46 +95,25 @@ fn connection_methods<'a>(
         class_id: 60,
         method_id: code,
     };
-    let tune = connection::Tune {
-        channel_max: code,
-        frame_max: n,
-        heartbeat: !code,
-    };
+    let tune = connection::Tune { channel_max: code, frame_max: n, heartbeat: !code };
     let method = MethodId::new(60, code);
     [
         (
-            Ours::ConnectionStart {
-                server_properties,
-                mechanisms: text,
-                locales: "en_US",
-            },
+            Ours::ConnectionStart { server_properties, mechanisms: text, locales: "en_US" },
             Theirs::Start(start),
         ),
         (
-            Ours::ConnectionSecure {
-                challenge: text.as_bytes(),
-            },
-            Theirs::Secure(connection::Secure {
-                challenge: text.into(),
-            }),
+            Ours::ConnectionSecure { challenge: text.as_bytes() },
+            Theirs::Secure(connection::Secure { challenge: text.into() }),
         ),
         (
-            Ours::ConnectionTune {
-                channel_max: code,
-                frame_max: n,
-                heartbeat: !code,
-            },
+            Ours::ConnectionTune { channel_max: code, frame_max: n, heartbeat: !code },
             Theirs::Tune(tune),
         ),
-        (
-            Ours::ConnectionClose { code, text, method },
-            Theirs::Close(close),
-        ),
+        (Ours::ConnectionClose { code, text, method }, Theirs::Close(close)),
         (
             Ours::ConnectionBlocked { reason: text },
-            Theirs::Blocked(connection::Blocked {
-                reason: text.into(),
-            }),
+            Theirs::Blocked(connection::Blocked { reason: text.into() }),
         ),
     ]
 }
@@ -143,19 +122,11 @@ fn channel_methods(text: &str, n: u32, active: bool) -> [(ServerMethod<'_>, AMQP
     use AMQPClass::{Channel, Queue};
     use ServerMethod as Ours;
     let code = (n >> 16) as u16;
-    let close = channel::Close {
-        reply_code: code,
-        reply_text: text.into(),
-        class_id: 60,
-        method_id: code,
-    };
+    let close =
+        channel::Close { reply_code: code, reply_text: text.into(), class_id: 60, method_id: code };
     let method = MethodId::new(60, code);
     let (message_count, consumer_count) = (n, !n);
-    let declared = queue::DeclareOk {
-        queue: text.into(),
-        message_count,
-        consumer_count,
-    };
+    let declared = queue::DeclareOk { queue: text.into(), message_count, consumer_count };
     [
         (
             Ours::ChannelFlow { active },
@@ -165,16 +136,9 @@ fn channel_methods(text: &str, n: u32, active: bool) -> [(ServerMethod<'_>, AMQP
             Ours::ChannelFlowOk { active },
             Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active })),
         ),
+        (Ours::ChannelClose { code, text, method }, Channel(channel::AMQPMethod::Close(close))),
         (
-            Ours::ChannelClose { code, text, method },
-            Channel(channel::AMQPMethod::Close(close)),
-        ),
-        (
-            Ours::QueueDeclareOk {
-                queue: text,
-                message_count,
-                consumer_count,
-            },
+            Ours::QueueDeclareOk { queue: text, message_count, consumer_count },
             Queue(queue::AMQPMethod::DeclareOk(declared)),
         ),
         (
@@ -183,9 +147,7 @@ fn channel_methods(text: &str, n: u32, active: bool) -> [(ServerMethod<'_>, AMQP
         ),
         (
             Ours::QueueDeleteOk { message_count },
-            Queue(queue::AMQPMethod::DeleteOk(queue::DeleteOk {
-                message_count,
-            })),
+            Queue(queue::AMQPMethod::DeleteOk(queue::DeleteOk { message_count })),
         ),
     ]
 }
@@ -194,51 +156,25 @@ fn basic_methods(tag: &str, n: u64, flag: bool) -> [(ServerMethod<'_>, basic::AM
     use ServerMethod as Ours;
     use basic::AMQPMethod as Theirs;
     let (delivery_tag, multiple, nowait) = (n, flag, flag);
-    let nack = basic::Nack {
-        delivery_tag,
-        multiple,
-        requeue: true,
-    };
+    let nack = basic::Nack { delivery_tag, multiple, requeue: true };
     [
         (
             Ours::BasicConsumeOk { consumer_tag: tag },
-            Theirs::ConsumeOk(basic::ConsumeOk {
-                consumer_tag: tag.into(),
-            }),
+            Theirs::ConsumeOk(basic::ConsumeOk { consumer_tag: tag.into() }),
         ),
         (
-            Ours::BasicCancel {
-                consumer_tag: tag,
-                nowait,
-            },
-            Theirs::Cancel(basic::Cancel {
-                consumer_tag: tag.into(),
-                nowait,
-            }),
+            Ours::BasicCancel { consumer_tag: tag, nowait },
+            Theirs::Cancel(basic::Cancel { consumer_tag: tag.into(), nowait }),
         ),
         (
             Ours::BasicCancelOk { consumer_tag: tag },
-            Theirs::CancelOk(basic::CancelOk {
-                consumer_tag: tag.into(),
-            }),
+            Theirs::CancelOk(basic::CancelOk { consumer_tag: tag.into() }),
         ),
         (
-            Ours::BasicAck {
-                delivery_tag,
-                multiple,
-            },
-            Theirs::Ack(basic::Ack {
-                delivery_tag,
-                multiple,
-            }),
+            Ours::BasicAck { delivery_tag, multiple },
+            Theirs::Ack(basic::Ack { delivery_tag, multiple }),
         ),
-        (
-            Ours::BasicNack {
-                delivery_tag,
-                multiple,
-            },
-            Theirs::Nack(nack),
-        ),
+        (Ours::BasicNack { delivery_tag, multiple }, Theirs::Nack(nack)),
     ]
 }
 

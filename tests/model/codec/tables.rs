@@ -34,19 +34,17 @@ fn field() -> impl Strategy<Value = Field> {
 }
 
 fn table(fields: &[(String, Field)]) -> Table {
-    let builder = fields
-        .iter()
-        .fold(TableBuilder::new(), |builder, (key, field)| {
-            let key = key.as_bytes();
-            match field {
-                Field::Int(n) => builder.put(key, Value::I64(*n)),
-                Field::Bool(b) => builder.put(key, Value::Bool(*b)),
-                Field::Text(text) => builder.put(key, Value::LongStr(text.as_bytes())),
-                Field::Float(n) => builder.put(key, Value::F64(f64::from(*n))),
-                Field::Void => builder.put(key, Value::Void),
-                Field::Table(inner) => builder.put(key, Value::Table(table(inner).as_ref())),
-            }
-        });
+    let builder = fields.iter().fold(TableBuilder::new(), |builder, (key, field)| {
+        let key = key.as_bytes();
+        match field {
+            Field::Int(n) => builder.put(key, Value::I64(*n)),
+            Field::Bool(b) => builder.put(key, Value::Bool(*b)),
+            Field::Text(text) => builder.put(key, Value::LongStr(text.as_bytes())),
+            Field::Float(n) => builder.put(key, Value::F64(f64::from(*n))),
+            Field::Void => builder.put(key, Value::Void),
+            Field::Table(inner) => builder.put(key, Value::Table(table(inner).as_ref())),
+        }
+    });
     builder.finish()
 }
 

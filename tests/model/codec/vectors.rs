@@ -18,55 +18,32 @@ use std::path::{Path, PathBuf};
 
 /// The frame of a file: hex digits and spaces; lines that start with `#` are comments.
 fn octets(text: &str) -> Vec<u8> {
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    let digits: Vec<u8> = lines
-        .flat_map(str::bytes)
-        .filter(|digit| !digit.is_ascii_whitespace())
-        .collect();
-    let pairs = digits
-        .chunks(2)
-        .map(|pair| str::from_utf8(pair).expect("hex digits are ASCII"));
-    pairs
-        .map(|pair| u8::from_str_radix(pair, 16).expect("a frame is hex digits"))
-        .collect()
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let digits: Vec<u8> =
+        lines.flat_map(str::bytes).filter(|digit| !digit.is_ascii_whitespace()).collect();
+    let pairs = digits.chunks(2).map(|pair| str::from_utf8(pair).expect("hex digits are ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("a frame is hex digits")).collect()
 }
 
 fn files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/vectors");
     let entries = fs::read_dir(directory).into_iter().flatten();
     let paths = entries.map(|entry| entry.expect("the directory can be listed").path());
-    paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "hex"))
-        .collect()
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "hex")).collect()
 }
 
 /// `queue.declare-ok` as a variant is called, in small letters.
 fn squeezed(name: &str) -> String {
-    name.chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 #[test]
 fn golden_frames_decode_or_are_reproduced() {
     for file in files() {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = octets(&fs::read_to_string(&file).expect("a golden frame is text"));
         let decoded = decode_frame(&bytes, FRAME_MAX).unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        let Decoded::Frame {
-            kind,
-            payload,
-            channel,
-            consumed,
-        } = decoded
-        else {
+        let Decoded::Frame { kind, payload, channel, consumed } = decoded else {
             panic!("{name} is not a whole frame");
         };
         assert_eq!(consumed, bytes.len(), "{name} is one frame");
@@ -119,9 +96,7 @@ fn reproduced(bytes: &[u8], channel: u16) -> Option<Vec<u8>> {
     }
     let id = MethodId::new(class.get_amqp_class_id(), class.get_amqp_method_id());
     let plain = PLAIN.into_iter().find(|method| method.id() == id);
-    plain
-        .or_else(|| with_fields(&class, &bytes[7..]))?
-        .encode(channel, &mut output);
+    plain.or_else(|| with_fields(&class, &bytes[7..]))?.encode(channel, &mut output);
     Some(drain(output))
 }
 
@@ -130,27 +105,13 @@ fn put_content_method(method: &basic::AMQPMethod, channel: u16, out: &mut Output
     use basic::AMQPMethod::{Deliver, GetOk, Return};
     let header = header(0, &[0, 0]);
     let message = |exchange: &str, key: &str| {
-        Message::new(
-            exchange.as_bytes(),
-            key.as_bytes(),
-            &header,
-            b"",
-            &mut Vec::new(),
-        )
+        Message::new(exchange.as_bytes(), key.as_bytes(), &header, b"", &mut Vec::new())
     };
     match method {
         Deliver(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());
             let tag = m.consumer_tag.as_str().as_bytes();
-            put_delivery(
-                out,
-                channel,
-                tag,
-                m.delivery_tag,
-                m.redelivered,
-                &message,
-                FRAME_MAX,
-            );
+            put_delivery(out, channel, tag, m.delivery_tag, m.redelivered, &message, FRAME_MAX);
         }
         GetOk(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());
@@ -159,14 +120,7 @@ fn put_content_method(method: &basic::AMQPMethod, channel: u16, out: &mut Output
         }
         Return(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());
-            put_return(
-                out,
-                channel,
-                m.reply_code,
-                m.reply_text.as_str(),
-                &message,
-                FRAME_MAX,
-            );
+            put_return(out, channel, m.reply_code, m.reply_text.as_str(), &message, FRAME_MAX);
         }
         _ => return false,
     }
@@ -192,30 +146,27 @@ fn with_fields<'a>(class: &'a AMQPClass, payload: &'a [u8]) -> Option<ServerMeth
             message_count: m.message_count,
             consumer_count: m.consumer_count,
         },
-        AMQPClass::Queue(queue::AMQPMethod::PurgeOk(m)) => ServerMethod::QueuePurgeOk {
-            message_count: m.message_count,
-        },
-        AMQPClass::Queue(queue::AMQPMethod::DeleteOk(m)) => ServerMethod::QueueDeleteOk {
-            message_count: m.message_count,
-        },
-        AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(m)) => ServerMethod::BasicConsumeOk {
-            consumer_tag: m.consumer_tag.as_str(),
-        },
-        AMQPClass::Basic(basic::AMQPMethod::Cancel(m)) => ServerMethod::BasicCancel {
-            consumer_tag: m.consumer_tag.as_str(),
-            nowait: m.nowait,
-        },
-        AMQPClass::Basic(basic::AMQPMethod::CancelOk(m)) => ServerMethod::BasicCancelOk {
-            consumer_tag: m.consumer_tag.as_str(),
-        },
-        AMQPClass::Basic(basic::AMQPMethod::Ack(m)) => ServerMethod::BasicAck {
-            delivery_tag: m.delivery_tag,
-            multiple: m.multiple,
-        },
-        AMQPClass::Basic(basic::AMQPMethod::Nack(m)) if m.requeue => ServerMethod::BasicNack {
-            delivery_tag: m.delivery_tag,
-            multiple: m.multiple,
-        },
+        AMQPClass::Queue(queue::AMQPMethod::PurgeOk(m)) => {
+            ServerMethod::QueuePurgeOk { message_count: m.message_count }
+        }
+        AMQPClass::Queue(queue::AMQPMethod::DeleteOk(m)) => {
+            ServerMethod::QueueDeleteOk { message_count: m.message_count }
+        }
+        AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(m)) => {
+            ServerMethod::BasicConsumeOk { consumer_tag: m.consumer_tag.as_str() }
+        }
+        AMQPClass::Basic(basic::AMQPMethod::Cancel(m)) => {
+            ServerMethod::BasicCancel { consumer_tag: m.consumer_tag.as_str(), nowait: m.nowait }
+        }
+        AMQPClass::Basic(basic::AMQPMethod::CancelOk(m)) => {
+            ServerMethod::BasicCancelOk { consumer_tag: m.consumer_tag.as_str() }
+        }
+        AMQPClass::Basic(basic::AMQPMethod::Ack(m)) => {
+            ServerMethod::BasicAck { delivery_tag: m.delivery_tag, multiple: m.multiple }
+        }
+        AMQPClass::Basic(basic::AMQPMethod::Nack(m)) if m.requeue => {
+            ServerMethod::BasicNack { delivery_tag: m.delivery_tag, multiple: m.multiple }
+        }
         _ => return None,
     })
 }
@@ -229,9 +180,7 @@ fn connection_method<'a>(
     Some(match method {
         Theirs::Start(m) => {
             // Class, method and version come first; amq-protocol has sorted the table.
-            let (len, rest) = payload[6..]
-                .split_first_chunk()
-                .expect("a table has a length");
+            let (len, rest) = payload[6..].split_first_chunk().expect("a table has a length");
             let table = &rest[..u32::from_be_bytes(*len) as usize];
             ServerMethod::ConnectionStart {
                 server_properties: TableRef::check(table).expect("RabbitMQ sends a table"),
@@ -239,9 +188,7 @@ fn connection_method<'a>(
                 locales: text(m.locales.as_bytes()),
             }
         }
-        Theirs::Secure(m) => ServerMethod::ConnectionSecure {
-            challenge: m.challenge.as_bytes(),
-        },
+        Theirs::Secure(m) => ServerMethod::ConnectionSecure { challenge: m.challenge.as_bytes() },
         Theirs::Tune(m) => ServerMethod::ConnectionTune {
             channel_max: m.channel_max,
             frame_max: m.frame_max,
@@ -252,9 +199,7 @@ fn connection_method<'a>(
             text: m.reply_text.as_str(),
             method: MethodId::new(m.class_id, m.method_id),
         },
-        Theirs::Blocked(m) => ServerMethod::ConnectionBlocked {
-            reason: m.reason.as_str(),
-        },
+        Theirs::Blocked(m) => ServerMethod::ConnectionBlocked { reason: m.reason.as_str() },
         _ => return None,
     })
 }

@@ -47,10 +47,8 @@ impl Model {
             let auto_delete = self.exchanges.get(&source).is_some_and(|e| e.auto_delete);
             if auto_delete && self.bindings.iter().all(|b| b.source != source) {
                 self.exchanges.remove(&source);
-                let (more, kept) = self
-                    .bindings
-                    .drain(..)
-                    .partition(|b| b.to == To::Exchange(source));
+                let (more, kept) =
+                    self.bindings.drain(..).partition(|b| b.to == To::Exchange(source));
                 self.bindings = kept;
                 let more: Vec<ModelBinding> = more;
                 lost.extend(more);
@@ -99,11 +97,7 @@ fn matches(kind: Kind, binding: &ModelBinding, key: &str, headers: &Fields) -> b
 }
 
 pub(super) fn words(text: &str) -> Vec<&str> {
-    if text.is_empty() {
-        Vec::new()
-    } else {
-        text.split('.').collect()
-    }
+    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
 }
 
 /// Which prefixes of the key the pattern so far matches, one step of the pattern after the other.
@@ -132,9 +126,5 @@ fn headers_match(binding: &ModelBinding, headers: &Fields) -> bool {
         let header = headers.iter().rfind(|(other, _)| other == name);
         header.is_some_and(|(_, other)| *value == 0 || value == other)
     };
-    if x_match.starts_with("any") {
-        asked.any(holds)
-    } else {
-        asked.all(holds)
-    }
+    if x_match.starts_with("any") { asked.any(holds) } else { asked.all(holds) }
 }

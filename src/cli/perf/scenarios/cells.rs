@@ -5,10 +5,7 @@ use super::rows::{Bare, Row, Shows};
 
 pub(super) fn head(brokers: &[&str]) -> String {
     let rule = "|---".repeat(brokers.len() + 2);
-    format!(
-        "| work | {} | bare machine |\n{rule}|\n",
-        brokers.join(" | ")
-    )
+    format!("| work | {} | bare machine |\n{rule}|\n", brokers.join(" | "))
 }
 
 /// One line of the table; `outcomes` are the runs of each broker, `None` where one failed.
@@ -19,21 +16,12 @@ pub(super) fn line(row: &Row, outcomes: &[Vec<Option<Report>>], probes: &Probes)
             let reports: Vec<&Report> = runs.iter().flatten().collect();
             let mut cell = broker_cell(row.shows, &reports);
             if reports.len() < runs.len() {
-                cell += &format!(
-                    " ({} of {} runs failed)",
-                    runs.len() - reports.len(),
-                    runs.len()
-                );
+                cell += &format!(" ({} of {} runs failed)", runs.len() - reports.len(), runs.len());
             }
             cell
         })
         .collect();
-    format!(
-        "| {} | {} | {} |\n",
-        row.name,
-        cells.join(" | "),
-        probe_cell(row.bare, probes)
-    )
+    format!("| {} | {} | {} |\n", row.name, cells.join(" | "), probe_cell(row.bare, probes))
 }
 
 fn broker_cell(shows: Shows, reports: &[&Report]) -> String {
@@ -50,18 +38,12 @@ fn broker_cell(shows: Shows, reports: &[&Report]) -> String {
     if shows == Shows::ConfirmLatency {
         let p50 = latency(&|report| Some(report.confirm_latency?.p50_ns));
         let p99 = latency(&|report| Some(report.confirm_latency?.p99_ns));
-        parts.extend(
-            p50.zip(p99)
-                .map(|(p50, p99)| format!("p50 {p50}, p99 {p99}")),
-        );
+        parts.extend(p50.zip(p99).map(|(p50, p99)| format!("p50 {p50}, p99 {p99}")));
     }
     if shows == Shows::DeliveryLatency {
         let p99 = latency(&|report| Some(report.latency?.p99_ns));
         let p50 = latency(&|report| Some(report.latency?.p50_ns));
-        parts.extend(
-            p99.zip(p50)
-                .map(|(p99, p50)| format!("p99 {p99}, p50 {p50}")),
-        );
+        parts.extend(p99.zip(p50).map(|(p99, p50)| format!("p99 {p99}, p50 {p50}")));
     }
     parts.extend(median_of(&|report| Some(report.message_rate())).map(rate));
     parts.extend(median_of(&Report::cpu_us_per_message).map(|us| format!("{us:.2} us CPU")));
@@ -118,9 +100,6 @@ mod tests {
 
     #[test]
     fn the_table_has_a_column_for_each_broker_and_the_machine() {
-        assert_eq!(
-            head(&["a", "b"]),
-            "| work | a | b | bare machine |\n|---|---|---|---|\n"
-        );
+        assert_eq!(head(&["a", "b"]), "| work | a | b | bare machine |\n|---|---|---|---|\n");
     }
 }

@@ -79,11 +79,7 @@ impl FromStr for Broker {
                 (url, Some(pid.parse().map_err(bad)?))
             }
         };
-        Ok(Self {
-            name: name.to_owned(),
-            url: url.parse()?,
-            pid,
-        })
+        Ok(Self { name: name.to_owned(), url: url.parse()?, pid })
     }
 }
 
@@ -98,26 +94,15 @@ pub(crate) fn run(args: &ScenariosArgs) -> Result<()> {
         None => true,
         Some(text) => {
             let text = text.to_lowercase();
-            scenario
-                .rows
-                .iter()
-                .any(|row| row.name.to_lowercase().contains(&text))
+            scenario.rows.iter().any(|row| row.name.to_lowercase().contains(&text))
         }
     };
-    let scenarios: Vec<Scenario> = rows::scenarios(args.backlog)
-        .into_iter()
-        .filter(wanted)
-        .collect();
+    let scenarios: Vec<Scenario> =
+        rows::scenarios(args.backlog).into_iter().filter(wanted).collect();
     if scenarios.is_empty() {
-        return Err(PerfError::new(
-            "no row has this in its name; leave --only out to see all",
-        ));
+        return Err(PerfError::new("no row has this in its name; leave --only out to see all"));
     }
-    let names: Vec<&str> = args
-        .brokers
-        .iter()
-        .map(|broker| broker.name.as_str())
-        .collect();
+    let names: Vec<&str> = args.brokers.iter().map(|broker| broker.name.as_str()).collect();
     print(&cells::head(&names));
     for (index, scenario) in scenarios.iter().enumerate() {
         let prefix = format!("leveret-perf-{index}");
@@ -135,10 +120,7 @@ fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Ve
     let mut probes: Vec<Probes> = rows.iter().map(|_| Probes::default()).collect();
     for repeat in 1..=args.repeat {
         for (number, broker) in args.brokers.iter().enumerate() {
-            eprintln!(
-                "{} on {}, run {repeat} of {}",
-                rows[0].name, broker.name, args.repeat
-            );
+            eprintln!("{} on {}, run {repeat} of {}", rows[0].name, broker.name, args.repeat);
             for (row, outcomes) in rows.iter().zip(&mut outcomes) {
                 outcomes[number].push(measure_once(args, row, broker, prefix));
             }
@@ -148,9 +130,7 @@ fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Ve
         }
     }
     let lines = rows.iter().zip(&outcomes).zip(&probes);
-    Ok(lines
-        .map(|((row, outcomes), probes)| cells::line(row, outcomes, probes))
-        .collect())
+    Ok(lines.map(|((row, outcomes), probes)| cells::line(row, outcomes, probes)).collect())
 }
 
 /// One run. A failure is told at once and leaves a hole in the table: the other runs still count.
@@ -176,22 +156,14 @@ mod tests {
         assert_eq!((broker.name.as_str(), broker.pid), ("a", Some(12)));
         assert_eq!(broker.url, "amqp://u:p@h:1/v".parse().unwrap());
         assert_eq!("b=amqp://h".parse::<Broker>().unwrap().pid, None);
-        for bad in [
-            "amqp://h",
-            "amqp://u:p=q@h",
-            "a=amqp://h,pid=x",
-            "a=http://h",
-        ] {
+        for bad in ["amqp://h", "amqp://u:p=q@h", "a=amqp://h,pid=x", "a=http://h"] {
             assert!(bad.parse::<Broker>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn every_row_is_a_plan_that_can_run() {
-        for row in rows::scenarios(1000)
-            .iter()
-            .flat_map(|scenario| &scenario.rows)
-        {
+        for row in rows::scenarios(1000).iter().flat_map(|scenario| &scenario.rows) {
             (row.plan)("amqp://h".parse().unwrap()).check().unwrap();
         }
     }

@@ -29,17 +29,14 @@ impl Probes {
     pub(super) fn run(&mut self, row: &Row, dir: &Path) -> Result<()> {
         let disk = |error: io::Error| {
             let dir = dir.display();
-            PerfError::new(format!(
-                "disk probe in {dir}: {error}; give --probe-dir another place"
-            ))
+            PerfError::new(format!("disk probe in {dir}: {error}; give --probe-dir another place"))
         };
         match row.bare {
             None => {}
             Some(Bare::DiskBatches { bytes, messages }) => {
                 let synced = write_and_sync(dir, bytes).map_err(disk)?;
                 let seconds = synced.elapsed.as_secs_f64();
-                self.rates
-                    .push(synced.times.count() as f64 * messages as f64 / seconds);
+                self.rates.push(synced.times.count() as f64 * messages as f64 / seconds);
             }
             Some(Bare::DiskSync) => {
                 let synced = write_and_sync(dir, SYNC_BYTES).map_err(disk)?;
@@ -62,10 +59,7 @@ struct Synced {
 /// Writes and syncs pieces of `bytes` for a while, into a file that has its blocks already.
 fn write_and_sync(dir: &Path, bytes: usize) -> io::Result<Synced> {
     let path = dir.join(format!("leveret-perf-probe-{}", std::process::id()));
-    let file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(&path)?;
+    let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
     let synced = write_and_sync_file(file, bytes);
     std::fs::remove_file(&path).and(synced)
 }
@@ -90,10 +84,7 @@ fn write_and_sync_file(mut file: File, bytes: usize) -> io::Result<Synced> {
         file.sync_data()?;
         times.record(write_at.elapsed().as_nanos() as u64);
     }
-    Ok(Synced {
-        times,
-        elapsed: started_at.elapsed(),
-    })
+    Ok(Synced { times, elapsed: started_at.elapsed() })
 }
 
 /// Messages of `bytes` a second that go from a writer over a relay to a reader, three threads.

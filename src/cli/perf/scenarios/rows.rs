@@ -49,48 +49,25 @@ fn transient() -> Vec<Scenario> {
         rate("16 B transient, no-ack, 1 publisher 1 consumer", Plan::new),
         rate("16 B, 4 publishers, 4 queues, 4 consumers", |url| {
             let plan = Plan::new(url);
-            Plan {
-                publishers: 4,
-                queues: 4,
-                consumers: 4,
-                bindings: 4,
-                keys: 4,
-                ..plan
-            }
+            Plan { publishers: 4, queues: 4, consumers: 4, bindings: 4, keys: 4, ..plan }
         }),
-        rate("1 KiB transient, no-ack", |url| Plan {
-            size: 1024,
-            ..Plan::new(url)
-        }),
-        rate("16 B, ack every 100", |url| Plan {
-            ack_every: 100,
-            ..Plan::new(url)
-        }),
+        rate("1 KiB transient, no-ack", |url| Plan { size: 1024, ..Plan::new(url) }),
+        rate("16 B, ack every 100", |url| Plan { ack_every: 100, ..Plan::new(url) }),
         rate("128 B, ack each, prefetch 250", |url| Plan {
             size: 128,
             ack_every: 1,
             prefetch: 250,
             ..Plan::new(url)
         }),
-        one(
-            "1 MiB messages",
-            Shows::Rate,
-            Some(Bare::Relay { bytes: MIB }),
-            |url| Plan {
-                size: MIB,
-                ..Plan::new(url)
-            },
-        ),
-        one(
-            "128 B at 10 k msg/s, delivery latency",
-            Shows::DeliveryLatency,
-            None,
-            |url| Plan {
-                size: 128,
-                rate: 10_000,
-                ..Plan::new(url)
-            },
-        ),
+        one("1 MiB messages", Shows::Rate, Some(Bare::Relay { bytes: MIB }), |url| Plan {
+            size: MIB,
+            ..Plan::new(url)
+        }),
+        one("128 B at 10 k msg/s, delivery latency", Shows::DeliveryLatency, None, |url| Plan {
+            size: 128,
+            rate: 10_000,
+            ..Plan::new(url)
+        }),
     ]
 }
 
@@ -105,16 +82,13 @@ fn routed() -> Vec<Scenario> {
             consumers: 10,
             ..Plan::new(url)
         }),
-        rate(
-            "128 B topic exchange, 5000 bindings, 100 k rotating keys",
-            |url| Plan {
-                size: 128,
-                exchange: ExchangeKind::Topic,
-                bindings: 5_000,
-                keys: 100_000,
-                ..Plan::new(url)
-            },
-        ),
+        rate("128 B topic exchange, 5000 bindings, 100 k rotating keys", |url| Plan {
+            size: 128,
+            exchange: ExchangeKind::Topic,
+            bindings: 5_000,
+            keys: 100_000,
+            ..Plan::new(url)
+        }),
     ]
 }
 
@@ -123,26 +97,14 @@ fn durable() -> Vec<Scenario> {
         one(
             "1 KiB persistent, confirms (window 2000), ack 100",
             Shows::Rate,
-            Some(Bare::DiskBatches {
-                bytes: WINDOW * 1024,
-                messages: WINDOW,
-            }),
-            |url| Plan {
-                size: 1024,
-                ack_every: 100,
-                ..durable_plan(url)
-            },
+            Some(Bare::DiskBatches { bytes: WINDOW * 1024, messages: WINDOW }),
+            |url| Plan { size: 1024, ack_every: 100, ..durable_plan(url) },
         ),
         one(
             "128 B one by one, persistent, confirm each",
             Shows::ConfirmLatency,
             Some(Bare::DiskSync),
-            |url| Plan {
-                size: 128,
-                confirm_window: 1,
-                consumers: 0,
-                ..durable_plan(url)
-            },
+            |url| Plan { size: 128, confirm_window: 1, consumers: 0, ..durable_plan(url) },
         ),
     ]
 }
@@ -151,48 +113,21 @@ fn filled_and_drained(backlog: u64) -> Scenario {
     let fill = row(
         "256 B persistent confirmed backlog, fill",
         Shows::Rate,
-        Some(Bare::DiskBatches {
-            bytes: WINDOW * 256,
-            messages: WINDOW,
-        }),
+        Some(Bare::DiskBatches { bytes: WINDOW * 256, messages: WINDOW }),
         move |url| {
             let messages = Some(backlog);
-            Plan {
-                size: 256,
-                messages,
-                consumers: 0,
-                keep_queues: true,
-                ..durable_plan(url)
-            }
+            Plan { size: 256, messages, consumers: 0, keep_queues: true, ..durable_plan(url) }
         },
     );
-    let drain = row(
-        "256 B persistent backlog, drain, ack 100",
-        Shows::Rate,
-        None,
-        move |url| {
-            let messages = Some(backlog);
-            Plan {
-                size: 256,
-                messages,
-                publishers: 0,
-                ack_every: 100,
-                ..durable_plan(url)
-            }
-        },
-    );
-    Scenario {
-        rows: vec![fill, drain],
-    }
+    let drain = row("256 B persistent backlog, drain, ack 100", Shows::Rate, None, move |url| {
+        let messages = Some(backlog);
+        Plan { size: 256, messages, publishers: 0, ack_every: 100, ..durable_plan(url) }
+    });
+    Scenario { rows: vec![fill, drain] }
 }
 
 fn durable_plan(url: AmqpUrl) -> Plan {
-    Plan {
-        durable: true,
-        persistent: true,
-        confirm_window: WINDOW,
-        ..Plan::new(url)
-    }
+    Plan { durable: true, persistent: true, confirm_window: WINDOW, ..Plan::new(url) }
 }
 
 fn rate(name: &'static str, plan: impl Fn(AmqpUrl) -> Plan + 'static) -> Scenario {
@@ -205,9 +140,7 @@ fn one(
     bare: Option<Bare>,
     plan: impl Fn(AmqpUrl) -> Plan + 'static,
 ) -> Scenario {
-    Scenario {
-        rows: vec![row(name, shows, bare, plan)],
-    }
+    Scenario { rows: vec![row(name, shows, bare, plan)] }
 }
 
 fn row(
@@ -216,10 +149,5 @@ fn row(
     bare: Option<Bare>,
     plan: impl Fn(AmqpUrl) -> Plan + 'static,
 ) -> Row {
-    Row {
-        name,
-        shows,
-        bare,
-        plan: Box::new(plan),
-    }
+    Row { name, shows, bare, plan: Box::new(plan) }
 }

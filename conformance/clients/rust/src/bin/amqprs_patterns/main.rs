@@ -272,10 +272,10 @@ async fn large_message() -> Done {
 }
 
 async fn heartbeat() -> Done {
-    let client = open(connect(2).await?).await?;
+    let client = open(connect(2).await?).await?; // with 1 amqprs sends without a pause
     assert_eq!(client.connection.heartbeat(), 2);
     let queue = client.server_queue().await?;
-    sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(7)).await; // a silent client is dropped within three intervals
     client.send("", &queue, "alive").await?;
     assert_eq!(client.get(&queue).await?.0.text(), "alive");
     client.finish().await

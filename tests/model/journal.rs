@@ -1,0 +1,357 @@
+//! The journal against a list of states, one for each record.
+//!
+//! Whatever is appended, and whenever the power goes, also during a start: what comes back is the
+//! state after some record, all of it, and that record is not before the last durable one.
+
+#![allow(clippy::unwrap_used, reason = "where something fails, the test has failed")]
+
+mod mains;
+mod steps;
+
+use leveret::id::{Lsn, QueueId, Seq};
+use leveret::message::Message;
+use leveret::store::{
+    self, Definition, Disk, Durability, Journal, MemoryDisk, RecordBatch, Recovered, Target,
+};
+use leveret::table::Table;
+use mains::Mains;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use steps::{Change, QUEUES, Step, step};
+
+/// What the queues hold after a record.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    queues: BTreeMap<u64, Queue>,
+    clean: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Queue {
+    next_seq: u64,
+    /// Body and redelivered by seq.
+    messages: BTreeMap<u64, (Vec<u8>, bool)>,
+}
+
+/// One broker's data directory over many starts, and what it should hold.
+struct World {
+    disk: Mains,
+    journal: Journal,
+    durability: Durability,
+    /// By LSN, from zero: the state after that record.
+    history: Vec<State>,
+    /// The queue id that stands for each number now.
+    ids: [u64; QUEUES as usize],
+    bodies: u64,
+}
+
+impl World {
+    fn new(durability: Durability) -> Self {
+        let disk = Mains::new(MemoryDisk::new());
+        let (journal, _) = store::open(&disk, durability, 1).unwrap();
+        let empty = State { clean: true, ..State::default() };
+        let mut world = Self {
+            disk,
+            journal,
+            durability,
+            history: vec![empty],
+            ids: [0; QUEUES as usize],
+            bodies: 0,
+        };
+        world.create_vhost();
+        world
+    }
+
+    fn create_vhost(&mut self) {
+        let mut batch = RecordBatch::new();
+        let name = "/".to_owned();
+        batch.definition(&Definition::VhostCreated { name });
+        let state = self.history.last().unwrap().clone();
+        self.append(&mut batch, state);
+    }
+
+    fn append(&mut self, batch: &mut RecordBatch, mut state: State) {
+        if batch.is_empty() {
+            return;
+        }
+        state.clean = false;
+        let lsn = self.journal.append(batch);
+        if lsn != Journal::NEVER {
+            self.history.push(state);
+            assert_eq!(lsn.0 as usize, self.history.len() - 1);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let mut batch = RecordBatch::new();
+        let mut state = self.history.last().unwrap().clone();
+        match step {
+            Step::Record(change) => {
+                self.change(change, &mut batch, &mut state);
+                self.append(&mut batch, state);
+            }
+            Step::Transaction(changes) => {
+                batch.begin_transaction();
+                for change in changes {
+                    self.change(change, &mut batch, &mut state);
+                }
+                batch.end_transaction();
+                self.append(&mut batch, state);
+            }
+            Step::Round => {
+                let _ = self.journal.round(&self.disk);
+            }
+            Step::Seal => {
+                let _ = self.journal.seal(&self.disk);
+            }
+            Step::FailSync => self.disk.disk.fail_sync_after(0),
+            Step::StopAndStart => self.stop_and_start(),
+            Step::Kill => self.kill(),
+            Step::Crash(seed) => self.crash(*seed),
+            Step::CrashAfter(changes, seed) => self.disk.light(*changes, *seed),
+        }
+    }
+
+    fn change(&mut self, change: &Change, batch: &mut RecordBatch, state: &mut State) {
+        match change {
+            Change::Declare(number) => self.declare(*number, batch, state),
+            Change::Delete(number) => {
+                let id = self.ids[*number as usize];
+                if state.queues.remove(&id).is_some() {
+                    batch.definition(&Definition::QueueDeleted { id: QueueId(id) });
+                }
+            }
+            Change::Publish(numbers, size) => self.publish(numbers, *size, batch, state),
+            Change::Ack(number, at, count) => {
+                let id = self.ids[*number as usize];
+                let Some(queue) = state.queues.get_mut(&id) else {
+                    return;
+                };
+                let acked: Vec<u64> = some(queue, *at, *count);
+                queue.messages.retain(|seq, _| !acked.contains(seq));
+                batch.ack(QueueId(id), runs(&acked));
+            }
+            Change::Requeue(number, at, count) => {
+                let id = self.ids[*number as usize];
+                let Some(queue) = state.queues.get_mut(&id) else {
+                    return;
+                };
+                let back: Vec<u64> = some(queue, *at, *count);
+                for seq in &back {
+                    queue.messages.get_mut(seq).unwrap().1 = true;
+                }
+                batch.requeue(QueueId(id), runs(&back));
+            }
+            Change::Purge(number, spared) => {
+                let id = self.ids[*number as usize];
+                let Some(queue) = state.queues.get_mut(&id) else {
+                    return;
+                };
+                let spared = some(queue, 0, *spared);
+                queue.messages.retain(|seq, _| spared.contains(seq));
+                batch.purge(QueueId(id), Seq(queue.next_seq), runs(&spared));
+            }
+        }
+    }
+
+    fn declare(&mut self, number: u64, batch: &mut RecordBatch, state: &mut State) {
+        if state.queues.contains_key(&self.ids[number as usize]) {
+            return;
+        }
+        let id = 1 + self.ids.iter().max().unwrap();
+        self.ids[number as usize] = id;
+        state.queues.insert(id, Queue::default());
+        batch.definition(&Definition::QueueDeclared {
+            id: QueueId(id),
+            vhost: "/".to_owned(),
+            name: format!("q{number}"),
+            auto_delete: false,
+            arguments: Table::default(),
+        });
+    }
+
+    fn publish(
+        &mut self,
+        numbers: &[u64],
+        size: usize,
+        batch: &mut RecordBatch,
+        state: &mut State,
+    ) {
+        self.bodies += 1;
+        let mut body = self.bodies.to_be_bytes().to_vec();
+        body.resize(8 + size, self.bodies as u8);
+        let mut targets = Vec::new();
+        for number in numbers {
+            let id = self.ids[*number as usize];
+            let Some(queue) = state.queues.get_mut(&id) else {
+                continue;
+            };
+            targets.push(Target { queue: QueueId(id), seq: Seq(queue.next_seq) });
+            queue.messages.insert(queue.next_seq, (body.clone(), false));
+            queue.next_seq += 1;
+        }
+        batch.enqueue(&message(&body), &targets);
+    }
+
+    fn stop_and_start(&mut self) {
+        let mut closed = self.history.last().unwrap().clone();
+        closed.clean = true;
+        self.history.push(closed);
+        if self.journal.close_clean(&self.disk).is_err() {
+            self.crash(0);
+            return;
+        }
+        let last = self.journal.durable_lsn();
+        self.expect_start();
+        match store::open(&self.disk, self.durability, 2) {
+            Ok((journal, recovered)) => {
+                assert_eq!(recovered.last_lsn, last);
+                self.begin(journal, &recovered);
+            }
+            Err(_) => self.crash(0),
+        }
+    }
+
+    /// The power goes, and goes again while the broker starts, a little later each time.
+    fn crash(&mut self, seed: u64) {
+        let mut durable = match self.durability {
+            Durability::Fsync => self.journal.durable_lsn(),
+            Durability::Os => Lsn(0),
+        };
+        let mut left = self.disk.unplug(seed);
+        for changes in (seed % 7) as usize..9 {
+            let (_, recovered) = store::open(&copy(&left), self.durability, 3).unwrap();
+            assert!(recovered.last_lsn >= durable);
+            durable = recovered.last_lsn;
+            self.check(&recovered);
+            self.remember(&recovered);
+            self.disk = Mains::new(left);
+            self.disk.light(changes, seed);
+            let _ = store::open(&self.disk, self.durability, 3);
+            left = self.disk.unplug(seed ^ changes as u64);
+        }
+        self.disk = Mains::new(left);
+        let (journal, recovered) = store::open(&self.disk, self.durability, 3).unwrap();
+        assert!(recovered.last_lsn >= durable);
+        self.begin(journal, &recovered);
+    }
+
+    fn kill(&mut self) {
+        let durable = self.journal.durable_lsn();
+        let (_, left) = store::open(&copy(&self.disk.disk), self.durability, 3).unwrap();
+        assert!(left.last_lsn >= durable);
+        self.check(&left);
+        self.remember(&left);
+        match store::open(&self.disk, self.durability, 3) {
+            Ok((journal, recovered)) => self.begin(journal, &recovered),
+            Err(_) => self.crash(0),
+        }
+    }
+
+    /// Forgets what was lost, and expects the mark of the start that comes behind what is left.
+    fn remember(&mut self, recovered: &Recovered) {
+        self.history.truncate(recovered.last_lsn.0 as usize);
+        self.history.push(state_of(recovered));
+        self.expect_start();
+    }
+
+    fn expect_start(&mut self) {
+        let mut begun = self.history.last().unwrap().clone();
+        begun.clean = false;
+        self.history.push(begun);
+    }
+
+    fn begin(&mut self, journal: Journal, recovered: &Recovered) {
+        self.check(recovered);
+        self.remember(recovered);
+        self.journal = journal;
+        if recovered.last_lsn == Lsn(0) {
+            self.history.truncate(1);
+            self.create_vhost();
+        }
+    }
+
+    fn check(&self, recovered: &Recovered) {
+        let mut expected = self.history[recovered.last_lsn.0 as usize].clone();
+        assert_eq!(recovered.clean, expected.clean);
+        if !expected.clean {
+            let queues = expected.queues.values_mut();
+            let messages = queues.flat_map(|queue| queue.messages.values_mut());
+            messages.for_each(|message| message.1 = true);
+        }
+        assert_eq!(state_of(recovered), expected);
+        let ids: Vec<_> = recovered.catalogue.queues().map(|(id, _)| id.0).collect();
+        assert_eq!(ids, expected.queues.keys().copied().collect::<Vec<_>>());
+    }
+}
+
+fn state_of(recovered: &Recovered) -> State {
+    let queue = |(id, queue): (&QueueId, &store::RecoveredQueue)| {
+        let messages = queue.messages.iter();
+        let messages: Vec<_> =
+            messages.map(|m| (m.seq.0, (m.message.body_to_vec(), m.redelivered))).collect();
+        assert!(messages.is_sorted_by_key(|message| message.0));
+        let next_seq = queue.next_seq.0;
+        let messages = messages.into_iter().collect();
+        (id.0, Queue { next_seq, messages })
+    };
+    State { queues: recovered.queues.iter().map(queue).collect(), clean: recovered.clean }
+}
+
+/// Up to `count` seqs of a queue from the `at`th on.
+fn some(queue: &Queue, at: usize, count: usize) -> Vec<u64> {
+    let at = at % queue.messages.len().max(1);
+    queue.messages.keys().skip(at).take(count).copied().collect()
+}
+
+fn runs(seqs: &[u64]) -> Vec<(Seq, Seq)> {
+    let runs = seqs.chunk_by(|a, b| a + 1 == *b);
+    runs.map(|run| (Seq(run[0]), Seq(run[run.len() - 1]))).collect()
+}
+
+fn message(body: &[u8]) -> Message {
+    let mut header = vec![0, 60, 0, 0];
+    header.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    header.extend_from_slice(&[0x10, 0, 2]);
+    Message::new(b"", b"key", &header, body, &mut Vec::new())
+}
+
+fn copy(disk: &MemoryDisk) -> MemoryDisk {
+    let twin = MemoryDisk::new();
+    for file in disk.list().unwrap() {
+        twin.overwrite(&file, disk.contents(&file).unwrap());
+    }
+    twin
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..<_>::default() })]
+
+    #[test]
+    fn a_power_loss_leaves_the_state_after_a_record(
+        steps in vec(step(), 1..80),
+        durability in prop_oneof![3 => Just(Durability::Fsync), 1 => Just(Durability::Os)],
+        seed: u64,
+    ) {
+        let mut world = World::new(durability);
+        for step in &steps {
+            world.step(step);
+        }
+        world.crash(seed);
+        world.crash(seed.rotate_left(7));
+    }
+}
+
+#[test]
+fn a_power_loss_at_any_moment_of_the_first_start_is_no_obstacle() {
+    for (changes, seed) in (0..8).flat_map(|changes| (0..100).map(move |seed| (changes, seed))) {
+        let disk = Mains::new(MemoryDisk::new());
+        disk.light(changes, seed);
+        let _ = store::open(&disk, Durability::Fsync, 1);
+        let left = disk.unplug(seed);
+        let (_, recovered) = store::open(&left, Durability::Fsync, 2).unwrap();
+        assert_eq!(recovered.last_lsn, Lsn(0));
+        assert_eq!(left.list().unwrap(), ["journal"]);
+    }
+}

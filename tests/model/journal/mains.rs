@@ -1,0 +1,97 @@
+//! A disk whose power goes after a number of changes.
+
+use leveret::store::{Disk, MemoryDisk, StoreError};
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// A disk that loses its power after a number of changes.
+pub(super) struct Mains {
+    pub(super) disk: MemoryDisk,
+    fuse: Mutex<Fuse>,
+}
+
+#[derive(Default)]
+struct Fuse {
+    /// Changes left and the seed of what the power loss leaves.
+    burns: Option<(usize, u64)>,
+    left: Option<MemoryDisk>,
+}
+
+impl Mains {
+    pub(super) fn new(disk: MemoryDisk) -> Self {
+        let fuse = Mutex::default();
+        Self { disk, fuse }
+    }
+
+    pub(super) fn light(&self, changes: usize, seed: u64) {
+        self.fuse.lock().unwrap().burns = Some((changes, seed));
+    }
+
+    /// What is there after the power loss, which is now if it was not before.
+    pub(super) fn unplug(&self, seed: u64) -> MemoryDisk {
+        let left = self.fuse.lock().unwrap().left.take();
+        left.unwrap_or_else(|| self.disk.crash(seed))
+    }
+
+    fn change<T>(&self, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut fuse = self.fuse.lock().unwrap();
+        if fuse.left.is_some() {
+            let gone = io::Error::other("no power");
+            return Err(StoreError::io("use", PathBuf::from("disk"), gone));
+        }
+        let outcome = act();
+        match fuse.burns {
+            Some((0, seed)) => fuse.left = Some(self.disk.crash(seed)),
+            Some((more, seed)) => fuse.burns = Some((more - 1, seed)),
+            None => {}
+        }
+        outcome
+    }
+}
+
+impl Disk for Mains {
+    fn create(&self, file: &str) -> Result<(), StoreError> {
+        self.change(|| self.disk.create(file))
+    }
+
+    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.change(|| self.disk.append(file, pieces))
+    }
+
+    fn sync(&self, file: &str) -> Result<(), StoreError> {
+        self.change(|| self.disk.sync(file))
+    }
+
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
+        self.disk.read_at(file, offset, out)
+    }
+
+    fn len(&self, file: &str) -> Result<u64, StoreError> {
+        self.disk.len(file)
+    }
+
+    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
+        self.change(|| self.disk.truncate(file, len))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.change(|| self.disk.rename(from, to))
+    }
+
+    fn remove(&self, file: &str) -> Result<(), StoreError> {
+        self.change(|| self.disk.remove(file))
+    }
+
+    fn list(&self) -> Result<Vec<String>, StoreError> {
+        self.disk.list()
+    }
+
+    fn sync_dir(&self) -> Result<(), StoreError> {
+        self.change(|| self.disk.sync_dir())
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.disk.path(file)
+    }
+}

@@ -1,0 +1,57 @@
+//! What happens to the journal, by chance.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+pub(super) const QUEUES: u64 = 4;
+
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Declare(u64),
+    Delete(u64),
+    Publish(Vec<u64>, usize),
+    Ack(u64, usize, usize),
+    Requeue(u64, usize, usize),
+    Purge(u64, usize),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Record(Change),
+    Transaction(Vec<Change>),
+    Round,
+    Seal,
+    FailSync,
+    StopAndStart,
+    /// The process ends and starts again, while the power stays on.
+    Kill,
+    Crash(u64),
+    /// The power goes after so many disk operations, be they of rounds, a stop or a start.
+    CrashAfter(usize, u64),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let size = prop_oneof![8 => 0..900_usize, 1 => 16_000..40_000_usize];
+    prop_oneof![
+        2 => (0..QUEUES).prop_map(Change::Declare),
+        1 => (0..QUEUES).prop_map(Change::Delete),
+        8 => (vec(0..QUEUES, 1..4), size).prop_map(|(to, size)| Change::Publish(to, size)),
+        4 => (0..QUEUES, 0..9_usize, 1..4_usize).prop_map(|(q, at, n)| Change::Ack(q, at, n)),
+        2 => (0..QUEUES, 0..9_usize, 1..4_usize).prop_map(|(q, at, n)| Change::Requeue(q, at, n)),
+        1 => (0..QUEUES, 0..3_usize).prop_map(|(q, spared)| Change::Purge(q, spared)),
+    ]
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        24 => change().prop_map(Step::Record),
+        3 => vec(change(), 1..6).prop_map(Step::Transaction),
+        8 => Just(Step::Round),
+        2 => Just(Step::Seal),
+        1 => Just(Step::FailSync),
+        1 => Just(Step::StopAndStart),
+        2 => Just(Step::Kill),
+        2 => any::<u64>().prop_map(Step::Crash),
+        2 => (0..12_usize, any::<u64>()).prop_map(|(after, seed)| Step::CrashAfter(after, seed)),
+    ]
+}
