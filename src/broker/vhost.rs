@@ -87,8 +87,15 @@ impl Vhost {
         Resolved { queues, cacheable: routed.cacheable }
     }
 
-    /// Ends those of `queues` that are auto-delete and have no consumer.
-    pub fn end_unused(&self, queues: &[QueueId], broker: &Broker, workspace: &mut Workspace) {
+    /// Ends those of `queues` that are auto-delete and have no consumer. The answer that brought
+    /// it about waits for the LSN.
+    pub fn end_unused(
+        &self,
+        queues: &[QueueId],
+        broker: &Broker,
+        workspace: &mut Workspace,
+    ) -> Lsn {
+        let mut last = Lsn(0);
         for id in queues {
             let queue = self.state.read().by_id.get(id).cloned();
             let Some(queue) = queue.filter(|queue| queue.settings.auto_delete) else {
@@ -98,9 +105,10 @@ impl Vhost {
                 if core.consumers_len() == 0 { Ok(()) } else { Err(()) }
             };
             if queue.close_if(&mut workspace.effects, unused).is_ok() {
-                self.forget_queue(&queue, broker, workspace);
+                last = last.max(self.forget_queue(&queue, broker, workspace));
             }
         }
+        last
     }
 
     /// The end of a connection is the end of its exclusive queues.

@@ -22,19 +22,16 @@ impl Session {
             put_no_route(out, unrouted.channel, &unrouted.message, self.frame_max);
         }
         let lsn = batch.take_lsn();
-        if batch.confirming.is_empty() {
+        if batch.publishing.is_empty() {
             return;
         }
         let durable = self.broker.journal().durable_lsn();
-        for number in std::mem::take(&mut batch.confirming) {
+        for number in batch.publishing.drain(..) {
             let Some(channel) = self.channels.get_mut(&number) else {
                 continue;
             };
-            let Some(confirms) = &mut channel.link.confirms else {
-                continue;
-            };
-            confirms.register(lsn);
-            if !self.confirm(number, durable) {
+            channel.link.published(lsn);
+            if channel.link.confirms.is_some() && !self.confirm(number, durable) {
                 self.wait_on(number);
             }
         }

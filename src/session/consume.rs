@@ -102,8 +102,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
+        let mut lsn = Lsn(0);
         if channel.link.has_consumer(tag) {
-            channel.link.cancel(tag, &mut scratch.workspace);
+            lsn = channel.link.cancel(tag, &mut scratch.workspace);
             self.inbox.take_events(&mut scratch.events);
             self.pending.extend(scratch.events.drain(..));
             let (ours, others) = std::mem::take(&mut self.pending)
@@ -114,7 +115,7 @@ impl Session {
             self.pending = others;
         }
         let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
-        self.reply_when(number, Lsn(0), nowait, &reply);
+        self.reply_when(number, lsn, nowait, &reply);
     }
 
     fn get(

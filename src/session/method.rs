@@ -47,7 +47,7 @@ impl Session {
         method: &ClientMethod<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        if !scratch.batch.is_empty() || !scratch.batch.confirming.is_empty() {
+        if !scratch.batch.publishing.is_empty() {
             self.flush_publishes(scratch);
         }
         match *method {

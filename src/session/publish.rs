@@ -88,14 +88,14 @@ impl Session {
         check_user_id(link, &properties)?;
         let route = match (cached, carbons.is_empty()) {
             (Some(route), true) => route,
-            (cached, _) => {
-                let exchange = match (admitted, cached) {
-                    (Some(exchange), _) => exchange,
-                    (None, _) => link.admit(message.exchange())?,
+            _ => {
+                let admitted = match admitted {
+                    Some(admitted) => admitted,
+                    None => link.admit(message.exchange())?,
                 };
                 let address = carbons.is_empty().then(|| message.address());
                 let keys = carbons.keys(message.routing_key());
-                link.route(&exchange, &keys, headers, address, &mut scratch.workspace.routing)?
+                link.route(&admitted, &keys, headers, address, &mut scratch.workspace.routing)?
             }
         };
         let header = match (rewritten, carbons.blind.is_empty()) {

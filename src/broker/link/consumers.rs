@@ -3,7 +3,7 @@
 use super::unacked::Unacked;
 use super::{Link, Workspace};
 use crate::exception::{Exception, Permission};
-use crate::id::ConsumerToken;
+use crate::id::{ConsumerToken, Lsn};
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX};
 use crate::name::Name;
 use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue};
@@ -131,13 +131,14 @@ impl Link {
     }
 
     /// Cancels a consumer. Its last deliveries and its end are in the inbox when this returns.
-    pub fn cancel(&mut self, tag: &str, workspace: &mut Workspace) {
+    /// cancel-ok waits for the LSN: the end of a durable queue may have come with it.
+    pub fn cancel(&mut self, tag: &str, workspace: &mut Workspace) -> Lsn {
         let Some(token) = self.consumers.by_tag.remove(tag) else {
-            return;
+            return Lsn(0);
         };
         self.stop_consumer(token, workspace);
         let unused = std::mem::take(&mut workspace.effects.unused);
-        self.client.vhost.end_unused(&unused, &self.broker, workspace);
+        self.client.vhost.end_unused(&unused, &self.broker, workspace)
     }
 
     fn stop_consumer(&mut self, token: ConsumerToken, workspace: &mut Workspace) {

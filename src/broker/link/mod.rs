@@ -84,6 +84,8 @@ pub struct Link {
     pub counters: Arc<ChannelCounters>,
     pub confirms: Option<Confirms>,
     channel: u16,
+    /// Publishes of this turn.
+    published: u64,
     /// Tags start at 1 and count deliveries and gets alike.
     next_tag: u64,
     consumers: Consumers,
@@ -105,6 +107,7 @@ impl Link {
             counters: Arc::new(ChannelCounters::default()),
             confirms: None,
             channel,
+            published: 0,
             next_tag: 1,
             consumers: Consumers::default(),
             queues: QueueTable::default(),

@@ -43,8 +43,8 @@ pub struct PublishBatch {
     shared: Option<SharedGroup>,
     /// Highest LSN that the flushed part of this batch waits for.
     lsn: Lsn,
-    /// Channels with publishes to confirm.
-    pub confirming: Vec<u16>,
+    /// Channels that published.
+    pub publishing: Vec<u16>,
     counts: Option<(Arc<ExchangeShared>, u64, u64)>,
     operations: usize,
 }
@@ -66,14 +66,23 @@ impl Link {
         u32::from(self.channel) << 1 | u32::from(mandatory)
     }
 
-    /// Counts a publish to be confirmed: every one that raised no exception, routed or not.
+    /// Counts a publish, and in confirm mode one to be confirmed: every one that raised no
+    /// exception, routed or not.
     pub fn count_publish(&mut self, batch: &mut PublishBatch) {
-        self.counters.published.add(1);
+        self.published += 1;
         if let Some(confirms) = &mut self.confirms {
             confirms.publish();
-            if batch.confirming.last() != Some(&self.channel) {
-                batch.confirming.push(self.channel);
-            }
+        }
+        if batch.publishing.last() != Some(&self.channel) {
+            batch.publishing.push(self.channel);
+        }
+    }
+
+    /// The publishes counted so far are with their queues, whose records end at `lsn`.
+    pub fn published(&mut self, lsn: Lsn) {
+        self.counters.published.add(std::mem::take(&mut self.published));
+        if let Some(confirms) = &mut self.confirms {
+            confirms.register(lsn);
         }
     }
 }
@@ -83,11 +92,6 @@ impl PublishBatch {
     #[must_use]
     pub fn operations(&self) -> usize {
         self.operations
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.shared.is_none()
     }
 
     /// Adds a message on its way to its queues.

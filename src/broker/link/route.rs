@@ -27,6 +27,12 @@ impl Route {
     }
 }
 
+/// An exchange that the user may publish to.
+pub struct Admitted {
+    exchange: Arc<ExchangeShared>,
+    access_version: u64,
+}
+
 impl Live for Arc<Route> {
     /// Names resolve to the same queue as long as it has not ended.
     fn is_live(&self) -> bool {
@@ -50,7 +56,9 @@ impl Link {
     ///
     /// # Errors
     /// 403 before 404 before 403 "internal", as RabbitMQ checks.
-    pub fn admit(&mut self, exchange: &[u8]) -> Result<Arc<ExchangeShared>, Exception> {
+    pub fn admit(&mut self, exchange: &[u8]) -> Result<Admitted, Exception> {
+        // Captured before the check, so that a change meanwhile makes a cached route stale.
+        let access_version = self.broker.access.version();
         let name = String::from_utf8_lossy(exchange);
         let vhost = Arc::clone(self.vhost());
         let checked = if name.is_empty() { "amq.default" } else { &name };
@@ -61,7 +69,7 @@ impl Link {
         if shared.internal {
             return Err(Exception::internal_exchange(resource));
         }
-        Ok(shared)
+        Ok(Admitted { exchange: shared, access_version })
     }
 
     /// Routes by hand. `keys` begins with the routing key; CC and BCC follow. `address` is given
@@ -71,13 +79,13 @@ impl Link {
     /// 403 if a topic permission refuses a key.
     pub fn route(
         &mut self,
-        exchange: &Arc<ExchangeShared>,
+        admitted: &Admitted,
         keys: &[&[u8]],
         headers: Option<TableRef<'_>>,
         address: Option<&[u8]>,
         scratch: &mut RouteScratch,
     ) -> Result<Arc<Route>, Exception> {
-        let access_version = self.broker.access.version();
+        let Admitted { exchange, access_version } = admitted;
         let vhost = Arc::clone(self.vhost());
         if exchange.kind == Kind::Topic {
             self.check_topics(exchange, keys)?;
@@ -96,7 +104,7 @@ impl Link {
             targets: found.queues.iter().map(Arc::downgrade).collect(),
             replies,
             exchange: Arc::clone(exchange),
-            access_version,
+            access_version: *access_version,
         });
         if let Some(address) = address.filter(|_| found.cacheable) {
             let validity = if exchange.name.is_empty() {
