@@ -3,6 +3,8 @@
 //! The modules, in the order in which a message meets them: `server` carries bytes, `session`
 //! speaks AMQP over `wire`, a `broker::link` is one client's stake in the `broker`, `exchange`
 //! routes, `queue` keeps and delivers, `store` makes it last. The rest is vocabulary.
+//!
+//! To run a broker inside another program, start a [`Server`].
 
 pub mod config;
 pub mod counters;
@@ -24,3 +26,8 @@ pub mod wire;
 
 pub use config::Config;
 pub use server::Server;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

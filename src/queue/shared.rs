@@ -32,7 +32,7 @@ pub struct Queue {
     pub settings: QueueSettings,
     pub counters: QueueCounters,
     /// Set under the lock, read without it.
-    gone: AtomicBool,
+    gone: Arc<AtomicBool>,
     core: Mutex<QueueCore>,
 }
 
@@ -53,7 +53,7 @@ impl Queue {
             name,
             settings,
             counters: QueueCounters::default(),
-            gone: AtomicBool::new(false),
+            gone: Arc::default(),
             core: Mutex::new(core),
         };
         queue.count(&mut queue.core.lock());
@@ -63,6 +63,12 @@ impl Queue {
     #[must_use]
     pub fn resource(&self) -> Resource<'_> {
         Resource::Queue { vhost: &self.vhost, name: &self.name }
+    }
+
+    /// Tells whether the queue is gone without holding it: reading it costs one load.
+    #[must_use]
+    pub fn gone(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.gone)
     }
 
     #[must_use]

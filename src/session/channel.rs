@@ -17,6 +17,8 @@ pub(super) struct Channel {
     /// Bytes of it that the connection's total counts.
     charged: usize,
     pub(super) held: HeldReplies,
+    /// It stands in the session's list of channels that wait for the journal.
+    pub(super) waiting: bool,
     /// The queue that an empty name means.
     pub(super) last_queue: Option<Name>,
     /// Settlements of this turn, not yet told to their queues.
@@ -33,6 +35,7 @@ impl Channel {
             assembly: Assembly::default(),
             charged: 0,
             held: HeldReplies::default(),
+            waiting: false,
             last_queue: None,
             settled: Settled::default(),
             settling: Settlement::Ack,
@@ -95,7 +98,9 @@ impl Session {
 
     /// The channel has something that waits for the journal.
     pub(super) fn wait_on(&mut self, number: u16) {
-        if !self.waiting.contains(&number) {
+        if let Some(channel) = self.channels.get_mut(&number)
+            && !std::mem::replace(&mut channel.waiting, true)
+        {
             self.waiting.push(number);
         }
     }

@@ -45,7 +45,11 @@ impl Session {
             if let Some(channel) = self.channels.get_mut(number) {
                 channel.held.release(durable, &mut self.output);
             }
-            !self.confirm(*number, durable)
+            let done = self.confirm(*number, durable);
+            if let Some(channel) = self.channels.get_mut(number).filter(|_| done) {
+                channel.waiting = false;
+            }
+            !done
         });
         self.waiting = waiting;
     }

@@ -159,10 +159,6 @@ impl Session {
             (Some(queue), Some(delivery)) => Some(channel.link.take_got(queue, delivery)),
             _ => None,
         };
-        let Some(out) = channel.held.answer(token) else {
-            return;
-        };
-        // Frames that followed the get were written already: the answer goes before them.
         let mut answer = crate::wire::Output::new();
         match (delivery, tag) {
             (Some(delivery), Some(tag)) => {
@@ -172,8 +168,7 @@ impl Session {
             }
             _ => ServerMethod::BasicGetEmpty.encode(number, &mut answer),
         }
-        answer.append(out);
-        *out = answer;
+        channel.held.answer(token, answer);
         let durable = self.broker.journal().durable_lsn();
         channel.held.release(durable, &mut self.output);
     }
@@ -202,10 +197,13 @@ impl Session {
     }
 
     fn deliver_pending(&mut self, output_max: usize, scratch: &mut Scratch) {
-        while self.output.len() < output_max {
+        let mut room = output_max.saturating_sub(self.backlog());
+        while room > 0 {
             match self.pending.pop_front() {
                 None => break,
-                Some(Event::Delivery(first)) => self.deliver_run(first, output_max, scratch),
+                Some(Event::Delivery(first)) => {
+                    room = room.saturating_sub(self.deliver_run(first, room, scratch));
+                }
                 Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
                 Some(Event::Got { token, delivery, ready_left }) => {
                     self.got(token, delivery, ready_left);
@@ -214,30 +212,30 @@ impl Session {
         }
     }
 
-    /// Sends `first` and what follows it for the same consumer.
-    fn deliver_run(&mut self, first: Delivery, output_max: usize, scratch: &mut Scratch) {
+    /// Sends `first` and what follows it for the same consumer, until `room` is used; says how many
+    /// bytes it wrote.
+    fn deliver_run(&mut self, first: Delivery, room: usize, scratch: &mut Scratch) -> usize {
         let token = first.token;
         let number = channel_of(token);
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
-        let Some(mut run) = channel.link.begin_run(token) else {
-            return;
-        };
+        let Some(channel) = self.channels.get_mut(&number) else { return 0 };
+        let Some(mut run) = channel.link.begin_run(token) else { return 0 };
         let out = channel.held.out(&mut self.output);
+        let before = out.len();
         let mut next = Some(first);
         while let Some(delivery) = next {
             let tag = channel.link.deliver(&mut run, &delivery);
             let (redelivered, message) = (delivery.redelivered, &delivery.message);
             put_delivery(out, number, run.tag(), tag, redelivered, message, self.frame_max);
-            let more = out.len() < output_max
+            let more = out.len() - before < room
                 && matches!(self.pending.front(), Some(Event::Delivery(d)) if d.token == token);
             next = match more.then(|| self.pending.pop_front()).flatten() {
                 Some(Event::Delivery(delivery)) => Some(delivery),
                 _ => None,
             };
         }
+        let written = out.len() - before;
         channel.link.end_run(token, run, &mut scratch.workspace);
+        written
     }
 
     fn consumer_ended(&mut self, token: ConsumerToken, reason: EndReason) {

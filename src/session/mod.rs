@@ -162,13 +162,19 @@ impl Session {
     /// journal bytes wait.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.is_closed() && self.output.len() < OUTPUT_HARD_BYTES && !self.is_held()
+        !self.is_closed() && self.backlog() < OUTPUT_HARD_BYTES && !self.is_held()
     }
 
     /// Whether deliveries wait for room in the output that is there now.
     #[must_use]
     pub fn can_deliver(&self) -> bool {
-        self.output.len() < OUTPUT_HIGH_BYTES && self.delivers_late
+        self.delivers_late && self.backlog() < OUTPUT_HIGH_BYTES
+    }
+
+    /// Bytes that have not left: the output, and what channels hold back.
+    fn backlog(&self) -> usize {
+        let held = |number: &u16| self.channels.get(number).map_or(0, |c| c.held.bytes());
+        self.output.len() + self.waiting.iter().map(held).sum::<usize>()
     }
 
     #[must_use]
@@ -232,7 +238,7 @@ impl Session {
 
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
-        let room = self.pending.is_empty() && self.output.len() < OUTPUT_HIGH_BYTES;
+        let room = self.pending.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
         let notices =
             if room { self.inbox.take(&mut scratch.events) } else { self.inbox.take_notices() };
         if notices.failed {

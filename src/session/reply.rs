@@ -22,21 +22,30 @@ struct Held {
 
 /// The replies of one channel that wait, in order.
 #[derive(Default)]
-pub(super) struct HeldReplies(VecDeque<Held>);
+pub(super) struct HeldReplies {
+    queue: VecDeque<Held>,
+    /// Bytes of all but the last.
+    earlier_bytes: usize,
+}
 
 impl HeldReplies {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.earlier_bytes + self.queue.back().map_or(0, |held| held.frames.len())
     }
 
     /// The channel's client must wait before it is read again.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= HELD_REPLIES_MAX
+        self.queue.len() >= HELD_REPLIES_MAX
     }
 
     /// Where the channel's next frame is to be written: behind what waits, or straight out.
     pub(super) fn out<'a>(&'a mut self, output: &'a mut Output) -> &'a mut Output {
-        match self.0.back_mut() {
+        match self.queue.back_mut() {
             Some(held) => &mut held.frames,
             None => output,
         }
@@ -44,38 +53,49 @@ impl HeldReplies {
 
     /// Holds back what is written next until then.
     pub(super) fn hold(&mut self, until: Until) -> &mut Output {
-        self.0.push_back(Held { until, frames: Output::new() });
-        &mut self.0.back_mut().expect("pushed just now").frames
+        self.earlier_bytes = self.bytes();
+        self.queue.push_back(Held { until, frames: Output::new() });
+        &mut self.queue.back_mut().expect("pushed just now").frames
     }
 
-    /// The frames that wait for `token`, to put the answer before them; they wait no more.
-    pub(super) fn answer(&mut self, token: ConsumerToken) -> Option<&mut Output> {
-        let held = self.0.iter_mut().find(|held| held.until == Until::Got(token))?;
+    /// The answer that something waited for under `token`: it goes before what was written since.
+    pub(super) fn answer(&mut self, token: ConsumerToken, mut answer: Output) {
+        let last = self.queue.len().saturating_sub(1);
+        let waits = |held: &Held| held.until == Until::Got(token);
+        let Some(at) = self.queue.iter().position(waits) else { return };
+        if at < last {
+            self.earlier_bytes += answer.len();
+        }
+        let held = &mut self.queue[at];
         held.until = Until::Durable(Lsn(0));
-        Some(&mut held.frames)
+        answer.append(&mut held.frames);
+        held.frames = answer;
     }
 
     /// Lets out what has waited long enough.
     pub(super) fn release(&mut self, durable: Lsn, output: &mut Output) {
-        while let Some(held) = self.0.front_mut() {
+        while let Some(held) = self.queue.front_mut() {
             match held.until {
-                Until::Durable(lsn) if lsn <= durable => output.append(&mut held.frames),
+                Until::Durable(lsn) if lsn <= durable => {}
                 _ => return,
             }
-            self.0.pop_front();
+            self.earlier_bytes = self.earlier_bytes.saturating_sub(held.frames.len());
+            output.append(&mut held.frames);
+            self.queue.pop_front();
         }
     }
 
     /// Lets out everything: the channel is no more.
     pub(super) fn release_all(&mut self, output: &mut Output) {
-        for mut held in self.0.drain(..) {
+        self.earlier_bytes = 0;
+        for mut held in self.queue.drain(..) {
             output.append(&mut held.frames);
         }
     }
 
     /// The LSN that the oldest waits for.
     pub(super) fn next_lsn(&self) -> Option<Lsn> {
-        match self.0.front()?.until {
+        match self.queue.front()?.until {
             Until::Durable(lsn) => Some(lsn),
             Until::Got(_) => None,
         }
@@ -93,10 +113,29 @@ mod tests {
         held.hold(Until::Durable(Lsn(3))).put(b"first");
         held.out(&mut output).put(b"second");
         held.hold(Until::Durable(Lsn(2))).put(b"third");
+        assert_eq!(held.bytes(), b"firstsecondthird".len());
         held.release(Lsn(2), &mut output);
         assert!(output.is_empty());
         held.release(Lsn(3), &mut output);
         assert_eq!(output.buffer_mut(), b"firstsecondthird");
         assert!(held.is_empty());
+        assert_eq!(held.bytes(), 0);
+    }
+
+    #[test]
+    fn a_late_answer_goes_before_what_followed_it() {
+        let mut held = HeldReplies::default();
+        let mut output = Output::new();
+        held.hold(Until::Got(ConsumerToken(1)));
+        held.out(&mut output).put(b"second");
+        held.hold(Until::Durable(Lsn(1))).put(b"third");
+        held.release(Lsn(9), &mut output);
+        assert!(output.is_empty());
+        let mut answer = Output::new();
+        answer.put(b"first");
+        held.answer(ConsumerToken(1), answer);
+        assert_eq!(held.bytes(), b"firstsecondthird".len());
+        held.release(Lsn(9), &mut output);
+        assert_eq!(output.buffer_mut(), b"firstsecondthird");
     }
 }

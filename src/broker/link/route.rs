@@ -6,11 +6,14 @@ use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{ExchangeShared, Kind, Live, RouteScratch, Validity};
 use crate::queue::Queue;
 use crate::table::TableRef;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Where publications of one address go. Holds no queue alive.
 pub struct Route {
     pub(super) targets: Box<[Weak<Queue>]>,
+    /// Each target's mark of its end.
+    gone: Box<[Arc<AtomicBool>]>,
     /// Targets that keep persistent messages on disk.
     pub(super) durable_targets: usize,
     /// Requesters named by a direct-reply key; such a route is never cached.
@@ -36,8 +39,7 @@ pub struct Admitted {
 impl Live for Arc<Route> {
     /// Names resolve to the same queue as long as it has not ended.
     fn is_live(&self) -> bool {
-        let live = |queue: &Weak<Queue>| queue.upgrade().is_some_and(|queue| !queue.is_gone());
-        !self.targets.is_empty() && self.targets.iter().all(live)
+        !self.gone.is_empty() && !self.gone.iter().any(|gone| gone.load(Ordering::Acquire))
     }
 
     fn weight(&self) -> usize {
@@ -102,6 +104,7 @@ impl Link {
         let route = Arc::new(Route {
             durable_targets: found.queues.iter().filter(|queue| queue.settings.durable).count(),
             targets: found.queues.iter().map(Arc::downgrade).collect(),
+            gone: found.queues.iter().map(|queue| queue.gone()).collect(),
             replies,
             exchange: Arc::clone(exchange),
             access_version: *access_version,
