@@ -33,6 +33,20 @@ thread_local! {
         RefCell::new(Loan { scratch: Scratch::default(), buffer: vec![0; READ_BYTES] });
 }
 
+/// Lends the thread's buffers for a turn. A turn that panics ends its connection's task alone, so
+/// what it left behind must not reach the next one.
+fn borrow<R>(turn: impl FnOnce(&mut Loan) -> R) -> R {
+    struct Reset<'a>(&'a mut Loan);
+    impl Drop for Reset<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.scratch = Scratch::default();
+            }
+        }
+    }
+    LOAN.with_borrow_mut(|loan| turn(Reset(loan).0))
+}
+
 struct Connection<S> {
     stream: S,
     session: Session,
@@ -60,7 +74,7 @@ where
             session.peer().name
         );
     }
-    LOAN.with_borrow_mut(|loan| connection.session.drop_connection(&mut loan.scratch));
+    borrow(|loan| connection.session.drop_connection(&mut loan.scratch));
     // The last bytes are on their way; a peer that is gone does not matter any more.
     let _ = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx)).await;
 }
@@ -69,8 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.session.inbox().register(cx.waker());
         let now = self.clock.now();
+        // A peer that always has input must not keep the heartbeats from being sent.
+        if self.session.next_deadline().is_some_and(|at| at <= now.monotonic) {
+            borrow(|loan| self.session.handle_timeout(now, &mut loan.scratch));
+        }
         loop {
-            LOAN.with_borrow_mut(|loan| self.session.handle_inbox(now, &mut loan.scratch));
+            borrow(|loan| self.session.handle_inbox(now, &mut loan.scratch));
             let read =
                 if self.session.wants_input() { self.poll_input(cx, now)? } else { Poll::Pending };
             let held = !self.session.wants_input();
@@ -98,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once and lets the session take what it can.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Input>> {
-        LOAN.with_borrow_mut(|Loan { scratch, buffer }| {
+        borrow(|Loan { scratch, buffer }| {
             let kept = self.leftover.len();
             if buffer.len() < kept + READ_BYTES / 2 {
                 buffer.resize(kept + READ_BYTES, 0);
@@ -179,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         ready!(timer.as_mut().poll(cx));
         self.timer = None;
         let now = if at <= now.monotonic { now } else { self.clock.now() };
-        LOAN.with_borrow_mut(|loan| self.session.handle_timeout(now, &mut loan.scratch));
+        borrow(|loan| self.session.handle_timeout(now, &mut loan.scratch));
         Poll::Ready(())
     }
 }

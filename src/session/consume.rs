@@ -191,9 +191,13 @@ impl Session {
     /// Sends what the inbox gave, as far as the output has room; the rest is kept in order.
     pub(super) fn deliver(&mut self, scratch: &mut Scratch) {
         if self.pending.is_empty() {
-            self.pending.extend(scratch.events.drain(..));
+            // The buffer changes hands as it is, there and back.
+            self.pending = std::mem::take(&mut scratch.events).into();
         }
         self.deliver_pending(OUTPUT_HIGH_BYTES, scratch);
+        if self.pending.is_empty() {
+            scratch.events = std::mem::take(&mut self.pending).into();
+        }
     }
 
     fn deliver_pending(&mut self, output_max: usize, scratch: &mut Scratch) {

@@ -11,6 +11,9 @@ use crate::store::Waiter;
 use parking_lot::Mutex;
 use std::task::Waker;
 
+/// Events for which a buffer is kept in any case.
+const BUFFER_KEPT_MAX: usize = 256;
+
 /// One connection's inbox.
 #[derive(Default)]
 pub struct Inbox {
@@ -59,6 +62,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.told = false;
         std::mem::swap(&mut state.events, events);
+        shrink(&mut state.events, events.len());
         std::mem::take(&mut state.notices)
     }
 
@@ -88,6 +92,7 @@ impl Outlet for Inbox {
         let mut state = self.state.lock();
         if state.events.is_empty() {
             std::mem::swap(&mut state.events, events);
+            shrink(events, state.events.len());
         } else {
             state.events.append(events);
         }
@@ -109,6 +114,14 @@ impl Waiter for Inbox {
 
     fn failed(&self) {
         self.notice(|notices| notices.failed = true);
+    }
+}
+
+/// Buffers go round between queues, inboxes and turns. One that is far too large for what goes
+/// through it is given up, so that no idle connection owns a busy one's.
+fn shrink(buffer: &mut Vec<Event>, used: usize) {
+    if buffer.capacity() > BUFFER_KEPT_MAX && used * 8 < buffer.capacity() {
+        *buffer = Vec::new();
     }
 }
 
