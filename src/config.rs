@@ -5,9 +5,12 @@
 
 mod conf;
 mod keys;
+mod pattern;
+mod users;
 mod value;
 
 pub use conf::{ConfigError, Warning};
+pub use pattern::compile_pattern;
 
 use crate::limits;
 use crate::name::Name;
@@ -45,12 +48,18 @@ pub struct Config {
     pub max_message_size: u64,
     /// Users that may log in from this machine only.
     pub loopback_users: Vec<Name>,
-    /// The user, vhost and permissions that a new data directory begins with.
+    /// The user that is always there, the vhost that is created if missing, and what the one may do
+    /// in the other.
     pub default_user: Name,
     pub default_pass: Secret,
     pub default_user_tags: Vec<Name>,
     pub default_vhost: Name,
     pub default_permissions: PermissionPatterns,
+    /// Users besides the default one; an entry with its name counts in its place. Users are not
+    /// stored: each start makes them anew from here.
+    pub users: Vec<UserConfig>,
+    /// Vhosts besides the default one that are created if missing, and stay.
+    pub vhosts: Vec<Name>,
 }
 
 /// When something counts as written.
@@ -83,6 +92,17 @@ pub struct PermissionPatterns {
     pub read: String,
 }
 
+/// A user, and the same permissions in all vhosts that match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserConfig {
+    pub name: Name,
+    pub password: Secret,
+    pub tags: Vec<Name>,
+    /// A regular expression; it need not match the whole name of a vhost.
+    pub vhost_pattern: String,
+    pub permissions: PermissionPatterns,
+}
+
 /// A password that shows up in no debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -111,6 +131,8 @@ impl Default for Config {
             default_user_tags: vec!["administrator".into()],
             default_vhost: "/".into(),
             default_permissions: PermissionPatterns::anything(),
+            users: Vec::new(),
+            vhosts: Vec::new(),
         }
     }
 }
@@ -159,6 +181,20 @@ impl PermissionPatterns {
     #[must_use]
     pub fn anything() -> Self {
         Self { configure: ".*".into(), write: ".*".into(), read: ".*".into() }
+    }
+}
+
+impl UserConfig {
+    /// A user without tags who may do anything in every vhost.
+    #[must_use]
+    pub fn new(name: &str, password: &str) -> Self {
+        Self {
+            name: name.into(),
+            password: Secret(password.into()),
+            tags: Vec::new(),
+            vhost_pattern: ".*".into(),
+            permissions: PermissionPatterns::anything(),
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub const TX_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const ROUTE_CACHE_MAX: usize = 131_072;
 /// Entries in one channel's permission cache.
 pub const ACCESS_CACHE_MAX: usize = 64;
+/// Bytes that one compiled pattern may take; real ones take a few hundred.
+pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 // Output.
 /// Above this much unwritten output a connection's deliveries wait in the inbox.

@@ -4,6 +4,7 @@
 //! one case, `runner` and `report` do the rest.
 
 mod arguments;
+mod awaited;
 mod cases;
 mod client;
 mod codec;
@@ -15,6 +16,7 @@ mod url;
 mod vectors;
 
 use arguments::{Arguments, USAGE};
+use awaited::Awaited;
 use client::Connection;
 use codec::Value;
 use outcome::{Outcome, Stop};
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     match act(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(Stop::Failed(text) | Stop::Skipped(text)) => {
+        Err(Stop::Failed(text) | Stop::Skipped(text) | Stop::Awaited(text)) => {
             eprintln!("{text}");
             ExitCode::from(2)
         }
@@ -52,6 +54,7 @@ fn act(arguments: &Arguments) -> Outcome<bool> {
         vectors::capture(url, directory)?;
         return Ok(true);
     }
+    let awaited = read_awaited(arguments.awaited.as_deref())?;
     // A case that panics is reported as failed, with the text; the hook would print it as well.
     std::panic::set_hook(Box::new(|_| {}));
     let mut columns = Vec::new();
@@ -59,13 +62,28 @@ fn act(arguments: &Arguments) -> Outcome<bool> {
         let broker = arguments.broker.map_or_else(|| detect(url), Ok)?;
         let restricted = arguments.restricted.clone();
         let target = Target { name: name.clone(), url: url.clone(), broker, restricted };
-        columns.push((target.name.clone(), runner::run(&cases, &target, arguments.jobs)));
+        let mut verdicts = runner::run(&cases, &target, arguments.jobs);
+        // RabbitMQ has all features.
+        if broker == Broker::Leveret {
+            awaited.apply(&mut verdicts);
+        }
+        columns.push((target.name, verdicts));
     }
     match columns.as_slice() {
         [(_, verdicts)] => print!("{}", report::plain(verdicts)),
         several => print!("{}", report::side_by_side(several)),
     }
     Ok(columns.iter().all(|(_, verdicts)| report::Totals::of(verdicts).failed == 0))
+}
+
+fn read_awaited(file: Option<&str>) -> Outcome<Awaited> {
+    let Some(file) = file else {
+        return Ok(Awaited::default());
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Stop::Failed(format!("cannot read {file}: {error}")))?;
+    let known: Vec<_> = cases::matching("").iter().map(cases::Case::id).collect();
+    Awaited::parse(file, &text, &known).map_err(Stop::Failed)
 }
 
 fn detect(url: &Url) -> Outcome<Broker> {

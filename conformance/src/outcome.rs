@@ -1,4 +1,4 @@
-//! How a case ends early: it failed, or it does not apply to this broker.
+//! How a case ends early: it failed, it does not apply to this broker, or it waits for a feature.
 
 use crate::codec::Malformed;
 use std::fmt::Debug;
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub(crate) enum Stop {
     Failed(String),
     Skipped(String),
+    /// Failed, as the list of awaited cases says it would.
+    Awaited(String),
 }
 
 pub(crate) type Outcome<T = ()> = Result<T, Stop>;

@@ -8,16 +8,23 @@ pub(crate) struct Totals {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
     pub(crate) skipped: usize,
+    pub(crate) awaited: usize,
 }
 
 impl Totals {
     pub(crate) fn of(verdicts: &[Verdict]) -> Self {
         let count = |word| verdicts.iter().filter(|verdict| verdict.word() == word).count();
-        Self { passed: count("pass"), failed: count("FAIL"), skipped: count("skip") }
+        Self {
+            passed: count("pass"),
+            failed: count("FAIL"),
+            skipped: count("skip"),
+            awaited: count("await"),
+        }
     }
 
     pub(crate) fn line(&self) -> String {
-        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        let Self { passed, failed, skipped, awaited } = self;
+        format!("{passed} passed, {failed} failed, {skipped} skipped, {awaited} awaited")
     }
 }
 
@@ -27,14 +34,15 @@ impl Verdict {
             Ok(()) => "pass",
             Err(Stop::Failed(_)) => "FAIL",
             Err(Stop::Skipped(_)) => "skip",
+            Err(Stop::Awaited(_)) => "await",
         }
     }
 
-    /// Why it failed or was skipped, and the differences that its expectations depend on.
+    /// Why it did not pass, and the differences that its expectations depend on.
     fn reason(&self) -> String {
         let text = match &self.outcome {
             Ok(()) => "",
-            Err(Stop::Failed(text) | Stop::Skipped(text)) => text,
+            Err(Stop::Failed(text) | Stop::Skipped(text) | Stop::Awaited(text)) => text,
         };
         if self.differences.is_empty() {
             return text.to_owned();
@@ -48,7 +56,7 @@ pub(crate) fn plain(verdicts: &[Verdict]) -> String {
     let mut out = String::new();
     for verdict in verdicts {
         let (id, word, time) = (&verdict.id, verdict.word(), verdict.time.as_millis());
-        let row = format!("{id:width$}  {word}  {time:>6} ms  {}", verdict.reason());
+        let row = format!("{id:width$}  {word:5} {time:>6} ms  {}", verdict.reason());
         out.push_str(row.trim_end());
         out.push('\n');
     }
@@ -99,11 +107,17 @@ mod tests {
     #[test]
     fn one_broker_is_a_plain_table_with_a_total() {
         let failed = Err(Stop::Failed("no".to_owned()));
-        let table = plain(&[verdict("1.1/a", Ok(())), verdict("1.1/long", failed)]);
+        let awaited = Err(Stop::Awaited("not yet".to_owned()));
+        let table = plain(&[
+            verdict("1.1/a", Ok(())),
+            verdict("1.1/long", failed),
+            verdict("1.1/b", awaited),
+        ]);
         assert_eq!(
             table,
             "1.1/a     pass       7 ms\n1.1/long  FAIL       7 ms  no\n\
-             1 passed, 1 failed, 0 skipped\n"
+             1.1/b     await      7 ms  not yet\n\
+             1 passed, 1 failed, 0 skipped, 1 awaited\n"
         );
     }
 
@@ -126,7 +140,8 @@ mod tests {
         assert_eq!(
             table,
             "| case | one | two |\n|---|---|---|\n| 1.1/a | pass | skip a\\|b |\n\n\
-             one: 1 passed, 0 failed, 0 skipped\ntwo: 0 passed, 0 failed, 1 skipped\n"
+             one: 1 passed, 0 failed, 0 skipped, 0 awaited\n\
+             two: 0 passed, 0 failed, 1 skipped, 0 awaited\n"
         );
     }
 }

@@ -9,11 +9,12 @@ mod pattern;
 pub use password::PasswordHash;
 
 use self::pattern::Pattern;
-use crate::config::PermissionPatterns;
+use crate::config::{PermissionPatterns, compile_pattern};
 use crate::exception::Permission;
 use crate::name::Name;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use regex::bytes::Regex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,10 +70,13 @@ struct Account {
     tags: Arc<[Tag]>,
     /// By vhost.
     grants: HashMap<Name, Grant>,
+    /// What the user may do in each vhost that comes, if the name matches.
+    default_grant: Option<(Regex, Grant)>,
     /// By vhost, then by exchange.
     topic_grants: HashMap<Name, HashMap<Name, TopicGrant>>,
 }
 
+#[derive(Clone)]
 struct Grant {
     configure: Pattern,
     write: Pattern,
@@ -205,14 +209,30 @@ impl Access {
         vhost: &str,
         patterns: &PermissionPatterns,
     ) -> Result<(), AccessError> {
-        let grant = Grant {
-            configure: Pattern::compile(&patterns.configure)?,
-            write: Pattern::compile(&patterns.write)?,
-            read: Pattern::compile(&patterns.read)?,
-        };
+        let grant = Grant::compile(patterns)?;
         self.change_account(user, |account| {
             account.grants.insert(Name::new(vhost), grant);
         })
+    }
+
+    /// Sets what the user may do in vhosts of which `create_vhost` tells later, if a part of the
+    /// name matches.
+    ///
+    /// # Errors
+    /// There is no such user, or a pattern is no regular expression; nothing changed then.
+    pub fn set_default_permissions(
+        &self,
+        user: &str,
+        vhost_pattern: &str,
+        patterns: &PermissionPatterns,
+    ) -> Result<(), AccessError> {
+        let vhosts = compile_pattern(vhost_pattern);
+        let vhosts = vhosts.map_err(|reason| {
+            let pattern = vhost_pattern.into();
+            AccessError::InvalidPattern { pattern, reason }
+        })?;
+        let grant = Grant::compile(patterns)?;
+        self.change_account(user, |account| account.default_grant = Some((vhosts, grant)))
     }
 
     /// Takes all permissions in the vhost from the user.
@@ -268,6 +288,19 @@ impl Access {
                 }
             }
         })
+    }
+
+    /// Gives users their default permissions in a vhost, since the vhost is new.
+    pub fn create_vhost(&self, vhost: &str) {
+        let mut accounts = self.accounts.write();
+        for account in accounts.values_mut() {
+            if let Some((vhosts, grant)) = &account.default_grant
+                && vhosts.is_match(vhost.as_bytes())
+            {
+                account.grants.insert(Name::new(vhost), grant.clone());
+            }
+        }
+        self.changed();
     }
 
     /// Forgets all that users were allowed in a vhost, since the vhost is deleted.
@@ -380,12 +413,21 @@ impl Account {
             password: None,
             tags: [].into(),
             grants: HashMap::new(),
+            default_grant: None,
             topic_grants: HashMap::new(),
         }
     }
 }
 
 impl Grant {
+    fn compile(patterns: &PermissionPatterns) -> Result<Self, AccessError> {
+        Ok(Self {
+            configure: Pattern::compile(&patterns.configure)?,
+            write: Pattern::compile(&patterns.write)?,
+            read: Pattern::compile(&patterns.read)?,
+        })
+    }
+
     fn pattern(&self, permission: Permission) -> &Pattern {
         match permission {
             Permission::Configure => &self.configure,
@@ -461,6 +503,21 @@ mod tests {
         assert!(!access.check(&hare, "other", Permission::Read, "inbox"));
         access.clear_permissions("hare", "/").unwrap();
         assert!(!may(Permission::Read, "my inbox 1"));
+    }
+
+    #[test]
+    fn default_permissions_reach_the_vhosts_that_match_when_they_come() {
+        let access = access();
+        let hare = access.user("hare").unwrap();
+        access.set_default_permissions("hare", "burrow", &patterns("", "w", "")).unwrap();
+        assert!(!access.vhost_access(&hare, "my burrow"));
+        access.create_vhost("my burrow");
+        access.create_vhost("field");
+        assert!(access.vhost_access(&hare, "my burrow") && !access.vhost_access(&hare, "field"));
+        assert!(access.check(&hare, "my burrow", Permission::Write, "w"));
+        assert!(!access.check(&hare, "my burrow", Permission::Read, "w"));
+        let bad = access.set_default_permissions("hare", "(", &patterns("", "", ""));
+        assert!(matches!(bad, Err(AccessError::InvalidPattern { pattern, .. }) if pattern == "("));
     }
 
     #[test]

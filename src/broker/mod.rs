@@ -15,9 +15,9 @@ pub use vhost::Vhost;
 
 use crate::config::Config;
 use crate::exception::Exception;
-use crate::id::{ConnectionId, QueueId};
+use crate::id::{ConnectionId, Lsn, QueueId};
 use crate::name::Name;
-use crate::store::{Journal, Log};
+use crate::store::{Definition, Journal, Log, RecordBatch};
 use access::Access;
 use hashbrown::HashMap;
 use link::{Inbox, ReplyTargets};
@@ -56,6 +56,22 @@ impl Broker {
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
         self.vhosts.read().get(name).cloned()
+    }
+
+    /// Makes sure that the vhost exists. If it did not, users get their default permissions in it.
+    /// It can be used at once; it survives a crash when the returned record is durable.
+    pub fn create_vhost(&self, name: &str) -> Lsn {
+        let mut vhosts = self.vhosts.write();
+        if let Some(vhost) = vhosts.get(name) {
+            return vhost.defined();
+        }
+        let mut records = RecordBatch::new();
+        records.definition(&Definition::VhostCreated { name: name.into() });
+        let created = self.journal.append(&mut records);
+        self.access.create_vhost(name);
+        let name = Name::new(name);
+        vhosts.insert(name.clone(), Arc::new(Vhost::new(name, created)));
+        created
     }
 
     #[must_use]

@@ -4,15 +4,14 @@ use super::access::{Access, PasswordHash, Tag};
 use super::link::ReplyTargets;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, Secret};
 use crate::exception::Resource;
 use crate::exchange::{Destination, Kind, Settings, alternate_exchange};
-use crate::id::QueueId;
+use crate::id::{Lsn, QueueId};
 use crate::name::Name;
 use crate::queue::{Queue, QueueCore, QueueSettings};
 use crate::store::{
-    self, BoundTo, Catalogue, Definition, Disk, RecordBatch, Recovered, RecoveredQueue,
-    StoredQueue, StoredVhost,
+    self, BoundTo, Catalogue, Disk, Recovered, RecoveredQueue, StoredQueue, StoredVhost,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -61,20 +60,14 @@ impl Broker {
             store::open(disk, durability, salt).map_err(StartError::Store)?;
         let Recovered { catalogue, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
+        let access = open_access(&config, &entropy)?;
         for (name, stored) in catalogue.vhosts() {
-            let vhost = Vhost::new(Name::new(name));
+            let vhost = Vhost::new(Name::new(name), Lsn(0));
             restore(&vhost, stored, &catalogue, &mut queues)?;
+            access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
-        let access = open_access(&config, &entropy)?;
-        let default = config.default_vhost.clone();
-        if !vhosts.contains_key(&default) {
-            let mut records = RecordBatch::new();
-            records.definition(&Definition::VhostCreated { name: default.to_string() });
-            journal.append(&mut records);
-            vhosts.insert(default.clone(), Arc::new(Vhost::new(default)));
-        }
-        Ok(Arc::new(Self {
+        let broker = Arc::new(Self {
             config,
             access,
             replies: ReplyTargets::default(),
@@ -84,19 +77,33 @@ impl Broker {
             connections: Mutex::new(HashMap::new()),
             next_queue: AtomicU64::new(next_queue_id.0),
             next_connection: AtomicU64::new(1),
-        }))
+        });
+        for name in std::iter::once(&broker.config.default_vhost).chain(&broker.config.vhosts) {
+            broker.create_vhost(name);
+        }
+        Ok(broker)
     }
 }
 
+/// Makes the users of the configuration. No other is kept: a start forgets what was changed.
 fn open_access(config: &Config, entropy: &Entropy) -> Result<Access, StartError> {
     let access = Access::new(&config.loopback_users);
-    let [a, b, c, d, ..] = entropy.octets();
-    let password = PasswordHash::new(&config.default_pass.0, [a, b, c, d]);
-    let tags: Vec<Tag> = config.default_user_tags.iter().map(|tag| Tag::from(&**tag)).collect();
-    access.set_user(&config.default_user, Some(password), &tags);
+    let set_user = |name: &Name, password: &Secret, tags: &[Name]| {
+        let [a, b, c, d, ..] = entropy.octets();
+        let password = PasswordHash::new(&password.0, [a, b, c, d]);
+        let tags: Vec<Tag> = tags.iter().map(|tag| Tag::from(&**tag)).collect();
+        access.set_user(name, Some(password), &tags);
+    };
+    set_user(&config.default_user, &config.default_pass, &config.default_user_tags);
     access
         .set_permissions(&config.default_user, &config.default_vhost, &config.default_permissions)
         .map_err(|error| StartError::Access(format!("default_permissions: {error}")))?;
+    for user in &config.users {
+        set_user(&user.name, &user.password, &user.tags);
+        access
+            .set_default_permissions(&user.name, &user.vhost_pattern, &user.permissions)
+            .map_err(|error| StartError::Access(format!("user '{}': {error}", user.name)))?;
+    }
     Ok(access)
 }
 
@@ -172,4 +179,85 @@ impl State {
 fn first_half(octets: [u8; 16]) -> [u8; 8] {
     let (half, _) = octets.split_first_chunk().expect("16 octets have 8 at their front");
     *half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::UserConfig;
+    use crate::exception::Permission;
+    use crate::store::MemoryDisk;
+
+    fn open(users: &[UserConfig], vhosts: &[&str], disk: &MemoryDisk) -> Arc<Broker> {
+        let config = Config {
+            users: users.to_vec(),
+            vhosts: vhosts.iter().map(|name| Name::new(name)).collect(),
+            ..Config::default()
+        };
+        Broker::open(config, disk, Entropy::new(|| [7; 16])).unwrap()
+    }
+
+    fn may_open(broker: &Broker, user: &str, vhost: &str) -> bool {
+        let user = broker.access.user(user).unwrap();
+        broker.access.vhost_access(&user, vhost)
+    }
+
+    #[test]
+    fn configured_vhosts_are_created_once_and_stay() {
+        let disk = MemoryDisk::new();
+        let broker = open(&[], &["burrow", "/"], &disk);
+        assert!(broker.vhost("/").is_some() && broker.vhost("burrow").is_some());
+        let created = broker.create_vhost("burrow");
+        assert_eq!(created, broker.journal().appended_lsn());
+        assert!(broker.journal().round(&disk).unwrap());
+        assert_eq!(broker.journal().durable_lsn(), created);
+        drop(broker);
+
+        let broker = open(&[], &[], &disk);
+        assert!(broker.vhost("burrow").is_some());
+        let before = broker.journal().appended_lsn();
+        assert!(broker.create_vhost("burrow") <= before);
+        assert_eq!(broker.journal().appended_lsn(), before);
+    }
+
+    #[test]
+    fn a_user_has_his_permissions_in_each_vhost_that_matches_old_and_new() {
+        let disk = MemoryDisk::new();
+        let mut hare = UserConfig::new("hare", "secret");
+        hare.vhost_pattern = "^burrow".into();
+        hare.permissions.write = "^w".into();
+        let broker = open(&[hare.clone()], &["burrow.1", "field"], &disk);
+        assert!(broker.access.authenticate_plain("hare", "secret", false).is_ok());
+        assert!(may_open(&broker, "hare", "burrow.1"));
+        assert!(!may_open(&broker, "hare", "field") && !may_open(&broker, "hare", "/"));
+        assert!(!may_open(&broker, "guest", "burrow.1") && may_open(&broker, "guest", "/"));
+        broker.create_vhost("burrow.2");
+        let user = broker.access.user("hare").unwrap();
+        let may_write = |name| broker.access.check(&user, "burrow.2", Permission::Write, name);
+        assert!(may_write("w") && !may_write("r"));
+        broker.journal().round(&disk).unwrap();
+
+        let broker = open(&[hare], &[], &disk);
+        assert!(may_open(&broker, "hare", "burrow.2") && !may_open(&broker, "hare", "field"));
+        let broker = open(&[], &[], &disk);
+        assert!(broker.access.user("hare").is_none());
+    }
+
+    #[test]
+    fn an_entry_for_the_default_user_counts_in_its_place() {
+        let guest = UserConfig::new("guest", "secret");
+        let broker = open(&[guest], &["burrow"], &MemoryDisk::new());
+        assert!(broker.access.authenticate_plain("guest", "guest", true).is_err());
+        assert!(may_open(&broker, "guest", "/") && may_open(&broker, "guest", "burrow"));
+    }
+
+    #[test]
+    fn a_pattern_that_is_wrong_stops_the_start() {
+        let mut user = UserConfig::new("hare", "secret");
+        user.vhost_pattern = "(".into();
+        let config = Config { users: vec![user], ..Config::default() };
+        let opened = Broker::open(config, &MemoryDisk::new(), Entropy::new(|| [7; 16]));
+        let text = opened.err().unwrap().to_string();
+        assert_eq!(text, "user 'hare': '(' is not a regular expression: unclosed group");
+    }
 }

@@ -24,8 +24,8 @@ pub(super) struct State {
     pub(super) queues: HashMap<Name, Arc<Queue>>,
     pub(super) by_id: HashMap<QueueId, Arc<Queue>>,
     pub(super) exclusive: HashMap<ConnectionId, Vec<QueueId>>,
-    /// Record of the newest definition: whoever finds a durable thing already there waits for it,
-    /// since the thing's own record stands no later.
+    /// Record of the newest definition, at first the vhost's own: whoever finds a durable thing
+    /// already there waits for it, since the thing's own record stands no later.
     pub(super) defined: Lsn,
 }
 
@@ -37,16 +37,22 @@ pub(super) struct Resolved {
 }
 
 impl Vhost {
+    /// One with nothing in it but the exchanges that are everywhere. `created` is its own record.
     #[must_use]
-    pub(super) fn new(name: Name) -> Self {
+    pub(super) fn new(name: Name, created: Lsn) -> Self {
         let state = State {
             topology: Topology::with_predeclared(name.clone()),
             queues: HashMap::new(),
             by_id: HashMap::new(),
             exclusive: HashMap::new(),
-            defined: Lsn(0),
+            defined: created,
         };
         Self { name, state: RwLock::new(state) }
+    }
+
+    /// Record to wait for before anything in the vhost, or itself, counts as durable.
+    pub(super) fn defined(&self) -> Lsn {
+        self.state.read().defined
     }
 
     #[must_use]

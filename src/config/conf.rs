@@ -4,7 +4,8 @@
 //! of its range, is an error of one line that says where, what, why and what to write instead.
 
 use super::keys::{self, Known};
-use super::{Config, Secret, value};
+use super::users::Users;
+use super::{Config, Secret, compile_pattern, value};
 use crate::limits::{BODY_SIZE_HARD_MAX, FRAME_MIN};
 use crate::name::Name;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ const KEYS: &[&str] = &[
     "default_user",
     "default_user_tags.administrator",
     "default_vhost",
+    "default_vhosts.1",
     "durability",
     "frame_max",
     "handshake_timeout",
@@ -62,7 +64,7 @@ pub struct Warning {
 }
 
 /// Why a line fails, before it is known which.
-struct Fault {
+pub(super) struct Fault {
     reason: String,
     way_out: String,
 }
@@ -77,6 +79,8 @@ struct Lists<'a> {
     no_loopback_users: bool,
     loopback_users: BTreeMap<&'a str, bool>,
     tags: BTreeMap<&'a str, bool>,
+    users: Users<'a>,
+    vhosts: BTreeMap<&'a str, Name>,
 }
 
 pub(super) fn apply(
@@ -87,8 +91,12 @@ pub(super) fn apply(
 ) -> Result<Vec<Warning>, ConfigError> {
     let mut lists = Lists::default();
     let mut warnings = Vec::new();
+    let error = |line, key: &str, fault: Fault| {
+        let Fault { reason, way_out } = fault;
+        ConfigError { file: file.into(), line, key: key.into(), reason, way_out }
+    };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (index, line) in text.lines().enumerate() {
+    for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -96,24 +104,13 @@ pub(super) fn apply(
         let key = line.split(['=', '#']).next().unwrap_or_default().trim();
         let applied = value_of(line)
             .and_then(|value| interpolate(value, env))
-            .and_then(|value| apply_line(config, &mut lists, key, &value));
-        match applied {
-            Ok(true) => {}
-            Ok(false) => {
-                warnings.push(Warning { file: file.into(), line: index + 1, key: key.into() })
-            }
-            Err(fault) => {
-                return Err(ConfigError {
-                    file: file.into(),
-                    line: index + 1,
-                    key: key.into(),
-                    reason: fault.reason,
-                    way_out: fault.way_out,
-                });
-            }
+            .and_then(|value| apply_line(config, &mut lists, number, key, &value));
+        if !applied.map_err(|fault| error(number, key, fault))? {
+            warnings.push(Warning { file: file.into(), line: number, key: key.into() });
         }
     }
-    lists.apply(config);
+    let applied = lists.apply(config);
+    applied.map_err(|(number, key, fault)| error(number, key, fault))?;
     Ok(warnings)
 }
 
@@ -163,10 +160,14 @@ fn interpolate(value: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Stri
 fn apply_line<'a>(
     config: &mut Config,
     lists: &mut Lists<'a>,
+    line: usize,
     key: &'a str,
     value: &str,
 ) -> Result<bool, Fault> {
-    if lists.take(key, value)? || apply_scalar(config, key, value)? {
+    if lists.users.take(line, key, value)?
+        || lists.take(key, value)?
+        || apply_scalar(config, key, value)?
+    {
         return Ok(true);
     }
     match keys::known(key) {
@@ -222,27 +223,38 @@ fn apply_scalar(config: &mut Config, key: &str, text: &str) -> Result<bool, Faul
         "cluster_name" => config.cluster_name = Some(value::name(text).map_err(fault)?),
         "default_user" => config.default_user = value::name(text).map_err(fault)?,
         "default_vhost" => config.default_vhost = value::name(text).map_err(fault)?,
-        "default_pass" => config.default_pass = password(text)?,
-        "default_permissions.configure" => config.default_permissions.configure = text.into(),
-        "default_permissions.write" => config.default_permissions.write = text.into(),
-        "default_permissions.read" => config.default_permissions.read = text.into(),
+        "default_pass" => config.default_pass = password(key, text)?,
+        "default_permissions.configure" => config.default_permissions.configure = pattern(text)?,
+        "default_permissions.write" => config.default_permissions.write = pattern(text)?,
+        "default_permissions.read" => config.default_permissions.read = pattern(text)?,
         _ => return Ok(false),
     }
     Ok(true)
 }
 
 /// Its errors do not repeat the value, since they end in a log.
-fn password(text: &str) -> Result<Secret, Fault> {
+pub(super) fn password(key: &str, text: &str) -> Result<Secret, Fault> {
     if text.is_empty() {
         return Err(Fault::new("a blank password lets nobody in", "give one"));
     }
     if text.starts_with("encrypted:") {
         return Err(Fault::new(
             "encrypted values are not read",
-            "pass the password in a variable: default_pass = $(NAME)",
+            format!("pass the password in a variable: {key} = $(NAME)"),
         ));
     }
     Ok(Secret(text.into()))
+}
+
+/// Checks a regular expression.
+pub(super) fn pattern(text: &str) -> Result<String, Fault> {
+    match compile_pattern(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(Fault::new(
+            format!("'{text}' is not a regular expression: {error}"),
+            "correct it, or write .* for every name",
+        )),
+    }
 }
 
 impl<'a> Lists<'a> {
@@ -264,6 +276,8 @@ impl<'a> Lists<'a> {
                     self.loopback_users.insert(user, only_loopback);
                 } else if let Some(tag) = key.strip_prefix("default_user_tags.") {
                     self.tags.insert(tag, value::boolean(text).map_err(fault)?);
+                } else if let Some(number) = key.strip_prefix("default_vhosts.") {
+                    self.vhosts.insert(number, value::name(text).map_err(fault)?);
                 } else {
                     return Ok(false);
                 }
@@ -272,7 +286,8 @@ impl<'a> Lists<'a> {
         Ok(true)
     }
 
-    fn apply(self, config: &mut Config) {
+    /// An error comes with its line's number and key.
+    fn apply(self, config: &mut Config) -> Result<(), (usize, &'a str, Fault)> {
         if self.no_listeners {
             config.bind.clear();
             config.extra_listeners.clear();
@@ -299,15 +314,19 @@ impl<'a> Lists<'a> {
             let given = self.tags.into_iter().filter(|(_, given)| *given);
             config.default_user_tags = given.map(|(tag, _)| Name::new(tag)).collect();
         }
+        if !self.vhosts.is_empty() {
+            config.vhosts = self.vhosts.into_values().collect();
+        }
+        self.users.apply(config)
     }
 }
 
 impl Fault {
-    fn new(reason: impl Into<String>, way_out: impl Into<String>) -> Self {
+    pub(super) fn new(reason: impl Into<String>, way_out: impl Into<String>) -> Self {
         Self { reason: reason.into(), way_out: way_out.into() }
     }
 
-    fn value(text: &str, way_out: String) -> Self {
+    pub(super) fn value(text: &str, way_out: String) -> Self {
         Self::new(format!("'{text}' is not a value for it"), way_out)
     }
 }
@@ -400,6 +419,15 @@ mod tests {
     }
 
     #[test]
+    fn vhosts_are_a_list() {
+        assert_eq!(
+            config("default_vhosts.2 = b\ndefault_vhosts.1 = /a").vhosts,
+            [Name::new("/a"), Name::new("b")]
+        );
+        assert!(config("").vhosts.is_empty());
+    }
+
+    #[test]
     fn every_scalar_key_reaches_its_field() {
         let config = config(
             "handshake_timeout = 5000\nframe_max = 256kb\nchannel_max = 0\n\
@@ -450,6 +478,9 @@ mod tests {
             "default_pass = ''",
             "loopback_users = guest",
             "default_user_tags.x = maybe",
+            "default_permissions.read = [",
+            "default_vhosts = v",
+            "default_vhosts.1 = ''",
             "listeners.tcp.1 = somewhere",
             "unheard.of = 1",
         ] {

@@ -30,7 +30,6 @@ const NOT_USED_YET: &[&str] = &[
     "default_limits",
     "default_policies",
     "default_queue_type",
-    "default_users",
     "definitions",
     "disk_free_limit",
     "event_exchange",

@@ -1,12 +1,11 @@
 //! The regular expression of one permission, compiled once.
 
 use super::AccessError;
-use regex::bytes::{Regex, RegexBuilder};
-
-/// Bytes that one compiled pattern may take; real ones take a few hundred.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+use crate::config::compile_pattern;
+use regex::bytes::Regex;
 
 /// A permission's regular expression.
+#[derive(Clone)]
 pub(super) enum Pattern {
     Anything,
     /// RabbitMQ: an empty pattern allows the empty name only.
@@ -21,11 +20,8 @@ impl Pattern {
             "" => return Ok(Self::EmptyName),
             _ => {}
         }
-        let regex = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
-        regex.map(Self::Search).map_err(|error| AccessError::InvalidPattern {
-            pattern: pattern.into(),
-            reason: last_line(&error.to_string()),
-        })
+        let regex = compile_pattern(pattern).map(Self::Search);
+        regex.map_err(|reason| AccessError::InvalidPattern { pattern: pattern.into(), reason })
     }
 
     /// Compiles a pattern for routing keys, in which placeholders stand for names.
@@ -45,12 +41,6 @@ impl Pattern {
             Self::Search(regex) => regex.is_match(name),
         }
     }
-}
-
-/// The regex crate draws the pattern on several lines; its last line says what is wrong.
-fn last_line(text: &str) -> String {
-    let line = text.lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 /// Puts the names into a topic pattern, escaped, so that a user called `.*` gains nothing.
