@@ -8,10 +8,19 @@ use crate::name::Name;
 use crate::queue::Settlement;
 use crate::wire::{Assembly, Output, ServerMethod};
 
+/// How far a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// We sent channel.close: everything is ignored until close-ok.
+    Closing,
+    /// It is over for the client, but replies of it still wait for the disk.
+    Ended,
+}
+
 pub(super) struct Channel {
     pub(super) number: u16,
-    /// We sent channel.close: everything is ignored until close-ok.
-    pub(super) closing: bool,
+    pub(super) state: State,
     pub(super) link: Link,
     pub(super) assembly: Assembly,
     /// Bytes of it that the connection's total counts.
@@ -30,7 +39,7 @@ impl Channel {
     pub(super) fn new(number: u16, link: Link) -> Box<Self> {
         Box::new(Self {
             number,
-            closing: false,
+            state: State::Open,
             link,
             assembly: Assembly::default(),
             charged: 0,
@@ -40,6 +49,13 @@ impl Channel {
             settled: Settled::default(),
             settling: Settlement::Ack,
         })
+    }
+
+    /// The number is used again while replies of its last use still wait: they go first.
+    pub(super) fn reopen(&mut self, link: Link) {
+        self.state = State::Open;
+        self.link = link;
+        self.last_queue = None;
     }
 
     /// Brings the connection's total of unfinished contents up to date.
@@ -71,6 +87,13 @@ impl Channel {
 }
 
 impl Session {
+    /// The channel of that number, as far as the client is concerned.
+    #[inline]
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
+        let channel = self.channels.get_mut(&number)?;
+        (channel.state != State::Ended).then_some(channel)
+    }
+
     /// Sends a reply on an open channel once `lsn` is durable; `nowait` sends none.
     pub(super) fn reply_when(
         &mut self,

@@ -1,5 +1,6 @@
 //! How channels and connections end: by an exception, by the client, by the server.
 
+use super::channel::State;
 use super::handshake::Phase;
 use super::{Scratch, Session};
 use crate::broker::link::channel_of;
@@ -40,7 +41,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
-        channel.closing = true;
+        channel.state = State::Closing;
         let text = exception.text();
         channel.send(
             &ServerMethod::ChannelClose {
@@ -108,7 +109,6 @@ impl Session {
         let limit = if deaf { crate::limits::SILENT_CLOSE_MS } else { limit };
         self.phase = Phase::Closing { deaf };
         self.phase_ends_at = Some(now.monotonic.plus(limit));
-        self.partial_body = None;
     }
 
     /// Gives back what a channel holds; its number stays taken.
@@ -118,6 +118,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
+        channel.held.give_up_gets();
         channel.assembly.clear();
         channel.assembly.release();
         channel.charge(&mut self.partial_bytes);

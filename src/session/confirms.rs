@@ -1,5 +1,6 @@
 //! What waits for the journal: held replies and publisher confirms of all channels.
 
+use super::channel::State;
 use super::{Scratch, Session};
 use crate::id::Lsn;
 use crate::limits::JOURNAL_PENDING_BYTES_MAX;
@@ -41,6 +42,7 @@ impl Session {
     pub(super) fn report_durable(&mut self) {
         let durable = self.broker.journal().durable_lsn();
         let mut waiting = std::mem::take(&mut self.waiting);
+        let mut over = Vec::new();
         waiting.retain(|number| {
             if let Some(channel) = self.channels.get_mut(number) {
                 channel.held.release(durable, &mut self.output);
@@ -48,10 +50,16 @@ impl Session {
             let done = self.confirm(*number, durable);
             if let Some(channel) = self.channels.get_mut(number).filter(|_| done) {
                 channel.waiting = false;
+                if channel.state == State::Ended {
+                    over.push(*number);
+                }
             }
             !done
         });
         self.waiting = waiting;
+        for number in over {
+            self.forget_channel(number);
+        }
     }
 
     /// Confirms what can be confirmed; true if nothing of the channel waits any more.

@@ -1,5 +1,6 @@
 //! basic.qos, consume, cancel, get and recover; and deliveries on their way out.
 
+use super::channel::State;
 use super::reply::Until;
 use super::{Scratch, Session};
 use crate::broker::link::{Consume, PSEUDO_QUEUE, channel_of};
@@ -250,7 +251,7 @@ impl Session {
         let Some(tag) = channel.link.consumer_ended(token, reason) else {
             return;
         };
-        if self.capabilities.consumer_cancel_notify && !channel.closing {
+        if self.capabilities.consumer_cancel_notify && channel.state == State::Open {
             let cancel = ServerMethod::BasicCancel { consumer_tag: &tag, nowait: true };
             channel.send(&cancel, &mut self.output);
         }

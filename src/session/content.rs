@@ -1,10 +1,12 @@
 //! Contents whose frames come one by one: headers, bodies, and body frames taken piecewise while
 //! they arrive, so that a large one is never gathered in the read buffer.
 
+use super::channel::State;
+use super::handshake::Phase;
 use super::{Scratch, Session};
 use crate::exception::Exception;
 use crate::limits::PARTIAL_CONTENT_BYTES_MAX;
-use crate::wire::frame::FRAME_END;
+use crate::wire::frame::{FRAME_END, FRAME_HEAD_LEN};
 use crate::wire::{FrameHead, FrameKind, WireError};
 
 /// Body frames below this are awaited whole.
@@ -30,20 +32,22 @@ impl Session {
         payload: &[u8],
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return Err(WireError::unexpected_frame(FrameKind::Header, payload).exception());
-        };
-        if channel.closing {
-            return Ok(());
-        }
-        let complete = channel.assembly.push_header(payload)?;
-        channel.charge(&mut self.partial_bytes);
         let max = self.broker.config.max_message_size;
+        let Self { channels, partial_bytes, .. } = self;
+        let channel = match channels.get_mut(&number).map(|channel| (channel.state, channel)) {
+            Some((State::Open, channel)) => channel,
+            Some((State::Closing, _)) => return Ok(()),
+            Some((State::Ended, _)) | None => {
+                return Err(WireError::unexpected_frame(FrameKind::Header, payload).exception());
+            }
+        };
+        let complete = channel.assembly.push_header(payload)?;
+        channel.charge(partial_bytes);
         let size = channel.assembly.body_size();
         if size as u64 > max {
             // The body that follows is taken without being kept.
             channel.assembly.skip();
-            channel.charge(&mut self.partial_bytes);
+            channel.charge(partial_bytes);
             let text = format!("message size {size} is larger than configured max size {max}");
             return Err(Exception::precondition(text));
         }
@@ -63,14 +67,19 @@ impl Session {
     }
 
     fn take_body_piece(&mut self, number: u16, piece: &[u8]) -> Result<bool, Exception> {
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return Err(WireError::unexpected_frame(FrameKind::Body, piece).exception());
-        };
-        if channel.closing {
+        if self.phase != Phase::Running {
             return Ok(false);
         }
+        let Self { channels, partial_bytes, .. } = self;
+        let channel = match channels.get_mut(&number).map(|channel| (channel.state, channel)) {
+            Some((State::Open, channel)) => channel,
+            Some((State::Closing, _)) => return Ok(false),
+            Some((State::Ended, _)) | None => {
+                return Err(WireError::unexpected_frame(FrameKind::Body, piece).exception());
+            }
+        };
         let complete = channel.assembly.push_body(piece)?;
-        channel.charge(&mut self.partial_bytes);
+        channel.charge(partial_bytes);
         if self.partial_bytes > PARTIAL_CONTENT_BYTES_MAX {
             return Err(Exception::new(
                 crate::exception::ReplyCode::ResourceError,
@@ -97,48 +106,38 @@ impl Session {
         }
     }
 
-    /// Begins to take a body frame that has not come whole; `input` starts with its head. Says how
-    /// much of it was taken.
-    pub(super) fn begin_partial_body(
-        &mut self,
-        head: FrameHead,
-        input: &[u8],
-    ) -> Result<usize, Exception> {
+    /// Begins to take a body frame that has not come whole, if it is a large one; says how many
+    /// bytes of its head were taken.
+    pub(super) fn begin_partial_body(&mut self, head: FrameHead) -> Result<usize, Exception> {
         if head.kind != FrameKind::Body as u8 || head.size < PIECEWISE_MIN {
             return Ok(0);
         }
-        let head_len = head.frame_len() - head.size as usize - 1;
-        let size = head.size as usize;
-        let piece = &input[head_len..input.len().min(head_len + size)];
-        // Set first: what is left of the frame is skipped after an exception.
-        self.partial_body = Some(PartialBody { channel: head.channel, left: size });
-        self.take_body_piece(head.channel, piece)?;
-        self.partial_body = Some(PartialBody { channel: head.channel, left: size - piece.len() });
-        Ok(head_len + piece.len())
+        self.partial_body = Some(PartialBody { channel: head.channel, left: head.size as usize });
+        // Whether a body may come at all.
+        self.take_body_piece(head.channel, &[]).map(|_| FRAME_HEAD_LEN)
     }
 
-    /// Goes on with such a frame. Says how much was taken.
+    /// Goes on with such a frame; says how much was taken, whether or not it did any good.
     pub(super) fn go_on_with_body(
         &mut self,
         partial: PartialBody,
         input: &[u8],
         scratch: &mut Scratch,
-    ) -> Result<usize, Exception> {
+    ) -> (usize, Result<(), Exception>) {
         let PartialBody { channel, left } = partial;
         if left > 0 {
             let piece = &input[..input.len().min(left)];
-            self.take_body_piece(channel, piece)?;
             self.partial_body = Some(PartialBody { channel, left: left - piece.len() });
-            return Ok(piece.len());
+            return (piece.len(), self.take_body_piece(channel, piece).map(drop));
         }
         self.partial_body = None;
-        if input[0] != FRAME_END {
-            return Err(WireError::frame_end(FrameKind::Body as u8, input[0], &[]).exception());
+        let end = input[0];
+        if end != FRAME_END {
+            let error = WireError::frame_end(FrameKind::Body as u8, end, &[]);
+            return (input.len(), Err(error.exception()));
         }
         let complete = self.channels.get(&channel).is_some_and(|c| c.assembly.is_complete());
-        if complete {
-            self.content_complete(channel, scratch)?;
-        }
-        Ok(1)
+        let done = if complete { self.content_complete(channel, scratch) } else { Ok(()) };
+        (1, done)
     }
 }

@@ -5,6 +5,7 @@ use super::{Scratch, Session};
 use crate::exception::{Exception, MethodId};
 use crate::limits::OPERATIONS_PER_TURN;
 use crate::time::Now;
+use crate::wire::frame::FRAME_HEAD_LEN;
 use crate::wire::method::{BASIC_PUBLISH, method_id};
 use crate::wire::{ClientMethod, Decoded, FrameKind, WireError, decode_frame};
 
@@ -66,8 +67,11 @@ impl Session {
             _ => {}
         }
         if let Some(partial) = self.partial_body {
-            let taken = self.go_on_with_body(partial, input, scratch);
-            return self.checked(partial.channel(), taken, now, scratch);
+            let (taken, done) = self.go_on_with_body(partial, input, scratch);
+            if let Err(exception) = done {
+                self.raise(partial.channel(), exception, BASIC_PUBLISH, now, scratch);
+            }
+            return taken;
         }
         match decode_frame(input, self.frame_max) {
             Ok(Decoded::Frame { kind, channel, payload, consumed }) => {
@@ -76,8 +80,11 @@ impl Session {
                 consumed + more
             }
             Ok(Decoded::Incomplete { head: Some(head) }) if self.phase == Phase::Running => {
-                let taken = self.begin_partial_body(head, input);
-                self.checked(head.channel, taken, now, scratch)
+                // After an exception the frame is taken as it comes, and kept by nobody.
+                self.begin_partial_body(head).unwrap_or_else(|exception| {
+                    self.raise(head.channel, exception, BASIC_PUBLISH, now, scratch);
+                    FRAME_HEAD_LEN
+                })
             }
             Ok(Decoded::Incomplete { .. }) => 0,
             Err(error) => {
@@ -85,20 +92,6 @@ impl Session {
                 input.len()
             }
         }
-    }
-
-    /// After an exception on its way, the same part of a body frame is shown again, and skipped.
-    fn checked(
-        &mut self,
-        number: u16,
-        taken: Result<usize, Exception>,
-        now: Now,
-        scratch: &mut Scratch,
-    ) -> usize {
-        taken.unwrap_or_else(|exception| {
-            self.raise(number, exception, BASIC_PUBLISH, now, scratch);
-            0
-        })
     }
 
     /// Bytes that are no frames.
@@ -139,7 +132,7 @@ impl Session {
                     let taken = self.take_publish(number, payload, rest, scratch);
                     taken.map(|taken| more = taken)
                 }
-                _ => self.take_method(number, payload, now, scratch),
+                _ => self.take_method(number, payload, scratch),
             },
             FrameKind::Header => self.take_header(number, payload, scratch),
             FrameKind::Body => self.take_body(number, payload, scratch),

@@ -1,12 +1,12 @@
 //! Methods on open channels: which file answers which.
 
-use super::channel::Channel;
+use super::channel::{Channel, State};
 use super::{Scratch, Session};
 use crate::broker::link::Link;
 use crate::exception::Exception;
 use crate::queue::Settlement;
-use crate::time::Now;
 use crate::wire::{ClientMethod, ServerMethod};
+use hashbrown::hash_map::Entry;
 use std::sync::Arc;
 
 impl Session {
@@ -15,19 +15,17 @@ impl Session {
         &mut self,
         number: u16,
         payload: &[u8],
-        now: Now,
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        let _ = now;
-        let known = self.channels.get(&number).map(|channel| channel.closing);
-        if known == Some(true) {
+        let known = self.channel(number).map(|channel| channel.state);
+        if known == Some(State::Closing) {
             return match ClientMethod::decode(payload) {
                 Ok(method) => self.take_on_closing_channel(number, &method),
                 Err(_) => Ok(()),
             };
         }
         let method = ClientMethod::decode(payload)?;
-        if let Some(channel) = self.channels.get(&number) {
+        if let Some(channel) = self.channel(number) {
             channel.assembly.expect_method()?;
         }
         match (known, &method) {
@@ -115,7 +113,12 @@ impl Session {
             .at(crate::exception::MethodId::NONE));
         }
         let link = Link::new(Arc::clone(&self.broker), Arc::clone(client), number);
-        self.channels.insert(number, Channel::new(number, link));
+        match self.channels.entry(number) {
+            Entry::Occupied(mut ended) => ended.get_mut().reopen(link),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Channel::new(number, link));
+            }
+        }
         self.counters.channels.set(self.channels.len() as u64);
         self.reply(number, &ServerMethod::ChannelOpenOk);
         Ok(())
@@ -142,12 +145,15 @@ impl Session {
         Ok(())
     }
 
-    /// What still waits leaves now: a reopened number must not see it.
-    fn forget_channel(&mut self, number: u16) {
-        if let Some(mut channel) = self.channels.remove(&number) {
-            channel.held.release_all(&mut self.output);
+    /// The channel is over. Its number is kept while replies of it wait: they leave in order.
+    pub(super) fn forget_channel(&mut self, number: u16) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        if channel.held.is_empty() {
+            self.channels.remove(&number);
+            self.waiting.retain(|waiting| *waiting != number);
+        } else {
+            channel.state = State::Ended;
         }
-        self.waiting.retain(|waiting| *waiting != number);
         self.counters.channels.set(self.channels.len() as u64);
     }
 }

@@ -1,5 +1,6 @@
 //! basic.publish: every check in RabbitMQ's order, then the message joins the turn's batch.
 
+use super::channel::State;
 use super::confirms::put_no_route;
 use super::{Scratch, Session};
 use crate::broker::link::{Added, Link, PSEUDO_QUEUE, Route};
@@ -25,17 +26,19 @@ impl Session {
     ) -> Result<usize, Exception> {
         let publish = parse_publish(payload)?;
         let frame_max = self.frame_max;
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Self { channels, partial_bytes, .. } = self;
+        let channel = channels.get_mut(&number).filter(|channel| channel.state != State::Ended);
+        let Some(channel) = channel else {
             return Err(Exception::channel_error("expected 'channel.open'"));
         };
-        if channel.closing {
+        if channel.state == State::Closing {
             return Ok(0);
         }
         channel.assembly.expect_method()?;
         let whole = whole_content(number, rest, frame_max);
         let Some((header, body, taken)) = whole else {
             channel.assembly.begin(&publish)?;
-            channel.charge(&mut self.partial_bytes);
+            channel.charge(partial_bytes);
             return Ok(0);
         };
         let message = Message::from_parts(publish.address, header, body, &mut scratch.message);

@@ -85,11 +85,12 @@ impl HeldReplies {
         }
     }
 
-    /// Lets out everything: the channel is no more.
-    pub(super) fn release_all(&mut self, output: &mut Output) {
-        self.earlier_bytes = 0;
-        for mut held in self.queue.drain(..) {
-            output.append(&mut held.frames);
+    /// The channel ends: gets that wait for their message are not answered.
+    pub(super) fn give_up_gets(&mut self) {
+        for held in &mut self.queue {
+            if let Until::Got(_) = held.until {
+                held.until = Until::Durable(Lsn(0));
+            }
         }
     }
 

@@ -46,10 +46,12 @@ impl ReplyTarget {
     /// Hands a reply over, if the requester can hold it.
     pub(super) fn push(&self, message: &Message, effects: &mut Effects) {
         let bytes = i64::try_from(message.body_len()).unwrap_or(i64::MAX);
-        if self.messages.fetch_sub(1, Relaxed) <= 0 || self.bytes.fetch_sub(bytes, Relaxed) <= 0 {
-            self.messages.fetch_add(1, Relaxed);
+        // Two repliers at once may overdraw by a reply each, which bounds it all the same.
+        if self.messages.load(Relaxed) <= 0 || self.bytes.load(Relaxed) <= 0 {
             return;
         }
+        self.messages.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
         let mut events = vec![Event::Delivery(Delivery {
             token: self.token,
             seq: Seq(0),

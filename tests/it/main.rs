@@ -1,0 +1,26 @@
+//! The whole broker from outside: lapin where a good client is enough, raw sockets where it is not,
+//! and the program itself where a process must die.
+
+#![allow(clippy::unwrap_used, reason = "what fails here is the test")]
+
+mod basic;
+mod cli;
+mod client;
+mod confirms;
+mod counting;
+mod crash;
+mod disk;
+mod durable;
+mod exchanges;
+mod fuzz;
+mod hostile;
+mod kill;
+mod pressure;
+mod program;
+mod queues;
+mod raw;
+mod session;
+mod sizes;
+mod strangers;
+mod support;
+mod turns;
