@@ -52,8 +52,13 @@ pub const HELD_REPLIES_MAX: usize = 4_096;
 pub const TX_OPERATIONS_MAX: usize = 1 << 20;
 /// Body bytes of one transaction.
 pub const TX_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Entries of one channel's route cache.
+/// Entries of one channel's route cache, at most.
 pub const ROUTE_CACHE_MAX: usize = 131_072;
+/// Entries that any channel's route cache may have; more come from the broker's budget, this many
+/// at a time.
+pub const ROUTE_CACHE_SHARE: usize = 256;
+/// Entries of all route caches beyond their first share: some 60 MiB.
+pub const ROUTE_CACHE_BUDGET: usize = 262_144;
 /// Entries in one channel's permission cache.
 pub const ACCESS_CACHE_MAX: usize = 64;
 /// Bytes that one compiled pattern may take; real ones take a few hundred.

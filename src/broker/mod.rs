@@ -20,7 +20,7 @@ use crate::name::Name;
 use crate::store::{Definition, Journal, Log, RecordBatch};
 use access::Access;
 use hashbrown::HashMap;
-use link::{Inbox, ReplyTargets};
+use link::{Inbox, ReplyTargets, RouteBudget};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,7 @@ pub struct Broker {
     pub config: Config,
     pub access: Access,
     pub replies: ReplyTargets,
+    pub route_budget: RouteBudget,
     pub entropy: Entropy,
     journal: Arc<Journal>,
     vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,

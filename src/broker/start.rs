@@ -1,7 +1,7 @@
 //! Starting a broker: what the store recovered becomes vhosts, exchanges, queues and messages.
 
 use super::access::{Access, PasswordHash, Tag};
-use super::link::ReplyTargets;
+use super::link::{ReplyTargets, RouteBudget};
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Durability, Secret};
@@ -71,6 +71,7 @@ impl Broker {
             config,
             access,
             replies: ReplyTargets::default(),
+            route_budget: RouteBudget::default(),
             entropy,
             journal: Arc::new(journal),
             vhosts: RwLock::new(vhosts),

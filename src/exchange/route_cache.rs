@@ -116,6 +116,17 @@ impl<R: Live> RouteCache<R> {
         &entry.expect("an entry was put there").cached.route
     }
 
+    /// Routes remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub fn clear(&mut self) {
         self.entries.clear();
         self.addresses.clear();

@@ -106,9 +106,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Input::Some) => continue,
                 Poll::Pending => {}
             }
-            let freed =
-                written && (self.session.can_deliver() || held && self.session.wants_input());
+            let freed = self.session.can_deliver() || written && held && self.session.wants_input();
             if !freed && self.poll_timer(cx, now).is_pending() {
+                self.session.rest();
                 return Poll::Pending;
             }
         }

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::connection;
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::exception::Exception;
 use crate::session::{Peer, Session};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -62,7 +63,7 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(task) = start(stream, peer, &broker, clock) {
+                if let Some(task) = start(stream, peer, &broker, clock, &stop) {
                     connections.spawn(task);
                 }
             }
@@ -84,6 +85,7 @@ fn start(
     peer: SocketAddr,
     broker: &Arc<Broker>,
     clock: Clock,
+    stop: &CancellationToken,
 ) -> Option<impl Future<Output = ()> + use<>> {
     let local = stream.local_addr().ok()?;
     // A socket that is closed already will say so when it is read.
@@ -98,6 +100,10 @@ fn start(
         "accepting AMQP connection ({})",
         session.peer().name
     );
+    if stop.is_cancelled() {
+        // It came too late to be among those who are told of the shutdown.
+        session.inbox().close(Exception::shutdown());
+    }
     Some(connection::serve(stream, session, clock))
 }
 

@@ -19,10 +19,14 @@ impl StoreThread {
         let thread = std::thread::Builder::new().name("leveret-store".into()).spawn({
             let (journal, disk, failed) = (Arc::clone(&journal), Arc::clone(&disk), failed.clone());
             move || {
+                // Told even if the thread panics: nobody else would write.
+                let guard = failed.drop_guard();
                 let ended = journal.run_until_stopped(&*disk);
-                if let Err(error) = &ended {
-                    tracing::error!("the store failed, nothing more is confirmed: {error}");
-                    failed.cancel();
+                match &ended {
+                    Ok(()) => drop(guard.disarm()),
+                    Err(error) => {
+                        tracing::error!("the store failed, nothing more is confirmed: {error}");
+                    }
                 }
                 ended
             }

@@ -5,8 +5,9 @@ use super::reply::{HeldReplies, Until};
 use crate::broker::link::{Link, Settled};
 use crate::id::Lsn;
 use crate::name::Name;
-use crate::queue::Settlement;
+use crate::queue::{Event, Settlement};
 use crate::wire::{Assembly, Output, ServerMethod};
+use std::collections::VecDeque;
 
 /// How far a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(super) struct Channel {
     /// Bytes of it that the connection's total counts.
     charged: usize,
     pub(super) held: HeldReplies,
+    /// Events that the output had no room for, in order.
+    pub(super) pending: VecDeque<Event>,
     /// It stands in the session's list of channels that wait for the journal.
     pub(super) waiting: bool,
     /// The queue that an empty name means.
@@ -44,6 +47,7 @@ impl Channel {
             assembly: Assembly::default(),
             charged: 0,
             held: HeldReplies::default(),
+            pending: VecDeque::new(),
             waiting: false,
             last_queue: None,
             settled: Settled::default(),

@@ -3,7 +3,6 @@
 use super::channel::State;
 use super::handshake::Phase;
 use super::{Scratch, Session};
-use crate::broker::link::channel_of;
 use crate::exception::{Exception, MethodId, Scope};
 use crate::limits::CLOSE_MS_MAX;
 use crate::time::Now;
@@ -113,42 +112,51 @@ impl Session {
 
     /// Gives back what a channel holds; its number stays taken.
     pub(super) fn end_channel(&mut self, number: u16, scratch: &mut Scratch) {
-        self.flush_publishes(scratch);
-        self.flush_settled(scratch);
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
-        channel.held.give_up_gets();
-        channel.assembly.clear();
-        channel.assembly.release();
-        channel.charge(&mut self.partial_bytes);
-        let (pending, inbox) = (&mut self.pending, &self.inbox);
-        channel.link.close(&mut scratch.workspace, || {
-            let mut events = Vec::new();
-            // Notices are kept for the next look into the inbox.
-            inbox.take_events(&mut events);
-            pending.extend(events);
-            let all = std::mem::take(pending).into_iter();
-            let (ours, others): (Vec<_>, Vec<_>) =
-                all.partition(|event| channel_of(event.token()) == number);
-            *pending = others.into();
-            ours
-        });
+        self.flush(scratch);
+        self.stop_channel(number, scratch);
+        self.inbox.take_events(&mut scratch.events);
+        self.distribute(&mut scratch.events);
+        self.finish_channel(number, scratch);
     }
 
     /// Ends everything that the connection has in the broker.
     pub(super) fn end_channels(&mut self, scratch: &mut Scratch) {
+        self.flush(scratch);
         let mut numbers: Vec<_> = self.channels.keys().copied().collect();
         numbers.sort_unstable();
-        for number in numbers {
-            self.end_channel(number, scratch);
+        for number in &numbers {
+            self.stop_channel(*number, scratch);
+        }
+        // The inbox is looked through once, however many channels there are.
+        self.inbox.take_events(&mut scratch.events);
+        self.distribute(&mut scratch.events);
+        for number in &numbers {
+            self.finish_channel(*number, scratch);
         }
         self.channels.clear();
+        self.backlogged.clear();
         self.waiting.clear();
         self.counters.channels.set(0);
         if let Some(client) = self.client.take() {
             let workspace = &mut scratch.workspace;
             client.vhost.end_exclusive(client.connection, &self.broker, workspace);
         }
+    }
+
+    /// From here on no queue has anything more for the channel.
+    fn stop_channel(&mut self, number: u16, scratch: &mut Scratch) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.held.give_up_gets();
+        channel.assembly.clear();
+        channel.assembly.release();
+        channel.charge(&mut self.partial_bytes);
+        channel.link.stop(&mut scratch.workspace);
+    }
+
+    /// What was delivered to it, or was on its way, goes back.
+    fn finish_channel(&mut self, number: u16, scratch: &mut Scratch) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let undelivered = std::mem::take(&mut channel.pending);
+        channel.link.finish(undelivered, &mut scratch.workspace);
     }
 }

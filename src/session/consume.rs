@@ -12,6 +12,7 @@ use crate::queue::{Delivery, EndReason, Event, Got};
 use crate::table::TableRef;
 use crate::wire::encode::{put_delivery, put_get_ok};
 use crate::wire::{ClientMethod, ServerMethod, client};
+use std::collections::VecDeque;
 
 impl Session {
     pub(super) fn take_consumer_method(
@@ -84,6 +85,7 @@ impl Session {
             channel.link.consume_direct_replies(tag.clone(), consume.no_ack)?;
         } else {
             let queue = channel.link.find_queue_to_read(&queue_name)?;
+            check_stream_arguments(consume.arguments, queue.resource())?;
             let priority = consumer_priority(consume.arguments, queue.resource())?;
             let spec = Consume {
                 tag: tag.clone(),
@@ -98,25 +100,30 @@ impl Session {
         Ok(())
     }
 
-    /// cancel-ok follows the last delivery, so what the inbox has for this channel goes out first.
+    /// cancel-ok follows the consumer's last delivery, so what is left of them goes out first.
     fn cancel(&mut self, number: u16, tag: &str, nowait: bool, scratch: &mut Scratch) {
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
+        let Some(channel) = self.channels.get_mut(&number) else { return };
         let mut lsn = Lsn(0);
-        if channel.link.has_consumer(tag) {
+        if let Some(token) = channel.link.consumer(tag) {
             lsn = channel.link.cancel(tag, &mut scratch.workspace);
             self.inbox.take_events(&mut scratch.events);
-            self.pending.extend(scratch.events.drain(..));
-            let (ours, others) = std::mem::take(&mut self.pending)
-                .into_iter()
-                .partition(|event| channel_of(event.token()) == number);
-            self.pending = ours;
-            self.deliver_pending(usize::MAX, scratch);
-            self.pending = others;
+            self.distribute(&mut scratch.events);
+            self.deliver_last(number, token, scratch);
         }
         let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
         self.reply_when(number, lsn, nowait, &reply);
+    }
+
+    /// Sends the rest of one consumer's deliveries, whatever the output holds: no more than its
+    /// credit.
+    fn deliver_last(&mut self, number: u16, token: ConsumerToken, scratch: &mut Scratch) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let pending = std::mem::take(&mut channel.pending);
+        scratch.batch.count_operations(pending.len());
+        let (mut last, others): (VecDeque<_>, VecDeque<_>) =
+            pending.into_iter().partition(|event| event.token() == token);
+        channel.pending = others;
+        self.deliver_events(&mut last, usize::MAX, scratch);
     }
 
     fn get(
@@ -189,25 +196,55 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what the inbox gave, as far as the output has room; the rest is kept in order.
+    /// Sends what the channels and the inbox have, as far as the output has room; the rest is kept
+    /// with its channel, in order.
     pub(super) fn deliver(&mut self, scratch: &mut Scratch) {
-        if self.pending.is_empty() {
-            // The buffer changes hands as it is, there and back.
-            self.pending = std::mem::take(&mut scratch.events).into();
+        let mut room = OUTPUT_HIGH_BYTES.saturating_sub(self.backlog());
+        while room > 0
+            && let Some(number) = self.backlogged.pop_front()
+        {
+            let Some(channel) = self.channels.get_mut(&number) else { continue };
+            let mut pending = std::mem::take(&mut channel.pending);
+            room = self.deliver_events(&mut pending, room, scratch);
+            if !pending.is_empty()
+                && let Some(channel) = self.channels.get_mut(&number)
+            {
+                channel.pending = pending;
+                self.backlogged.push_front(number);
+            }
         }
-        self.deliver_pending(OUTPUT_HIGH_BYTES, scratch);
-        if self.pending.is_empty() {
-            scratch.events = std::mem::take(&mut self.pending).into();
+        // The buffer changes hands as it is, there and back.
+        let mut events = VecDeque::from(std::mem::take(&mut scratch.events));
+        self.deliver_events(&mut events, room, scratch);
+        scratch.events = events.into();
+        self.distribute(&mut scratch.events);
+    }
+
+    /// Gives events that cannot leave yet to their channels.
+    pub(super) fn distribute(&mut self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            let number = channel_of(event.token());
+            let Some(channel) = self.channels.get_mut(&number) else { continue };
+            if channel.pending.is_empty() {
+                self.backlogged.push_back(number);
+            }
+            channel.pending.push_back(event);
         }
     }
 
-    fn deliver_pending(&mut self, output_max: usize, scratch: &mut Scratch) {
-        let mut room = output_max.saturating_sub(self.backlog());
+    /// Sends events until `room` is used; says how much of it is left.
+    fn deliver_events(
+        &mut self,
+        events: &mut VecDeque<Event>,
+        mut room: usize,
+        scratch: &mut Scratch,
+    ) -> usize {
         while room > 0 {
-            match self.pending.pop_front() {
+            match events.pop_front() {
                 None => break,
                 Some(Event::Delivery(first)) => {
-                    room = room.saturating_sub(self.deliver_run(first, room, scratch));
+                    let written = self.deliver_run(first, events, room, scratch);
+                    room = room.saturating_sub(written);
                 }
                 Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
                 Some(Event::Got { token, delivery, ready_left }) => {
@@ -215,11 +252,18 @@ impl Session {
                 }
             }
         }
+        room
     }
 
     /// Sends `first` and what follows it for the same consumer, until `room` is used; says how many
     /// bytes it wrote.
-    fn deliver_run(&mut self, first: Delivery, room: usize, scratch: &mut Scratch) -> usize {
+    fn deliver_run(
+        &mut self,
+        first: Delivery,
+        events: &mut VecDeque<Event>,
+        room: usize,
+        scratch: &mut Scratch,
+    ) -> usize {
         let token = first.token;
         let number = channel_of(token);
         let Some(channel) = self.channels.get_mut(&number) else { return 0 };
@@ -232,8 +276,8 @@ impl Session {
             let (redelivered, message) = (delivery.redelivered, &delivery.message);
             put_delivery(out, number, run.tag(), tag, redelivered, message, self.frame_max);
             let more = out.len() - before < room
-                && matches!(self.pending.front(), Some(Event::Delivery(d)) if d.token == token);
-            next = match more.then(|| self.pending.pop_front()).flatten() {
+                && matches!(events.front(), Some(Event::Delivery(d)) if d.token == token);
+            next = match more.then(|| events.pop_front()).flatten() {
                 Some(Event::Delivery(delivery)) => Some(delivery),
                 _ => None,
             };
@@ -271,4 +315,18 @@ fn consumer_priority(
         let reason = format!("\"expected integer, got {}\"", value.kind());
         Exception::invalid_argument(PRIORITY, queue, &reason)
     })
+}
+
+/// RabbitMQ: arguments for streams are refused on other queues.
+fn check_stream_arguments(
+    arguments: TableRef<'_>,
+    queue: crate::exception::Resource<'_>,
+) -> Result<(), Exception> {
+    const STREAM: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+    match STREAM.iter().find(|name| arguments.get(name.as_bytes()).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Exception::precondition(format!(
+            "invalid arg '{name}' for {queue} of queue type rabbit_classic_queue"
+        ))),
+    }
 }

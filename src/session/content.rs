@@ -4,7 +4,7 @@
 use super::channel::State;
 use super::handshake::Phase;
 use super::{Scratch, Session};
-use crate::exception::Exception;
+use crate::exception::{Exception, ReplyCode};
 use crate::limits::PARTIAL_CONTENT_BYTES_MAX;
 use crate::wire::frame::{FRAME_END, FRAME_HEAD_LEN};
 use crate::wire::{FrameHead, FrameKind, WireError};
@@ -43,6 +43,7 @@ impl Session {
         };
         let complete = channel.assembly.push_header(payload)?;
         channel.charge(partial_bytes);
+        check_partial(*partial_bytes)?;
         let size = channel.assembly.body_size();
         if size as u64 > max {
             // The body that follows is taken without being kept.
@@ -80,12 +81,7 @@ impl Session {
         };
         let complete = channel.assembly.push_body(piece)?;
         channel.charge(partial_bytes);
-        if self.partial_bytes > PARTIAL_CONTENT_BYTES_MAX {
-            return Err(Exception::new(
-                crate::exception::ReplyCode::ResourceError,
-                format!("unfinished contents exceed {PARTIAL_CONTENT_BYTES_MAX} bytes"),
-            ));
-        }
+        check_partial(*partial_bytes)?;
         Ok(complete)
     }
 
@@ -140,4 +136,12 @@ impl Session {
         let done = if complete { self.content_complete(channel, scratch) } else { Ok(()) };
         (1, done)
     }
+}
+
+fn check_partial(bytes: usize) -> Result<(), Exception> {
+    if bytes <= PARTIAL_CONTENT_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!("unfinished contents exceed {PARTIAL_CONTENT_BYTES_MAX} bytes");
+    Err(Exception::new(ReplyCode::ResourceError, text))
 }

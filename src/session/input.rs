@@ -3,7 +3,7 @@
 use super::handshake::Phase;
 use super::{Scratch, Session};
 use crate::exception::{Exception, MethodId};
-use crate::limits::OPERATIONS_PER_TURN;
+use crate::limits::{OPERATIONS_PER_TURN, OUTPUT_HARD_BYTES};
 use crate::time::Now;
 use crate::wire::frame::FRAME_HEAD_LEN;
 use crate::wire::method::{BASIC_PUBLISH, method_id};
@@ -32,6 +32,7 @@ impl Session {
     /// Takes frames from `input` until it needs more, or must stop.
     pub fn handle_input(&mut self, now: Now, input: &[u8], scratch: &mut Scratch) -> Taken {
         self.heartbeat.received();
+        scratch.batch.begin_turn();
         let mut consumed = 0;
         let mut frames = 0;
         let progress = loop {
@@ -44,8 +45,9 @@ impl Session {
             if frames + scratch.batch.operations() >= OPERATIONS_PER_TURN {
                 break Progress::More;
             }
-            // Looked at once in a while: neither bound is exceeded by much in 64 frames.
-            if frames % 64 == 0 && !self.wants_input() {
+            // Confirms and held replies are looked at once in a while: 64 frames add little.
+            let full = self.output.len() >= OUTPUT_HARD_BYTES;
+            if full || frames % 64 == 0 && !self.wants_input() {
                 break Progress::Held;
             }
             match self.step(now, &input[consumed..], scratch) {

@@ -38,16 +38,14 @@ impl Session {
         }
     }
 
-    /// Settlements are gathered; anything else first lets the queues see what came before it.
+    /// Settlements are gathered, as publishes are; anything else first lets the queues see what
+    /// came before it.
     fn take_on_open_channel(
         &mut self,
         number: u16,
         method: &ClientMethod<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        if !scratch.batch.publishing.is_empty() {
-            self.flush_publishes(scratch);
-        }
         match *method {
             ClientMethod::BasicAck { delivery_tag, multiple } => {
                 return self.settle(number, delivery_tag, multiple, Settlement::Ack, scratch);
@@ -58,7 +56,7 @@ impl Session {
             ClientMethod::BasicNack { delivery_tag, multiple, requeue } => {
                 return self.settle(number, delivery_tag, multiple, rejected(requeue), scratch);
             }
-            _ => self.flush_settled(scratch),
+            _ => self.flush(scratch),
         }
         match method {
             ClientMethod::ChannelFlow { active: true } => {

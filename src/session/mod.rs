@@ -76,9 +76,9 @@ pub struct Session {
     channel_max: u16,
     frame_max: u32,
     output: Output,
-    /// Events taken from the inbox that the output had no room for.
-    pending: VecDeque<Event>,
-    /// Something may have been left in the inbox or in `pending` for want of room.
+    /// Channels with events that the output had no room for, oldest first.
+    backlogged: VecDeque<u16>,
+    /// Something may have been left in the inbox or with a channel for want of room.
     delivers_late: bool,
     /// A body frame that is taken while it arrives.
     partial_body: Option<PartialBody>,
@@ -124,7 +124,7 @@ impl Session {
             channel_max: 0,
             frame_max: FRAME_MAX,
             output: Output::new(),
-            pending: VecDeque::new(),
+            backlogged: VecDeque::new(),
             delivers_late: false,
             partial_body: None,
             partial_bytes: 0,
@@ -162,7 +162,11 @@ impl Session {
     /// journal bytes wait.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.is_closed() && self.backlog() < OUTPUT_HARD_BYTES && !self.is_held()
+        self.has_room() && !self.is_closed() && !self.is_held()
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog() < OUTPUT_HARD_BYTES
     }
 
     /// Whether deliveries wait for room in the output that is there now.
@@ -238,11 +242,12 @@ impl Session {
 
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
-        let room = self.pending.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
+        let room = self.backlogged.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
         let notices =
             if room { self.inbox.take(&mut scratch.events) } else { self.inbox.take_notices() };
         if notices.failed {
             // Confirms will never come: the broker stops, and the connection with it.
+            self.distribute(&mut scratch.events);
             self.drop_connection(scratch);
             return;
         }
@@ -251,7 +256,7 @@ impl Session {
         }
         self.report_durable();
         self.deliver(scratch);
-        self.delivers_late = !room || !self.pending.is_empty();
+        self.delivers_late = !room || !self.backlogged.is_empty();
         if let Some(exception) = notices.close {
             self.close_by_server(&exception, now, scratch);
         }
@@ -260,10 +265,20 @@ impl Session {
 
     /// Ends a turn: nothing of it may stay in a buffer that others wait for.
     fn finish_turn(&mut self, scratch: &mut Scratch) {
-        self.flush_settled(scratch);
-        self.flush_publishes(scratch);
+        self.flush(scratch);
         self.wait_for_journal();
         scratch.workspace.effects.wake_all();
+    }
+
+    /// Lets the queues see what this turn has gathered. Publishes go before acks: a message that
+    /// was passed on must not be settled in a journal that does not know its successor.
+    fn flush(&mut self, scratch: &mut Scratch) {
+        self.flush_publishes(scratch);
+        self.flush_settled(scratch);
+    }
+
+    /// Gives memory back; for when there is nothing to do.
+    pub fn rest(&mut self) {
         if self.output.is_empty() {
             self.output.release();
         }
@@ -271,13 +286,15 @@ impl Session {
 
     /// Ends everything at once, as a broken socket does.
     pub fn drop_connection(&mut self, scratch: &mut Scratch) {
-        if self.is_closed() {
-            return;
-        }
-        self.end_channels(scratch);
-        self.phase = Phase::Closed;
+        self.output = Output::new();
+        self.stalled_since = None;
         self.phase_ends_at = None;
-        self.finish_turn(scratch);
+        self.heartbeat = Heartbeat::off();
+        if !self.is_closed() {
+            self.end_channels(scratch);
+            self.phase = Phase::Closed;
+            self.finish_turn(scratch);
+        }
     }
 }
 

@@ -55,14 +55,10 @@ impl Session {
         (mandatory, immediate): (bool, bool),
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        let Self { channels, broker, output, settling, .. } = self;
+        let Self { channels, broker, output, .. } = self;
         let Some(channel) = channels.get_mut(&number) else {
             return Ok(());
         };
-        if !channel.settled.is_empty() {
-            channel.flush_settled(&mut scratch.workspace);
-            settling.retain(|settling| *settling != number);
-        }
         if immediate {
             return Err(Exception::not_implemented("immediate=true"));
         }
@@ -83,12 +79,8 @@ impl Session {
         };
         let persistent = properties.is_persistent();
         let rewritten = check_properties(link, &properties)?;
-        if !link.is_transactional() {
-            link.count_publish(&mut scratch.batch);
-        }
         let headers = properties.headers();
         let carbons = headers.map(Carbons::of).transpose()?.unwrap_or_default();
-        check_user_id(link, &properties)?;
         let route = match (cached, carbons.is_empty()) {
             (Some(route), true) => route,
             _ => {
@@ -101,6 +93,7 @@ impl Session {
                 link.route(&admitted, &keys, headers, address, &mut scratch.workspace.routing)?
             }
         };
+        check_user_id(link, &properties)?;
         let header = match (rewritten, carbons.blind.is_empty()) {
             (None, true) => None,
             (rewritten, true) => rewritten,
@@ -116,6 +109,8 @@ impl Session {
         if link.is_transactional() {
             return link.keep_publish(route, publish);
         }
+        // Behind every check: a refused publish is never confirmed.
+        link.count_publish(&mut scratch.batch);
         let added = scratch.batch.add(&route, publish, broker, &mut scratch.workspace);
         if let Added::Unroutable(message) = added {
             route.count_unroutable();

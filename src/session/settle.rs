@@ -8,6 +8,9 @@ use crate::exception::Exception;
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::queue::Settlement;
 
+/// Settlements that count as one operation in the fairness budget, beside their frame.
+const WORK_PER_OPERATION: usize = 16;
+
 impl Session {
     pub(super) fn settle(
         &mut self,
@@ -27,8 +30,11 @@ impl Session {
         channel.settling = how;
         channel.link.take_unacked(tag, multiple, &mut channel.settled)?;
         if channel.link.is_transactional() {
-            return channel.link.keep_settlement(&mut channel.settled, how);
+            channel.link.keep_settlement(&mut channel.settled, how)?;
+            channel.link.grant_withheld(workspace);
+            return Ok(());
         }
+        scratch.batch.count_operations(channel.settled.len() / WORK_PER_OPERATION);
         if self.settling.last() != Some(&number) {
             self.settling.push(number);
         }

@@ -3,7 +3,7 @@
 use crate::client::*;
 use crate::raw::{self, Raw};
 use crate::support::{TestBroker, pattern, soon};
-use leveret::config::PermissionPatterns;
+use leveret::config::UserConfig;
 use leveret::store::MemoryDisk;
 use leveret::wire::method::*;
 use leveret::{Config, Server};
@@ -94,32 +94,19 @@ async fn several_brokers_live_in_one_process() {
     }
 }
 
-/// A vhost is made by starting with it as the default.
-async fn with_vhosts(names: &[&str]) -> TestBroker {
+/// A broker with a second vhost, and a user who may enter both.
+fn with_two_vhosts() -> TestBroker {
+    let mut config = Config::on_loopback("unused");
+    config.vhosts.push("second".into());
+    config.users.push(UserConfig::new("ann", "secret"));
     let disk = Arc::new(MemoryDisk::new());
-    let start = |name: &str| {
-        let mut config = Config::on_loopback("unused");
-        config.default_vhost = name.into();
-        let disk = Arc::clone(&disk);
-        TestBroker::run(move || Server::start_on(config, disk)).unwrap()
-    };
-    let (last, others) = names.split_last().unwrap();
-    for name in others {
-        start(name).stopped().await.unwrap();
-    }
-    let broker = start(last);
-    for name in others {
-        let anything = PermissionPatterns::anything();
-        let access = &broker.broker.access;
-        access.set_permissions("guest", name, &anything).unwrap();
-    }
-    broker
+    TestBroker::run(move || Server::start_on(config, disk)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vhosts_do_not_see_each_other() {
-    let broker = with_vhosts(&["/", "second"]).await;
-    let url = |vhost| format!("amqp://guest:guest@{}/{vhost}", broker.address);
+    let broker = with_two_vhosts();
+    let url = |vhost| format!("amqp://ann:secret@{}/{vhost}", broker.address);
     let first = connect_to(&url("%2f")).await.create_channel().await.unwrap();
     let second = connect_to(&url("second")).await.create_channel().await.unwrap();
     for channel in [&first, &second] {
@@ -133,6 +120,19 @@ async fn vhosts_do_not_see_each_other() {
     assert_eq!(bodies(&first, "q").await, ["by name", "by key"]);
     first.queue_delete("q".into(), Default::default()).await.unwrap();
     assert_eq!(bodies(&second, "q").await, ["of the second"]);
+}
+
+#[test]
+fn a_vhost_is_closed_to_those_without_permissions() {
+    let broker = with_two_vhosts();
+    let mut raw = Raw::dial(broker.address);
+    raw.send(raw::HEADER);
+    raw.expect(CONNECTION_START);
+    raw.send(&raw::start_ok(b"\0guest\0guest"));
+    raw.expect(CONNECTION_TUNE);
+    raw.send(&[raw::tune_ok(), raw::open("second")].concat());
+    let expected = "NOT_ALLOWED - access to vhost 'second' refused for user 'guest'";
+    assert_eq!(raw.expect_close(CONNECTION_CLOSE), (530, expected.to_owned()));
 }
 
 #[test]

@@ -26,15 +26,21 @@ fn channel_close_ok() -> Vec<u8> {
 fn a_refused_publish_ends_its_channel_wherever_the_reads_cut_it() {
     let still = Still::open();
     let body = vec![b'x'; 40_000];
-    let bytes = publish_to_missing(&body);
-    let cuts = [1, 12, 60, 80, 100, 20_000, bytes.len() - 2, bytes.len() - 1, bytes.len()];
+    let publish = publish_to_missing(&body);
+    let behind = raw::queue_declare(2, "on another", 0);
+    let bytes = [&publish[..], &behind].concat();
+    let len = publish.len();
+    let cuts = [1, 12, 60, 80, 100, 20_000, len - 2, len - 1, len];
     for cut in cuts {
         let mut client = still.client();
+        client.call(&raw::channel_open(2));
         client.say(&bytes[..cut]);
         client.say(&bytes[cut..]);
-        assert_eq!(client.methods(), [CHANNEL_CLOSE], "cut at {cut}");
+        let expected = [CHANNEL_CLOSE, QUEUE_DECLARE_OK];
+        assert_eq!(client.methods(), expected, "cut at {cut} of {len}");
         let again = [channel_close_ok(), raw::channel_open(1)].concat();
-        assert_eq!(client.call(&again), [CHANNEL_OPEN_OK], "cut at {cut}");
+        let reopened = client.call(&again);
+        assert_eq!(reopened, [CHANNEL_OPEN_OK], "cut at {cut} of {len}");
     }
 }
 
@@ -77,6 +83,22 @@ fn a_reply_that_waits_for_the_disk_waits_though_its_channel_closes() {
     let [early, late] = around_sync(&still, &mut client, &ask);
     assert!(!early.contains(&TX_COMMIT_OK), "commit-ok before the sync");
     assert_eq!([early, late].concat(), [TX_COMMIT_OK, CHANNEL_CLOSE_OK]);
+}
+
+#[test]
+fn a_channel_reopened_behind_a_waiting_reply_answers_in_order() {
+    let still = Still::open();
+    let mut client = still.client();
+    let ask = [
+        raw::queue_declare(1, "q", raw::DURABLE),
+        close_channel(),
+        raw::channel_open(1),
+        raw::queue_declare(1, "transient", 0),
+    ];
+    let [early, late] = around_sync(&still, &mut client, &ask.concat());
+    let expected = [QUEUE_DECLARE_OK, CHANNEL_CLOSE_OK, CHANNEL_OPEN_OK, QUEUE_DECLARE_OK];
+    assert!(!early.contains(&QUEUE_DECLARE_OK), "declare-ok before the sync");
+    assert_eq!([early, late].concat(), expected);
 }
 
 #[test]

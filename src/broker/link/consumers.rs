@@ -2,7 +2,7 @@
 
 use super::unacked::Unacked;
 use super::{Link, Workspace};
-use crate::exception::{Exception, Permission};
+use crate::exception::Exception;
 use crate::id::{ConsumerToken, Lsn};
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX};
 use crate::name::Name;
@@ -68,6 +68,12 @@ pub struct Consume {
 }
 
 impl Link {
+    /// The consumer of that tag.
+    #[must_use]
+    pub fn consumer(&self, tag: &str) -> Option<ConsumerToken> {
+        self.consumers.by_tag.get(tag).copied()
+    }
+
     /// Whether the tag is in use on this channel.
     #[must_use]
     pub fn has_consumer(&self, tag: &str) -> bool {
@@ -226,7 +232,11 @@ impl Link {
         };
         let due = consumer.drained_messages >= CONSUMER_CREDIT_MESSAGES / 2
             || consumer.drained_bytes >= u64::from(CONSUMER_CREDIT_BYTES) / 2;
-        if !due || self.unacked.len() >= UNACKED_MAX {
+        if !due {
+            return;
+        }
+        if self.unacked.len() >= UNACKED_MAX {
+            self.withheld = true;
             return;
         }
         let messages = std::mem::take(&mut consumer.drained_messages);
@@ -245,8 +255,12 @@ impl Link {
         }
     }
 
-    /// Settling made room again: gives back what `grant` withheld.
-    pub(super) fn grant_withheld(&mut self, workspace: &mut Workspace) {
+    /// Gives back what `grant` withheld, if settling has made room again.
+    pub fn grant_withheld(&mut self, workspace: &mut Workspace) {
+        if !self.withheld || self.unacked.len() >= UNACKED_MAX {
+            return;
+        }
+        self.withheld = false;
         let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
         for token in tokens {
             self.grant(token, workspace);
@@ -289,14 +303,13 @@ impl Link {
     /// basic.get. The asker's token comes back in `Event::Got` if it has to wait.
     ///
     /// # Errors
-    /// 403; 404 if the queue has just gone.
+    /// 404 if the queue has just gone.
     pub fn get(
         &mut self,
         queue: &Arc<Queue>,
         no_ack: bool,
         workspace: &mut Workspace,
     ) -> Result<(ConsumerToken, Got), Exception> {
-        self.check(Permission::Read, queue.resource())?;
         let token = self.client.token(self.channel);
         let outlet = Arc::clone(&self.client.inbox) as Arc<dyn Outlet>;
         let got = queue

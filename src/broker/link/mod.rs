@@ -3,7 +3,7 @@
 //!
 //! A `Client` is a connection's identity; a `Link` is one channel of it, owned by its session alone
 //! and never locked. Whatever a link does to a queue it does under that queue's lock, in
-//! `queue/shared.rs`. A link that ends gives everything back: see `Link::close`.
+//! `queue/shared.rs`. A link that ends gives everything back: see `Link::stop` and `Link::finish`.
 
 mod confirms;
 mod consumers;
@@ -20,7 +20,7 @@ pub use consumers::{Consume, Run};
 pub use inbox::{Inbox, Notices};
 pub use publish::{Added, PublishBatch, Unrouted};
 pub use reply::{PSEUDO_QUEUE, ReplyTargets};
-pub use route::Route;
+pub use route::{Route, RouteBudget};
 pub use settle::Settled;
 pub use transaction::Committed;
 
@@ -34,6 +34,7 @@ use crate::queue::{ChannelLimiter, Effects, Event, Queue, Turn};
 use crate::store::RecordBatch;
 use consumers::Consumers;
 use hashbrown::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use transaction::Transaction;
@@ -93,7 +94,11 @@ pub struct Link {
     queues: QueueTable,
     unacked: UnackedList,
     limiter: Arc<ChannelLimiter>,
+    /// Some consumer's credit was kept back for want of room among the unacked.
+    withheld: bool,
     routes: RouteCache<Arc<Route>>,
+    /// Shares of the broker's budget that the cache has taken.
+    route_shares: usize,
     transaction: Option<Transaction>,
     permissions: super::access_cache::AccessCache,
 }
@@ -113,7 +118,9 @@ impl Link {
             queues: QueueTable::default(),
             unacked: UnackedList::default(),
             limiter: Arc::new(ChannelLimiter::default()),
+            withheld: false,
             routes: RouteCache::default(),
+            route_shares: 0,
             transaction: None,
             permissions: super::access_cache::AccessCache::default(),
         }
@@ -140,13 +147,18 @@ impl Link {
         Err(Exception::access_refused(permission, resource, &user.name))
     }
 
-    /// Ends the stake: consumers go, then everything unacked returns to its queue, delivered or
-    /// still among what `pull` finds in the inbox for this link; an open transaction is dropped.
-    pub fn close(&mut self, workspace: &mut Workspace, pull: impl FnOnce() -> Vec<Event>) {
+    /// Begins to end the stake: consumers go, an open transaction is dropped, nothing more is
+    /// confirmed. What the queues had for it is in the inbox then.
+    pub fn stop(&mut self, workspace: &mut Workspace) {
         self.rollback();
+        self.confirms = None;
         self.close_consumers(workspace);
-        let undelivered = pull();
+    }
+
+    /// Ends the stake: everything unacked returns to its queue, delivered or still `undelivered`.
+    pub fn finish(&mut self, undelivered: VecDeque<Event>, workspace: &mut Workspace) {
         self.requeue_all(undelivered, workspace);
+        self.forget_routes();
         let unused = std::mem::take(&mut workspace.effects.unused);
         self.client.vhost.end_unused(&unused, &self.broker, workspace);
     }

@@ -88,6 +88,16 @@ impl Link {
 }
 
 impl PublishBatch {
+    /// A turn begins: its operations are counted anew.
+    pub fn begin_turn(&mut self) {
+        self.operations = 0;
+    }
+
+    /// Counts work that is no publish.
+    pub fn count_operations(&mut self, operations: usize) {
+        self.operations += operations;
+    }
+
     /// Queue operations of this turn.
     #[must_use]
     pub fn operations(&self) -> usize {
@@ -121,7 +131,9 @@ impl PublishBatch {
             }
             queues => {
                 self.end_shared(broker, workspace);
-                let missed = |queue: &Weak<Queue>| self.push(queue, publish.clone()).is_some();
+                // Returned only if no queue took it, which a group of one queue cannot know.
+                let shared = Publish { mark: publish.mark & !1, ..publish.clone() };
+                let missed = |queue: &Weak<Queue>| self.push(queue, shared.clone()).is_some();
                 if queues.iter().map(missed).fold(true, |all, missed| all & missed) {
                     return Added::Unroutable(publish.message);
                 }
@@ -218,7 +230,6 @@ impl PublishBatch {
 
     /// The LSN that everything flushed since the last call waits for.
     pub fn take_lsn(&mut self) -> Lsn {
-        self.operations = 0;
         std::mem::take(&mut self.lsn)
     }
 

@@ -74,6 +74,14 @@ impl ReplyTargets {
         self.state.read().by_name.get(name).cloned()
     }
 
+    /// The requesters that `keys` name, each once.
+    pub(super) fn find_all(&self, keys: &[&[u8]]) -> Vec<Arc<ReplyTarget>> {
+        let mut found: Vec<_> = keys.iter().filter_map(|key| self.find(key)).collect();
+        found.sort_by_key(|target| Arc::as_ptr(target).addr());
+        found.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        found
+    }
+
     pub(super) fn remove(&self, connection: ConnectionId, token: ConsumerToken) {
         let mut state = self.state.write();
         if let Some(name) = state.names.remove(&(connection, token)) {

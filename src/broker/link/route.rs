@@ -3,10 +3,11 @@
 use super::Link;
 use super::reply::ReplyTarget;
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{ExchangeShared, Kind, Live, RouteScratch, Validity};
+use crate::exchange::{ExchangeShared, Kind, Live, RouteCache, RouteScratch, Validity};
+use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
 use crate::queue::Queue;
 use crate::table::TableRef;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Where publications of one address go. Holds no queue alive.
@@ -27,6 +28,21 @@ impl Route {
     #[must_use]
     pub fn exchange(&self) -> &ExchangeShared {
         &self.exchange
+    }
+}
+
+/// What all route caches of a broker may hold together.
+#[derive(Debug, Default)]
+pub struct RouteBudget(AtomicUsize);
+
+impl RouteBudget {
+    fn take(&self, entries: usize) -> bool {
+        let taken = |used: usize| Some(used + entries).filter(|used| *used <= ROUTE_CACHE_BUDGET);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    fn give(&self, entries: usize) {
+        self.0.fetch_sub(entries, Ordering::Relaxed);
     }
 }
 
@@ -95,11 +111,8 @@ impl Link {
         // Captured before routing, so that a change meanwhile makes the entry stale.
         let version = exchange.version();
         let mut found = vhost.resolve(exchange, keys, headers, scratch);
-        let replies = if exchange.name.is_empty() {
-            keys.iter().filter_map(|key| self.broker.replies.find(key)).collect()
-        } else {
-            Vec::new()
-        };
+        let replies =
+            if exchange.name.is_empty() { self.broker.replies.find_all(keys) } else { Vec::new() };
         found.cacheable &= replies.is_empty();
         let route = Arc::new(Route {
             durable_targets: found.queues.iter().filter(|queue| queue.settings.durable).count(),
@@ -109,7 +122,10 @@ impl Link {
             exchange: Arc::clone(exchange),
             access_version: *access_version,
         });
-        if let Some(address) = address.filter(|_| found.cacheable) {
+        // A route to nowhere costs no more to find again than to remember.
+        let worth_keeping = found.cacheable && !route.targets.is_empty();
+        if let Some(address) = address.filter(|_| worth_keeping) {
+            self.make_room_for_route();
             let validity = if exchange.name.is_empty() {
                 Validity::ByRoute
             } else {
@@ -118,6 +134,26 @@ impl Link {
             self.routes.insert(address, validity, Arc::clone(&route));
         }
         Ok(route)
+    }
+
+    /// Takes a share of the broker's budget when the cache has used up its own; without one it
+    /// begins anew.
+    fn make_room_for_route(&mut self) {
+        if self.routes.len() < ROUTE_CACHE_SHARE + self.route_shares * ROUTE_CACHE_SHARE {
+            return;
+        }
+        if self.broker.route_budget.take(ROUTE_CACHE_SHARE) {
+            self.route_shares += 1;
+        } else {
+            self.routes.clear();
+        }
+    }
+
+    /// Forgets all routes, and gives back what they took of the budget.
+    pub(super) fn forget_routes(&mut self) {
+        self.routes = RouteCache::default();
+        let shares = std::mem::take(&mut self.route_shares);
+        self.broker.route_budget.give(shares * ROUTE_CACHE_SHARE);
     }
 
     fn check_topics(&self, exchange: &ExchangeShared, keys: &[&[u8]]) -> Result<(), Exception> {

@@ -4,9 +4,8 @@ use super::unacked::Unacked;
 use super::{Link, Workspace};
 use crate::exception::Exception;
 use crate::id::Seq;
-use crate::limits::UNACKED_MAX;
-use crate::queue::{Event, Settlement};
-use std::sync::Arc;
+use crate::queue::{Delivery, Event, Settlement};
+use std::collections::VecDeque;
 
 /// Deliveries taken from the unacked list, to be settled together.
 #[derive(Default)]
@@ -52,7 +51,6 @@ impl Link {
 
     /// Settles what `take_unacked` collected, and lets go on whoever waited for it.
     pub fn settle(&mut self, settled: &mut Settled, how: Settlement, workspace: &mut Workspace) {
-        let before = self.unacked.len() + settled.deliveries.len();
         if how == Settlement::Ack {
             self.counters.acked.add(settled.deliveries.len() as u64);
         }
@@ -64,19 +62,17 @@ impl Link {
             }
         });
         settled.deliveries.clear();
-        self.settled(limited, before, workspace);
+        self.settled(limited, workspace);
     }
 
-    /// Lets those go on that waited for settlements: `limited` of them counted in the channel-wide
-    /// prefetch, and there were `before` unacked.
-    pub(super) fn settled(&mut self, limited: usize, before: usize, workspace: &mut Workspace) {
+    /// Lets those go on that waited for settlements, of which `limited` counted in the channel-wide
+    /// prefetch.
+    pub(super) fn settled(&mut self, limited: usize, workspace: &mut Workspace) {
         if limited > 0 {
             let starved = self.limiter.give(u32::try_from(limited).unwrap_or(u32::MAX));
             self.resume(&starved, workspace);
         }
-        if before >= UNACKED_MAX {
-            self.grant_withheld(workspace);
-        }
+        self.grant_withheld(workspace);
     }
 
     /// basic.recover: everything unacked goes back to its place.
@@ -106,7 +102,7 @@ impl Link {
     }
 
     /// The end of a link: what it has unacked, and what never reached it, goes back.
-    pub(super) fn requeue_all(&mut self, undelivered: Vec<Event>, workspace: &mut Workspace) {
+    pub(super) fn requeue_all(&mut self, undelivered: VecDeque<Event>, workspace: &mut Workspace) {
         let mut all = Settled::default();
         self.unacked.take_all(&mut all.deliveries);
         for event in undelivered {
@@ -118,23 +114,15 @@ impl Link {
                 Event::Got { token, delivery: Some(delivery), .. } => (delivery, token),
                 Event::Ended { .. } | Event::Got { .. } => continue,
             };
-            let Some(queue) = self.queue_of(token) else {
-                continue;
-            };
-            self.queues.add(queue, 1);
+            let Some(queue) = self.queue_of(token) else { continue };
             let (seq, slot, limited) = (delivery.seq, delivery.slot, delivery.limited);
-            if slot != crate::queue::Delivery::NO_SLOT {
+            if slot != Delivery::NO_SLOT {
+                self.queues.add(queue, 1);
                 all.deliveries.push(Unacked { tag: 0, seq, slot, queue, limited });
             }
         }
         // In queue order, so that each queue sees few runs.
         all.deliveries.sort_by_key(|unacked| (unacked.queue, unacked.seq));
         self.settle(&mut all, Settlement::Requeue, workspace);
-    }
-
-    /// The link's client, for those who outlive it.
-    #[must_use]
-    pub fn client(&self) -> &Arc<super::Client> {
-        &self.client
     }
 }

@@ -61,7 +61,7 @@ impl Link {
             return Ok(());
         };
         transaction.bytes += publish.message.len();
-        transaction.operations += 1;
+        transaction.operations += route.targets.len().max(1);
         transaction.check()?;
         transaction.publishes.push((route, publish));
         Ok(())
@@ -80,7 +80,10 @@ impl Link {
             return Ok(());
         };
         transaction.operations += settled.deliveries.len().max(1);
-        transaction.settlements.push((std::mem::take(&mut settled.deliveries), how));
+        match transaction.settlements.last_mut() {
+            Some((deliveries, last)) if *last == how => deliveries.append(&mut settled.deliveries),
+            _ => transaction.settlements.push((std::mem::take(&mut settled.deliveries), how)),
+        }
         transaction.check()
     }
 
@@ -89,9 +92,8 @@ impl Link {
         let Some(transaction) = self.transaction.replace(Transaction::default()) else {
             return;
         };
-        for (deliveries, _) in transaction.settlements {
-            self.unacked.put_back(deliveries);
-        }
+        let settled = transaction.settlements.into_iter().flat_map(|(deliveries, _)| deliveries);
+        self.unacked.put_back(settled.collect());
     }
 
     /// tx.commit. A new transaction begins.
@@ -126,8 +128,11 @@ impl Link {
         for (deliveries, how) in transaction.settlements {
             self.settle_committed(deliveries, how, workspace);
         }
+        self.counters.published.add(transaction.publishes.len() as u64);
         let mut returned = Vec::new();
         for ((route, publish), taken) in transaction.publishes.into_iter().zip(taken) {
+            route.exchange.counters.published_in.add(1);
+            route.exchange.counters.published_out.add(route.targets.len() as u64);
             for reply in &route.replies {
                 reply.push(&publish.message, &mut workspace.effects);
             }
@@ -182,7 +187,6 @@ impl Link {
         workspace: &mut Workspace,
     ) {
         let limited = deliveries.iter().filter(|unacked| unacked.limited).count();
-        let before = self.unacked.len() + deliveries.len();
         if how == Settlement::Ack {
             self.counters.acked.add(deliveries.len() as u64);
         }
@@ -193,7 +197,7 @@ impl Link {
                 let _ = queue.settle_recorded(run, how, &mut workspace.turn(&link.broker));
             }
         });
-        self.settled(limited, before, workspace);
+        self.settled(limited, workspace);
     }
 }
 
