@@ -114,6 +114,15 @@ impl<'a> TableRef<'a> {
         self.iter().filter(|(k, _)| *k == key).last().map(|(_, value)| value)
     }
 
+    /// The same fields by key, those of one key in their order: how bindings are compared.
+    #[must_use]
+    pub fn sorted(self) -> Table {
+        let mut fields: Vec<_> = self.iter().collect();
+        fields.sort_by_key(|(name, _)| *name);
+        let put = |table: TableBuilder, (name, value)| table.put(name, value);
+        fields.into_iter().fold(TableBuilder::new(), put).finish()
+    }
+
     #[must_use]
     pub fn to_table(self) -> Table {
         Table(self.0.into())

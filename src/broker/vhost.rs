@@ -10,7 +10,9 @@ use crate::queue::Queue;
 use crate::store::Definition;
 use crate::table::TableRef;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::RwLock;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub struct Vhost {
@@ -23,7 +25,8 @@ pub(super) struct State {
     pub(super) topology: Topology,
     pub(super) queues: HashMap<Name, Arc<Queue>>,
     pub(super) by_id: HashMap<QueueId, Arc<Queue>>,
-    pub(super) exclusive: HashMap<ConnectionId, Vec<QueueId>>,
+    /// The exclusive queues of each connection; none has an empty set.
+    pub(super) exclusive: HashMap<ConnectionId, BTreeSet<QueueId>>,
     /// Record of the newest definition, at first the vhost's own: whoever finds a durable thing
     /// already there waits for it, since the thing's own record stands no later.
     pub(super) defined: Lsn,
@@ -147,19 +150,17 @@ impl Vhost {
 }
 
 impl State {
-    /// The default exchange: every key names a queue.
+    /// The default exchange: every key names a queue. Each queue comes once, in the order of ids.
     fn resolve_names(&self, keys: &[&[u8]]) -> Resolved {
-        let mut queues: Vec<Arc<Queue>> = Vec::new();
-        for key in keys {
-            let Ok(name) = std::str::from_utf8(key) else {
-                continue;
-            };
-            let Some(queue) = self.queues.get(name).filter(|queue| !queue.is_gone()) else {
-                continue;
-            };
-            if !queues.iter().any(|known| known.id == queue.id) {
-                queues.push(Arc::clone(queue));
-            }
+        let named = keys.iter().filter_map(|key| {
+            let queue = self.queues.get(std::str::from_utf8(key).ok()?)?;
+            (!queue.is_gone()).then(|| Arc::clone(queue))
+        });
+        let mut queues: Vec<_> = named.collect();
+        // A sender may name thousands of queues, or one queue thousands of times.
+        if queues.len() > 1 {
+            queues.sort_unstable_by_key(|queue| queue.id);
+            queues.dedup_by_key(|queue| queue.id);
         }
         // A missing queue may come any moment, and no version would tell.
         let cacheable = !queues.is_empty();
@@ -180,9 +181,12 @@ impl State {
             self.queues.remove(&*queue.name);
         }
         if let Some(owner) = queue.settings.exclusive_owner
-            && let Some(owned) = self.exclusive.get_mut(&owner)
+            && let Entry::Occupied(mut owned) = self.exclusive.entry(owner)
         {
-            owned.retain(|id| *id != queue.id);
+            owned.get_mut().remove(&queue.id);
+            if owned.get().is_empty() {
+                owned.remove();
+            }
         }
         let removed = self.topology.remove_queue(queue.id);
         let mut definitions = Vec::new();
@@ -213,5 +217,58 @@ impl State {
         }
         self.defined = broker.log().append(&mut workspace.records);
         self.defined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::declare::tests::{DURABLE, EXCLUSIVE, connect, open};
+    use super::*;
+    use crate::broker::DeclareQueue;
+    use crate::broker::link::Link;
+    use crate::store::MemoryDisk;
+
+    #[test]
+    fn names_reach_each_of_their_queues_once_in_the_order_of_ids() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let names: Vec<_> = (0..100).map(|n| format!("q{n}")).collect();
+        for name in &names {
+            link.declare_queue(&DeclareQueue { name, ..DURABLE }, &mut workspace).unwrap();
+        }
+        let vhost = broker.vhost("/").unwrap();
+        let resolve = |keys: &[&[u8]]| {
+            let exchange = vhost.exchange("").unwrap();
+            let found = vhost.resolve(&exchange, keys, None, &mut RouteScratch::default());
+            let names = found.queues.iter().map(|queue| queue.name.to_string());
+            (names.collect::<Vec<_>>(), found.cacheable)
+        };
+        assert_eq!(resolve(&[b"q7"]), (vec!["q7".to_owned()], true));
+        assert_eq!(resolve(&[b"none", b"\xff"]), (vec![], false));
+        let keys: Vec<_> = names.iter().rev().chain(&names).map(String::as_bytes).collect();
+        let keys = [&keys[..], &[b"none", b"\xff"]].concat();
+        assert_eq!(resolve(&keys), (names.clone(), true));
+    }
+
+    #[test]
+    fn a_connection_is_listed_while_it_owns_queues() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let vhost = broker.vhost("/").unwrap();
+        let owner = link.client.connection;
+        let owned = || vhost.state.read().exclusive.get(&owner).map(|owned| owned.len());
+        let declare = |link: &mut Link, workspace: &mut Workspace| {
+            for name in ["a", "b", "c"] {
+                link.declare_queue(&DeclareQueue { name, ..EXCLUSIVE }, workspace).unwrap();
+            }
+        };
+        declare(&mut link, &mut workspace);
+        for (name, left) in [("b", Some(2)), ("none", Some(2)), ("a", Some(1)), ("c", None)] {
+            link.delete_queue(name, (false, false), &mut workspace).unwrap();
+            assert_eq!(owned(), left);
+        }
+        declare(&mut link, &mut workspace);
+        vhost.end_exclusive(owner, &broker, &mut workspace);
+        assert_eq!((owned(), vhost.queues().len()), (None, 0));
     }
 }

@@ -1,8 +1,9 @@
 //! Bindings: from a source exchange to a queue or another exchange, under a binding key.
 
+use super::topology::Topology;
 use crate::id::QueueId;
 use crate::name::Name;
-use crate::table::{Table, TableBuilder, TableRef};
+use crate::table::{Table, TableRef};
 use std::cmp::Ordering;
 
 /// Where a binding leads. Queues sort before exchanges.
@@ -25,7 +26,7 @@ pub struct Binding {
 impl Binding {
     #[must_use]
     pub fn new(destination: Destination, key: &[u8], arguments: TableRef<'_>) -> Self {
-        Self { destination, key: key.into(), arguments: sorted(arguments) }
+        Self { destination, key: key.into(), arguments: arguments.sorted() }
     }
 }
 
@@ -52,17 +53,21 @@ pub(super) struct Bound {
     pub(super) binding: Binding,
 }
 
-fn sorted(arguments: TableRef<'_>) -> Table {
-    let mut fields: Vec<_> = arguments.iter().collect();
-    fields.sort_by_key(|(name, _)| *name);
-    let put = |table: TableBuilder, (name, value)| table.put(name, value);
-    fields.into_iter().fold(TableBuilder::new(), put).finish()
+impl Topology {
+    /// Whether that binding leads from `source`.
+    #[must_use]
+    pub fn is_bound(&self, source: &str, binding: &Binding) -> bool {
+        self.exchange(source).is_some_and(|exchange| {
+            let bound = Bound { source: exchange.name().clone(), binding: binding.clone() };
+            exchange.bindings.contains(&bound)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Value;
+    use crate::table::{TableBuilder, Value};
 
     #[test]
     fn the_order_of_arguments_does_not_distinguish_bindings() {
@@ -74,5 +79,17 @@ mod tests {
         assert_ne!(binding, Binding::new(queue(), b"", other.as_ref()));
         let wider = TableBuilder::new().put(b"a", Value::I64(1)).put(b"b", Value::Void).finish();
         assert_ne!(binding, Binding::new(queue(), b"k", wider.as_ref()));
+    }
+
+    #[test]
+    fn a_binding_is_there_under_its_own_source() {
+        let mut topology = Topology::with_predeclared(Name::new("/"));
+        let binding = Binding::new(Destination::Queue(QueueId(1)), b"k", TableRef::EMPTY);
+        let destination = binding.destination.clone();
+        topology.bind("amq.topic", destination.clone(), b"k", TableRef::EMPTY).unwrap();
+        assert!(topology.is_bound("amq.topic", &binding));
+        assert!(!topology.is_bound("amq.direct", &binding) && !topology.is_bound("no", &binding));
+        let another = Binding::new(destination, b"", TableRef::EMPTY);
+        assert!(!topology.is_bound("amq.topic", &another));
     }
 }

@@ -24,6 +24,22 @@ const COMPARED: [&str; 15] = [
     "x-queue-leader-locator",
 ];
 
+/// Arguments that are accepted and kept, and change nothing in this version. The type is one of
+/// them unless it is the classic one.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-queue-type",
+];
+
 /// A queue's flags and arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueSettings {
@@ -56,6 +72,15 @@ impl QueueSettings {
         }
         let (received, current) = (received.arguments.as_ref(), self.arguments.as_ref());
         COMPARED.iter().try_for_each(|arg| check_argument(arg, received, current, queue))
+    }
+
+    /// The names of arguments that ask for what this version does not do, each once.
+    pub fn arguments_without_effect(&self) -> impl Iterator<Item = &'static str> {
+        let arguments = self.arguments.as_ref();
+        WITHOUT_EFFECT.into_iter().filter(move |name| {
+            let value = arguments.get(name.as_bytes());
+            value.is_some_and(|v| *name != "x-queue-type" || v.as_str() != Some("classic"))
+        })
     }
 
     /// Whether `connection` may use the queue at all.
@@ -129,6 +154,18 @@ mod tests {
         assert!(declared.check_equivalent(&with(b"x-yours", Value::Void), QUEUE).is_ok());
         let classic = with(b"x-queue-type", Value::LongStr(b"classic"));
         assert!(declared.check_equivalent(&classic, QUEUE).is_ok());
+    }
+
+    #[test]
+    fn every_argument_without_effect_is_named_and_no_other() {
+        for name in WITHOUT_EFFECT {
+            let settings = with(name.as_bytes(), Value::I32(5));
+            assert_eq!(settings.arguments_without_effect().collect::<Vec<_>>(), [name]);
+        }
+        for (name, value) in [("x-mine", "5"), ("x-queue-type", "classic")] {
+            let settings = with(name.as_bytes(), Value::LongStr(value.as_bytes()));
+            assert_eq!(settings.arguments_without_effect().count(), 0);
+        }
     }
 
     #[test]

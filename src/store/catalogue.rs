@@ -8,6 +8,7 @@ use crate::id::QueueId;
 use crate::table::Table;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Every durable thing but the messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,10 @@ pub struct Catalogue {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredVhost {
     exchanges: BTreeMap<String, StoredExchange>,
-    bindings: BTreeSet<StoredBinding>,
+    /// By destination, so that what ends with one need not be looked for.
+    bindings: BTreeSet<Arc<StoredBinding>>,
+    /// The same by source; none has an empty set.
+    by_source: BTreeMap<String, BTreeSet<Arc<StoredBinding>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ pub struct StoredBinding {
     pub source: String,
     pub destination: BoundTo,
     pub key: Vec<u8>,
+    /// Sorted by name; fields of one name keep their order.
     pub arguments: Table,
 }
 
@@ -96,7 +101,7 @@ impl Catalogue {
                 let binding = StoredBinding::of(definition);
                 let vhost = self.vhosts.get_mut(vhost);
                 let both = vhost.zip(binding);
-                both.is_some_and(|(vhost, binding)| vhost.bindings.remove(&binding))
+                both.is_some_and(|(vhost, binding)| vhost.unbind(&binding))
             }
         }
     }
@@ -133,7 +138,7 @@ impl Catalogue {
         {
             return false;
         }
-        vhost.bindings.insert(binding);
+        vhost.bind(binding);
         true
     }
 }
@@ -147,12 +152,34 @@ impl StoredVhost {
 
     /// The bindings by destination, source and key.
     pub fn bindings(&self) -> impl Iterator<Item = &StoredBinding> {
-        self.bindings.iter()
+        self.bindings.iter().map(Arc::as_ref)
+    }
+
+    fn bind(&mut self, binding: StoredBinding) {
+        let binding = Arc::new(binding);
+        if self.bindings.insert(Arc::clone(&binding)) {
+            self.by_source.entry(binding.source.clone()).or_default().insert(binding);
+        }
+    }
+
+    fn unbind(&mut self, binding: &StoredBinding) -> bool {
+        if !self.bindings.remove(binding) {
+            return false;
+        }
+        let outgoing = self.by_source.get_mut(&binding.source);
+        let outgoing = outgoing.expect("a binding is listed under its source");
+        outgoing.remove(binding);
+        if outgoing.is_empty() {
+            self.by_source.remove(&binding.source);
+        }
+        true
     }
 
     fn delete_exchange(&mut self, name: &str) -> bool {
         self.unbind_destination(BoundTo::Exchange(name.to_owned()));
-        self.bindings.retain(|binding| binding.source != name);
+        for binding in self.by_source.remove(name).unwrap_or_default() {
+            self.bindings.remove(&binding);
+        }
         self.exchanges.remove(name).is_some()
     }
 
@@ -165,12 +192,12 @@ impl StoredVhost {
         };
         let gone: Vec<_> = self
             .bindings
-            .range(&first..)
+            .range::<StoredBinding, _>(&first..)
             .take_while(|binding| binding.destination == first.destination)
             .cloned()
             .collect();
         for binding in &gone {
-            self.bindings.remove(binding);
+            self.unbind(binding);
         }
     }
 }
@@ -199,11 +226,15 @@ impl StoredQueue {
 
 impl StoredBinding {
     fn of(bound: &Definition) -> Option<Self> {
-        match bound.clone() {
+        match bound {
             Definition::Bound { source, destination, key, arguments, .. }
-            | Definition::Unbound { source, destination, key, arguments, .. } => {
-                Some(Self { source, destination, key, arguments })
-            }
+            | Definition::Unbound { source, destination, key, arguments, .. } => Some(Self {
+                source: source.clone(),
+                destination: destination.clone(),
+                key: key.clone(),
+                // As an exchange compares them: unbinding need not repeat the client's order.
+                arguments: arguments.as_ref().sorted(),
+            }),
             _ => None,
         }
     }
@@ -231,6 +262,7 @@ impl PartialOrd for StoredBinding {
 mod tests {
     use super::super::samples::{queue, vhost};
     use super::*;
+    use crate::table::{TableBuilder, Value};
 
     fn exchange(vhost: &str, name: &str) -> Definition {
         Definition::ExchangeDeclared {
@@ -316,6 +348,39 @@ mod tests {
     }
 
     #[test]
+    fn every_binding_is_listed_under_both_ends() {
+        let exchange_deleted = |name: &str| {
+            let (vhost, name) = ("a".to_owned(), name.to_owned());
+            Definition::ExchangeDeleted { vhost, name }
+        };
+        let to_itself = bound("a", "e", BoundTo::Exchange("e".to_owned()), b"");
+        let mut catalogue = filled();
+        for definition in [
+            to_itself.clone(),
+            to_itself,
+            bound("a", "e", to_queue(1), b"another"),
+            Definition::QueueDeleted { id: QueueId(2) },
+            exchange_deleted("e"),
+            exchange("a", "e"),
+            bound("a", "e", to_queue(1), b"k"),
+            bound("a", "f", to_queue(1), b"k"),
+            exchange_deleted("e"),
+            Definition::QueueDeleted { id: QueueId(1) },
+        ] {
+            assert!(catalogue.apply(&definition), "{definition:?}");
+            let vhost = &catalogue.vhosts["a"];
+            let listed: BTreeSet<_> = vhost.by_source.values().flatten().cloned().collect();
+            assert_eq!(listed, vhost.bindings, "{definition:?}");
+            for (source, outgoing) in &vhost.by_source {
+                assert!(outgoing.iter().all(|binding| binding.source == *source));
+                assert!(!outgoing.is_empty(), "{definition:?} leaves an empty set");
+            }
+        }
+        assert_eq!(sources(&catalogue, "a").len(), 0);
+        assert!(catalogue.vhosts["a"].by_source.is_empty());
+    }
+
+    #[test]
     fn a_deleted_vhost_takes_everything_in_it() {
         let mut catalogue = filled();
         let name = "a".to_owned();
@@ -339,5 +404,35 @@ mod tests {
         assert!(!catalogue.apply(&unbound(b"other")));
         assert!(catalogue.apply(&unbound(b"k")));
         assert_eq!(sources(&catalogue, "a").len(), 3);
+    }
+
+    #[test]
+    fn unbinding_does_not_need_the_same_order_of_arguments() {
+        let table = |names: [&[u8]; 3]| {
+            let put = |table: TableBuilder, name| table.put(name, Value::I32(1));
+            names.into_iter().fold(TableBuilder::new(), put).finish()
+        };
+        let both = |arguments: Table| {
+            let (vhost, source) = ("a".to_owned(), "amq.match".to_owned());
+            let (destination, key) = (to_queue(1), Vec::new());
+            let bound = Definition::Bound {
+                vhost: vhost.clone(),
+                source: source.clone(),
+                destination: destination.clone(),
+                key: key.clone(),
+                arguments: arguments.clone(),
+            };
+            (bound, Definition::Unbound { vhost, source, destination, key, arguments })
+        };
+        // As brokers before this one recorded them: in the order in which a client sent them.
+        let mut catalogue = filled();
+        let before = catalogue.clone();
+        let (one, other) = (both(table([b"b", b"c", b"a"])), both(table([b"c", b"a", b"b"])));
+        assert!(catalogue.apply(&one.0) && catalogue.apply(&other.0));
+        assert_eq!(sources(&catalogue, "a").len(), 5);
+        assert!(!catalogue.apply(&both(table([b"a", b"b", b"d"])).1));
+        assert!(catalogue.apply(&other.1));
+        assert!(!catalogue.apply(&one.1));
+        assert_eq!(catalogue, before);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::client::*;
 use crate::disk::Gate;
-use crate::raw::{self, Raw};
+use crate::raw::{self, Fields, Raw};
 use crate::support::{TestBroker, wait_until};
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
@@ -164,6 +164,43 @@ async fn what_was_purged_unbound_or_deleted_stays_so() {
     assert_eq!(bodies(&channel, "purged").await, ["new", "to the bound"]);
     assert!(bodies(&channel, "reborn").await.is_empty());
     assert_eq!(bodies(&channel, "unbound").await, ["old"]);
+}
+
+#[test]
+fn what_was_unbound_in_another_order_of_arguments_stays_so() {
+    let (one, other) = (&b"\x01at\x01\x01bt\x01"[..], &b"\x01bt\x01\x01at\x01"[..]);
+    let ends = |to| Fields::default().short(0).shortstr(to).shortstr("amq.headers").shortstr("");
+    for (bound, unbound) in [(one, other), (other, one)] {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = TestBroker::in_directory(directory.path());
+        let mut raw = Raw::channel(&broker);
+        for queue in ["kept", "unbound", "behind"] {
+            raw.call(&raw::queue_declare(1, queue, raw::DURABLE), QUEUE_DECLARE_OK);
+        }
+        let from_fanout = Fields::default().short(0).shortstr("behind").shortstr("amq.fanout");
+        let from_fanout = from_fanout.shortstr("").octet(0).longstr(&[]);
+        raw.call(&raw::method(1, QUEUE_BIND, from_fanout), QUEUE_BIND_OK);
+        for queue in ["kept", "unbound"] {
+            let fields = ends(queue).octet(0).longstr(bound);
+            raw.call(&raw::method(1, QUEUE_BIND, fields), QUEUE_BIND_OK);
+        }
+        let fields = ends("unbound").longstr(unbound);
+        raw.call(&raw::method(1, QUEUE_UNBIND, fields), QUEUE_UNBIND_OK);
+        let fields = |arguments| ends("amq.fanout").octet(0).longstr(arguments);
+        raw.call(&raw::method(1, EXCHANGE_BIND, fields(bound)), EXCHANGE_BIND_OK);
+        raw.call(&raw::method(1, EXCHANGE_UNBIND, fields(unbound)), EXCHANGE_UNBIND_OK);
+        drop(raw);
+        broker.stop().unwrap();
+
+        let broker = TestBroker::in_directory(directory.path());
+        let mut raw = Raw::channel(&broker);
+        raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+        let headers = Fields(vec![0x20, 0]).longstr(one);
+        let publish =
+            [raw::publish_method(1, "amq.headers", "", 0), raw::content_header(1, 0, &headers.0)];
+        raw.call(&publish.concat(), BASIC_ACK);
+        assert_eq!(["kept", "unbound", "behind"].map(|queue| broker.ready(queue)), [1, 0, 0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use crate::broker::link::{Link, Workspace};
 use crate::broker::vhost::State;
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{Destination, Kind};
+use crate::exchange::{Binding, Destination, Kind};
 use crate::id::Lsn;
 use crate::name::Name;
 use crate::store::{BoundTo, Definition};
@@ -52,25 +52,29 @@ impl Link {
         let end =
             state.find_end(to).ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
         self.check_bound_owner(&state, to)?;
-        let definition = (durable_source && end.durable).then(|| Definition::Bound {
+        let binding = Binding::new(end.destination, key, arguments);
+        let (destination, arguments) = (binding.destination.clone(), binding.arguments.as_ref());
+        let new = state.topology.bind(source, destination, key, arguments)?;
+        if !(durable_source && end.durable) {
+            return Ok(Lsn(0));
+        }
+        if !new {
+            return Ok(state.defined);
+        }
+        let definition = Definition::Bound {
             vhost: vhost.name.to_string(),
             source: source.to_owned(),
-            destination: bound_to(&end.destination),
+            destination: bound_to(&binding.destination),
             key: key.to_vec(),
-            arguments: arguments.to_table(),
-        });
-        let new = state.topology.bind(source, end.destination, key, arguments)?;
-        match definition {
-            Some(definition) if new => Ok(state.define(&[definition], &self.broker, workspace)),
-            Some(_) => Ok(state.defined),
-            None => Ok(Lsn(0)),
-        }
+            arguments: binding.arguments,
+        };
+        Ok(state.define(&[definition], &self.broker, workspace))
     }
 
-    /// Unbinds; a binding, queue or exchange that is not there is no error.
+    /// Unbinds; a binding, queue or exchange that is not there is no error, whoever owns the rest.
     ///
     /// # Errors
-    /// 403, 405.
+    /// 403; 405 for what is bound to another connection's exclusive queue.
     pub fn unbind(
         &mut self,
         source: &str,
@@ -88,19 +92,21 @@ impl Link {
         let Ok(durable_source) = source_durable(&state, &vhost.name, source) else {
             return Ok(state.defined);
         };
-        let destination = bound_to(&end.destination);
-        let removed = state.topology.unbind(source, &end.destination, key, arguments);
-        if removed.bindings.is_empty() {
+        let binding = Binding::new(end.destination, key, arguments);
+        if !state.topology.is_bound(source, &binding) {
             return Ok(state.defined);
         }
+        self.check_bound_owner(&state, to)?;
+        let (destination, arguments) = (&binding.destination, binding.arguments.as_ref());
+        let removed = state.topology.unbind(source, destination, key, arguments);
         let mut definitions = Vec::new();
         if durable_source && end.durable {
             definitions.push(Definition::Unbound {
                 vhost: vhost.name.to_string(),
                 source: source.to_owned(),
-                destination,
+                destination: bound_to(&binding.destination),
                 key: key.to_vec(),
-                arguments: arguments.to_table(),
+                arguments: binding.arguments,
             });
         }
         definitions.extend(removed.exchanges.iter().filter(|e| e.durable).map(|exchange| {
@@ -171,5 +177,72 @@ fn bound_to(destination: &Destination) -> BoundTo {
     match destination {
         Destination::Queue(id) => BoundTo::Queue(*id),
         Destination::Exchange(name) => BoundTo::Exchange(name.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeclareQueue;
+    use super::super::tests::{DURABLE, EXCLUSIVE, connect, open};
+    use super::*;
+    use crate::store::MemoryDisk;
+    use crate::table::{Table, TableBuilder, Value};
+
+    const QUEUE: BindTo<'_> = BindTo::Queue("q");
+
+    fn two(first: &[u8], second: &[u8]) -> Table {
+        TableBuilder::new().put(first, Value::I32(1)).put(second, Value::I32(1)).finish()
+    }
+
+    #[test]
+    fn binding_and_unbinding_are_recorded_as_the_topology_compares_them() {
+        let disk = MemoryDisk::new();
+        let broker = open(&disk);
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let declare = DeclareQueue { name: "q", ..DURABLE };
+        link.declare_queue(&declare, &mut workspace).unwrap();
+        let (sorted, unsorted) = (two(b"a", b"b"), two(b"b", b"a"));
+        let source = "amq.match";
+        let recorded = |workspace: &mut Workspace| {
+            assert!(workspace.records.is_empty());
+            broker.journal().round(&disk).unwrap();
+            let journal = disk.contents("journal").unwrap();
+            let found = |table: &Table| {
+                let bytes = table.as_ref().bytes();
+                journal.windows(bytes.len()).filter(|window| *window == bytes).count()
+            };
+            (found(&sorted), found(&unsorted))
+        };
+        link.bind(source, QUEUE, b"", unsorted.as_ref(), &mut workspace).unwrap();
+        assert_eq!(recorded(&mut workspace), (1, 0));
+        link.bind(source, QUEUE, b"", sorted.as_ref(), &mut workspace).unwrap();
+        assert_eq!(recorded(&mut workspace), (1, 0));
+        link.unbind(source, QUEUE, b"", unsorted.as_ref(), &mut workspace).unwrap();
+        assert_eq!(recorded(&mut workspace), (2, 0));
+    }
+
+    #[test]
+    fn what_is_bound_to_anothers_exclusive_queue_stays_bound() {
+        let broker = open(&MemoryDisk::new());
+        let (mut owner, mut other) = (connect(&broker), connect(&broker));
+        let mut workspace = Workspace::default();
+        let declare = DeclareQueue { name: "q", ..EXCLUSIVE };
+        owner.declare_queue(&declare, &mut workspace).unwrap();
+        let (source, none) = ("amq.direct", TableRef::EMPTY);
+        owner.bind(source, QUEUE, b"key", none, &mut workspace).unwrap();
+        // RabbitMQ: only who would take something away is refused.
+        other.unbind(source, QUEUE, b"another key", none, &mut workspace).unwrap();
+        other.unbind("amq.fanout", QUEUE, b"key", none, &mut workspace).unwrap();
+        let refused = other.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap_err();
+        assert_eq!(refused.code.code(), 405);
+        let bindings = || {
+            let state = broker.vhost("/").unwrap();
+            let state = state.state.read();
+            state.topology.exchange(source).unwrap().binding_count()
+        };
+        assert_eq!(bindings(), 1);
+        owner.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
+        assert_eq!(bindings(), 0);
+        other.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
     }
 }

@@ -18,3 +18,38 @@ pub fn strip_line_breaks(name: &str) -> std::borrow::Cow<'_, str> {
     }
     name.into()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::DeclareQueue;
+    use crate::broker::link::{Client, Inbox, Link};
+    use crate::broker::{Broker, Entropy};
+    use crate::config::Config;
+    use crate::store::MemoryDisk;
+    use crate::table::TableRef;
+    use std::sync::Arc;
+
+    pub(in crate::broker) const EXCLUSIVE: DeclareQueue<'_> = DeclareQueue {
+        name: "",
+        durable: false,
+        exclusive: true,
+        auto_delete: false,
+        arguments: TableRef::EMPTY,
+    };
+
+    pub(in crate::broker) const DURABLE: DeclareQueue<'_> =
+        DeclareQueue { durable: true, exclusive: false, ..EXCLUSIVE };
+
+    pub(in crate::broker) fn open(disk: &MemoryDisk) -> Arc<Broker> {
+        Broker::open(Config::default(), disk, Entropy::new(|| [7; 16])).unwrap()
+    }
+
+    /// A channel of a new connection in the default vhost.
+    pub(in crate::broker) fn connect(broker: &Arc<Broker>) -> Link {
+        let inbox = Arc::new(Inbox::new());
+        let (user, vhost) = (broker.access.user("guest"), broker.vhost("/"));
+        let connection = broker.connect(&inbox);
+        let client = Client::new(connection, user.unwrap(), vhost.unwrap(), inbox);
+        Link::new(Arc::clone(broker), Arc::new(client), 1)
+    }
+}

@@ -74,7 +74,7 @@ impl Link {
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable);
         let queue = Arc::new(Queue::new(vhost.name.clone(), name.clone(), settings, core));
         if let Some(owner) = queue.settings.exclusive_owner {
-            state.exclusive.entry(owner).or_default().push(queue.id);
+            state.exclusive.entry(owner).or_default().insert(queue.id);
         }
         state.queues.insert(name.clone(), Arc::clone(&queue));
         state.by_id.insert(queue.id, Arc::clone(&queue));
@@ -83,7 +83,22 @@ impl Link {
         } else {
             Lsn(0)
         };
+        drop(state);
+        self.warn_of_arguments(&queue);
         Ok(Declared { name, ready: 0, consumers: 0, lsn })
+    }
+
+    /// What is accepted so that clients need no change must not pass for what is obeyed.
+    fn warn_of_arguments(&self, queue: &Queue) {
+        let names: Vec<_> = queue.settings.arguments_without_effect().collect();
+        if !names.is_empty() {
+            tracing::warn!(
+                connection = self.client.connection.0,
+                "{} has arguments without effect in this version: {}",
+                queue.resource(),
+                names.join(", ")
+            );
+        }
     }
 
     /// RabbitMQ: a new queue's dead-letter exchange needs READ here and WRITE there, and may be
@@ -211,5 +226,70 @@ fn definition(queue: &Queue) -> Definition {
         name: queue.name.to_string(),
         auto_delete: queue.settings.auto_delete,
         arguments: queue.settings.arguments.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DURABLE, connect, open};
+    use super::*;
+    use crate::store::MemoryDisk;
+    use crate::table::{Table, TableBuilder};
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What declaring queues of these names and arguments logs.
+    fn logged(queues: &[(&str, &Table)]) -> Vec<String> {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let mut link = connect(&open(&MemoryDisk::new()));
+        let mut workspace = Workspace::default();
+        tracing::subscriber::with_default(subscriber, || {
+            for (name, arguments) in queues {
+                let declare = DeclareQueue { name, arguments: arguments.as_ref(), ..DURABLE };
+                link.declare_queue(&declare, &mut workspace).unwrap();
+            }
+        });
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn arguments_without_effect_are_named_once_in_the_log() {
+        let limited = TableBuilder::new()
+            .put(b"x-max-length", Value::I32(5))
+            .put(b"x-mine", Value::Void)
+            .put(b"x-queue-type", Value::LongStr(b"quorum"))
+            .put(b"x-message-ttl", Value::I32(1000))
+            .put(b"x-message-ttl", Value::I32(2000))
+            .finish();
+        let classic = TableBuilder::new().put(b"x-queue-type", Value::LongStr(b"classic"));
+        let classic = classic.finish();
+        let queues = [("plain", &Table::default()), ("classic", &classic)];
+        assert_eq!(logged(&queues), [""; 0]);
+        assert_eq!(
+            logged(&[("q", &limited), ("q", &limited)]),
+            ["WARN queue 'q' in vhost '/' has arguments without effect in this version: \
+                 x-message-ttl, x-max-length, x-queue-type connection=1"]
+        );
     }
 }
