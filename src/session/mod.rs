@@ -247,7 +247,6 @@ impl Session {
             if room { self.inbox.take(&mut scratch.events) } else { self.inbox.take_notices() };
         if notices.failed {
             // Confirms will never come: the broker stops, and the connection with it.
-            self.distribute(&mut scratch.events);
             self.drop_connection(scratch);
             return;
         }
@@ -290,6 +289,7 @@ impl Session {
         self.stalled_since = None;
         self.phase_ends_at = None;
         self.heartbeat = Heartbeat::off();
+        self.delivers_late = false;
         if !self.is_closed() {
             self.end_channels(scratch);
             self.phase = Phase::Closed;

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here is the test")]
 
+mod answers;
 mod basic;
+mod bounds;
 mod cli;
 mod client;
 mod confirms;
