@@ -1,8 +1,16 @@
 //! The checked-out side of a queue: messages with a consumer or a `get`, each in a slot that its
 //! delivery names, so that settling needs no search.
+//!
+//! A slot keeps its number as long as its message is out, so only free slots at the end can be
+//! given back. New messages go to the lowest free slot: so the end empties, however long a few
+//! deliveries stay.
 
 use super::consumers::ConsumerKey;
+use super::free_slots::FreeSlots;
 use super::ready::Entry;
+
+/// Slots for which memory is kept in any case.
+const KEPT_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct CheckedOut {
@@ -13,34 +21,47 @@ pub(super) struct CheckedOut {
 
 #[derive(Debug, Default)]
 pub(super) struct Checkout {
+    /// The last is never free.
     slots: Vec<Option<CheckedOut>>,
-    free: Vec<u32>,
+    /// Apart, and only there once a slot is free that is not the last.
+    free: Option<Box<FreeSlots>>,
+    occupied: usize,
 }
 
 impl Checkout {
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.occupied
     }
 
     pub(super) fn insert(&mut self, checked_out: CheckedOut) -> u32 {
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = Some(checked_out);
-            return slot;
-        }
-        let slot = u32::try_from(self.slots.len()).expect("unacked lists are bounded below 2^32");
-        self.slots.push(Some(checked_out));
-        slot
+        self.occupied += 1;
+        let slot = match self.free.as_mut().and_then(|free| free.take_lowest()) {
+            Some(slot) => {
+                self.slots[slot] = Some(checked_out);
+                slot
+            }
+            None => {
+                self.slots.push(Some(checked_out));
+                self.slots.len() - 1
+            }
+        };
+        u32::try_from(slot).expect("unacked lists are bounded below 2^32")
     }
 
     /// Takes the message out if it is the one meant: a queue's slots are used again.
     pub(super) fn take(&mut self, slot: u32, seq: u64) -> Option<CheckedOut> {
-        let place = self.slots.get_mut(slot as usize)?;
+        let slot = slot as usize;
+        let place = self.slots.get_mut(slot)?;
         if place.as_ref()?.entry.seq != seq {
             return None;
         }
-        self.free.push(slot);
         let taken = place.take();
-        self.shrink();
+        self.occupied -= 1;
+        if slot + 1 == self.slots.len() {
+            self.drop_last();
+        } else {
+            self.free.get_or_insert_default().insert(slot);
+        }
         taken
     }
 
@@ -53,15 +74,83 @@ impl Checkout {
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Entry> {
-        self.free.clear();
-        std::mem::take(&mut self.slots).into_iter().flatten().map(|out| out.entry).collect()
+        let slots = std::mem::take(self).slots;
+        slots.into_iter().flatten().map(|out| out.entry).collect()
     }
 
-    /// An empty checkout that was once large gives its memory back.
-    fn shrink(&mut self) {
-        if self.slots.len() > 1024 && self.free.len() == self.slots.len() {
-            self.slots = Vec::new();
-            self.free = Vec::new();
+    /// The last slot became free: it goes, and the free ones before it.
+    fn drop_last(&mut self) {
+        self.slots.pop();
+        if !self.slots.last().is_some_and(Option::is_none) {
+            return;
         }
+        let Some(free) = &mut self.free else { return };
+        let left = free.trim(self.slots.len());
+        self.slots.truncate(left);
+        let capacity = self.slots.capacity();
+        if capacity > KEPT_MAX && left * 8 < capacity {
+            self.slots.shrink_to(KEPT_MAX.max(left * 2));
+            free.shrink();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(checkout: &mut Checkout, seq: u64) -> u32 {
+        let entry = Entry {
+            seq,
+            message: None,
+            body_len: 0,
+            persistent: false,
+            redelivered: false,
+            reserved: false,
+        };
+        checkout.insert(CheckedOut { entry, owner: None })
+    }
+
+    #[test]
+    fn a_slot_serves_one_message_after_the_other_and_knows_which() {
+        let mut checkout = Checkout::default();
+        assert_eq!([1, 2, 3].map(|seq| insert(&mut checkout, seq)), [0, 1, 2]);
+        assert!(checkout.take(1, 2).is_some());
+        assert!(checkout.take(1, 2).is_none());
+        assert_eq!(insert(&mut checkout, 4), 1);
+        assert!(checkout.take(1, 2).is_none() && checkout.get(1, 4).is_some());
+        assert_eq!(checkout.len(), 3);
+        assert_eq!(checkout.take_all().len(), 3);
+        assert_eq!((checkout.len(), insert(&mut checkout, 5)), (0, 0));
+    }
+
+    #[test]
+    fn one_long_delivery_keeps_few_slots() {
+        let mut checkout = Checkout::default();
+        for seq in 0..100_000 {
+            insert(&mut checkout, seq);
+        }
+        for slot in 1..100_000 {
+            assert!(checkout.take(slot, slot.into()).is_some());
+        }
+        assert_eq!((checkout.len(), checkout.slots.len()), (1, 1));
+        assert!(checkout.slots.capacity() <= KEPT_MAX, "{}", checkout.slots.capacity());
+    }
+
+    #[test]
+    fn the_end_empties_while_messages_come_and_go() {
+        let mut checkout = Checkout::default();
+        let mut out: Vec<_> = (0..10_000).map(|seq| (insert(&mut checkout, seq), seq)).collect();
+        // All but the first and a few at the end are settled; then a few are always out.
+        for (slot, seq) in out.drain(1..9_990) {
+            checkout.take(slot, seq);
+        }
+        for seq in 10_000..10_020 {
+            out.push((insert(&mut checkout, seq), seq));
+            let (slot, seq) = out.remove(1);
+            checkout.take(slot, seq);
+        }
+        assert_eq!((checkout.len(), checkout.slots.len()), (11, 12));
+        assert!(checkout.slots.capacity() <= KEPT_MAX, "{}", checkout.slots.capacity());
     }
 }

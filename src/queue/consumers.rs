@@ -1,22 +1,25 @@
 //! A queue's consumers: their credit, and whose turn it is.
 //!
-//! Only consumers that can take a message stand in a ring, one ring per priority. A consumer that
-//! turns out to be blocked leaves its ring and joins it again when something is given back to it.
+//! Only consumers that can take a message stand in a ring (`rings.rs`). One that turns out to be
+//! blocked leaves it and joins it again when something is given back to it. Nothing here walks over
+//! the consumers but the end of them all.
 
 use super::effects::Effects;
 use super::limiter::ChannelLimiter;
 use super::outgoing::Outgoing;
 use super::outlet::{Event, Outlet};
+use super::rings::Rings;
 use crate::id::ConsumerToken;
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A consumer's place in its queue; never valid for another consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerKey {
-    index: u32,
-    generation: u32,
+    pub(super) index: u32,
+    /// Which of the queue's consumers it is: places are used again, and unacked deliveries name
+    /// consumers that have ended.
+    pub(super) generation: u32,
 }
 
 /// What a link says of a new consumer.
@@ -39,6 +42,7 @@ pub(super) struct Consumer {
     credit_messages: i64,
     credit_bytes: i64,
     in_ring: bool,
+    generation: u32,
     /// Where its events go.
     outlet: u32,
 }
@@ -61,17 +65,14 @@ impl Consumer {
 }
 
 #[derive(Default)]
-struct Ring {
-    priority: i64,
-    members: VecDeque<ConsumerKey>,
-}
-
-#[derive(Default)]
 pub(super) struct Consumers {
-    places: Vec<(u32, Option<Consumer>)>,
+    places: Vec<Option<Consumer>>,
     free: Vec<u32>,
-    /// Highest priority first.
-    rings: Vec<Ring>,
+    /// Consumers so far, for their keys.
+    generations: u32,
+    rings: Rings,
+    /// The consumer that wants the queue for itself, and so is its only one.
+    exclusive: Option<ConsumerKey>,
     outgoing: Outgoing,
 }
 
@@ -81,81 +82,94 @@ impl Consumers {
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
-        self.places.iter().any(|(_, c)| c.as_ref().is_some_and(|c| c.spec.exclusive))
+        self.exclusive.is_some()
     }
 
     pub(super) fn insert(&mut self, spec: ConsumerSpec) -> ConsumerKey {
         let outlet = self.outgoing.refer(&spec.outlet);
+        let exclusive = spec.exclusive;
+        self.generations = self.generations.wrapping_add(1);
         let consumer = Consumer {
             spec,
             unacked: 0,
             credit_messages: CONSUMER_CREDIT_MESSAGES.into(),
             credit_bytes: CONSUMER_CREDIT_BYTES.into(),
             in_ring: false,
+            generation: self.generations,
             outlet,
         };
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
+            self.places.push(None);
             u32::try_from(self.places.len() - 1).expect("fewer than 2^32 consumers")
         });
-        let place = &mut self.places[index as usize];
-        place.1 = Some(consumer);
-        let key = ConsumerKey { index, generation: place.0 };
+        self.places[index as usize] = Some(consumer);
+        let key = ConsumerKey { index, generation: self.generations };
+        if exclusive {
+            self.exclusive = Some(key);
+        }
         self.join_ring(key);
         key
     }
 
     /// Takes a consumer out; `last` goes to its link behind its deliveries.
     pub(super) fn remove(&mut self, key: ConsumerKey, last: impl FnOnce(ConsumerToken) -> Event) {
-        let Some(place) = self.places.get_mut(key.index as usize) else { return };
-        if place.0 != key.generation {
+        if self.get_mut(key).is_none() {
             return;
         }
-        let Some(consumer) = place.1.take() else { return };
-        self.outgoing.push(consumer.outlet, last(consumer.spec.token));
-        self.outgoing.release(consumer.outlet);
-        place.0 = place.0.wrapping_add(1);
+        let Some(consumer) = self.places[key.index as usize].take() else { return };
         self.free.push(key.index);
-        for ring in &mut self.rings {
-            ring.members.retain(|member| *member != key);
+        part(&consumer, &mut self.outgoing, last);
+        if self.exclusive == Some(key) {
+            self.exclusive = None;
         }
-        self.rings.retain(|ring| !ring.members.is_empty());
+        if self.len() == 0 {
+            self.clear();
+        } else if consumer.in_ring {
+            let places = &self.places;
+            self.rings.forget(|key| lives(places, key));
+        }
+    }
+
+    /// Takes all consumers out at once.
+    pub(super) fn remove_all(&mut self, last: impl Fn(ConsumerToken) -> Event) {
+        for consumer in self.places.iter().flatten() {
+            part(consumer, &mut self.outgoing, &last);
+        }
+        self.clear();
+    }
+
+    /// Nobody is left, and nothing remains of those who were: keys go by the generation.
+    fn clear(&mut self) {
+        self.places = Vec::new();
+        self.free = Vec::new();
+        self.rings = Rings::default();
+        self.exclusive = None;
     }
 
     pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.0 == key.generation { place.1.as_mut() } else { None }
-    }
-
-    pub(super) fn keys(&self) -> Vec<ConsumerKey> {
-        let places = self.places.iter().zip(0..);
-        let live = places.filter(|((_, consumer), _)| consumer.is_some());
-        live.map(|((generation, _), index)| ConsumerKey { index, generation: *generation })
-            .collect()
+        let consumer = self.places.get_mut(key.index as usize)?.as_mut()?;
+        if consumer.generation == key.generation { Some(consumer) } else { None }
     }
 
     /// The consumer whose turn it is. Those found blocked leave their ring.
     pub(super) fn next(&mut self) -> Option<ConsumerKey> {
-        for at in 0..self.rings.len() {
-            while let Some(&key) = self.rings[at].members.front() {
-                match self.get_mut(key) {
-                    Some(consumer) if consumer.can_take() => return Some(key),
-                    Some(consumer) => consumer.in_ring = false,
-                    None => {}
+        loop {
+            let key = self.rings.front()?;
+            match self.get_mut(key) {
+                Some(consumer) if consumer.can_take() => return Some(key),
+                Some(consumer) => {
+                    consumer.in_ring = false;
+                    self.rings.pop();
                 }
-                self.rings[at].members.pop_front();
+                None => self.rings.pop_stale(),
             }
         }
-        None
     }
 
     /// The consumer that `next` named cannot take anything for a reason of its own.
     pub(super) fn park(&mut self, key: ConsumerKey) {
-        for ring in &mut self.rings {
-            if ring.members.front() == Some(&key) {
-                ring.members.pop_front();
-            }
-        }
+        debug_assert_eq!(self.rings.front(), Some(key), "nothing comes between next and park");
+        self.rings.pop();
         if let Some(consumer) = self.get_mut(key) {
             consumer.in_ring = false;
         }
@@ -163,14 +177,8 @@ impl Consumers {
 
     /// The consumer that `next` named got a message: the next of its priority has the turn.
     pub(super) fn rotate(&mut self, key: ConsumerKey) {
-        for ring in &mut self.rings {
-            if ring.members.front() == Some(&key) {
-                if ring.members.len() > 1 {
-                    ring.members.rotate_left(1);
-                }
-                return;
-            }
-        }
+        debug_assert_eq!(self.rings.front(), Some(key), "nothing comes between next and rotate");
+        self.rings.rotate();
     }
 
     /// Adds an event to push at the end of this lock hold.
@@ -216,10 +224,101 @@ impl Consumers {
         }
         consumer.in_ring = true;
         let priority = consumer.spec.priority;
-        let at = self.rings.partition_point(|ring| ring.priority > priority);
-        if self.rings.get(at).is_none_or(|ring| ring.priority != priority) {
-            self.rings.insert(at, Ring { priority, members: VecDeque::new() });
+        self.rings.push(priority, key);
+    }
+}
+
+/// Says goodbye to a consumer's link, and to the limiter that may have it among the starved.
+fn part(consumer: &Consumer, outgoing: &mut Outgoing, last: impl FnOnce(ConsumerToken) -> Event) {
+    let spec = &consumer.spec;
+    outgoing.push(consumer.outlet, last(spec.token));
+    outgoing.release(consumer.outlet);
+    if !spec.no_ack {
+        spec.limiter.forget(spec.token);
+    }
+}
+
+fn lives(places: &[Option<Consumer>], key: ConsumerKey) -> bool {
+    let consumer = places.get(key.index as usize).and_then(Option::as_ref);
+    consumer.is_some_and(|consumer| consumer.generation == key.generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outlet::EndReason;
+    use super::super::samples::{Sink, spec};
+    use super::*;
+
+    fn ended(token: ConsumerToken) -> Event {
+        Event::Ended { token, reason: EndReason::Cancelled }
+    }
+
+    /// Gives `count` turns; says whose they were.
+    fn turns(consumers: &mut Consumers, count: usize) -> Vec<u64> {
+        let mut tokens = Vec::new();
+        for _ in 0..count {
+            let Some(key) = consumers.next() else { break };
+            tokens.push(consumers.get_mut(key).unwrap().spec.token.0);
+            consumers.rotate(key);
         }
-        self.rings[at].members.push_back(key);
+        tokens
+    }
+
+    #[test]
+    fn turns_go_round_fairly_while_others_end_and_join() {
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        let mut consumers = Consumers::default();
+        let keys: Vec<_> = (0..6).map(|token| consumers.insert(spec(&outlet, token))).collect();
+        assert_eq!(turns(&mut consumers, 2), [0, 1]);
+        for gone in [3, 4, 0] {
+            consumers.remove(keys[gone], ended);
+        }
+        consumers.insert(spec(&outlet, 6));
+        assert_eq!(turns(&mut consumers, 8), [2, 5, 1, 6, 2, 5, 1, 6]);
+        assert_eq!(consumers.len(), 4);
+    }
+
+    #[test]
+    fn a_place_that_is_used_again_is_not_the_one_of_before() {
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        let mut consumers = Consumers::default();
+        let first = consumers.insert(spec(&outlet, 1));
+        consumers.remove(first, ended);
+        assert_eq!(consumers.places.capacity(), 0);
+        let second = consumers.insert(spec(&outlet, 2));
+        assert_eq!((first.index, consumers.len()), (second.index, 1));
+        consumers.remove(first, ended);
+        assert!(consumers.get_mut(first).is_none() && consumers.get_mut(second).is_some());
+    }
+
+    #[test]
+    fn all_end_at_once_each_is_told_and_nothing_is_left() {
+        let sink = Arc::new(Sink::default());
+        let outlet: Arc<dyn Outlet> = sink.clone();
+        let mut consumers = Consumers::default();
+        for token in 0..20_000 {
+            let priority = (token % 3) as i64;
+            consumers.insert(ConsumerSpec { priority, ..spec(&outlet, token) });
+        }
+        consumers.remove_all(ended);
+        let mut effects = Effects::new();
+        consumers.push_all(&mut effects);
+        assert_eq!(sink.tokens(), Vec::from_iter(0..20_000));
+        assert_eq!((consumers.len(), consumers.next()), (0, None));
+        effects.wake_all();
+        drop((effects, outlet));
+        assert_eq!(Arc::strong_count(&sink), 1);
+    }
+
+    #[test]
+    fn ends_one_by_one_in_any_order_leave_the_others_their_turns() {
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        let mut consumers = Consumers::default();
+        let keys: Vec<_> =
+            (0..20_000).map(|token| consumers.insert(spec(&outlet, token))).collect();
+        for (_, key) in keys.iter().enumerate().rev().filter(|(at, _)| at % 5_000 != 1) {
+            consumers.remove(*key, ended);
+        }
+        assert_eq!(turns(&mut consumers, 5), [1, 5_001, 10_001, 15_001, 1]);
     }
 }

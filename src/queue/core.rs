@@ -6,6 +6,7 @@ use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
 use super::effects::{Effects, Load};
 use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::ready::{Dropped, Entry, Head, Ready};
+use super::runs::{Run, runs};
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;
 use crate::store::{RecordBatch, Target};
@@ -49,6 +50,13 @@ pub enum Got {
 pub struct Delivered {
     pub messages: u64,
     pub redelivered: u64,
+}
+
+/// The messages that a purge takes, whichever is shorter to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Purged {
+    These(Vec<(Seq, Seq)>),
+    AllBut(Vec<(Seq, Seq)>),
 }
 
 struct GetWaiter {
@@ -243,7 +251,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        self.settle_with(deliveries, how, true, records);
+        self.settle_with(deliveries, how, true, records, effects);
         self.dispatch(records, effects);
     }
 
@@ -255,7 +263,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        self.settle_with(deliveries, how, how == Settlement::Requeue, records);
+        self.settle_with(deliveries, how, how == Settlement::Requeue, records, effects);
         self.dispatch(records, effects);
     }
 
@@ -265,6 +273,7 @@ impl QueueCore {
         how: Settlement,
         record: bool,
         records: &mut RecordBatch,
+        effects: &mut Effects,
     ) {
         let mut run = Run::default();
         for &(slot, seq) in deliveries {
@@ -280,6 +289,7 @@ impl QueueCore {
                     if record && entry.persistent {
                         run.extend(entry.seq, |run| records.ack(self.id, [run]));
                     }
+                    effects.ended.extend(entry.message);
                 }
                 Settlement::Requeue => {
                     if entry.persistent && !entry.redelivered {
@@ -319,16 +329,36 @@ impl QueueCore {
     }
 
     /// Removes every ready message; the caller drops them without the lock.
-    pub fn purge(&mut self, records: &mut RecordBatch) -> Dropped {
+    pub fn purge(&mut self, records: &mut RecordBatch, effects: &mut Effects) -> Dropped {
         if self.durable && self.ready.len() > 0 {
-            let out = self.checkout.entries().map(|entry| entry.seq);
-            let mut stay: Vec<u64> = out.chain(self.ready.reserved_seqs()).collect();
-            stay.sort_unstable();
-            let except = runs(&stay);
-            records.purge(self.id, Seq(self.next_seq), except);
+            match self.purged() {
+                Purged::These(runs) => records.ack(self.id, runs),
+                Purged::AllBut(runs) => records.purge(self.id, Seq(self.next_seq), runs),
+            }
         }
         self.loading = None;
-        self.ready.take_all()
+        let purged = self.ready.take_all();
+        // Whoever waited for a message that is gone finds the queue empty.
+        self.serve_gets(records, effects);
+        purged
+    }
+
+    /// What a purge takes, said in as few runs as can be. A hundred thousand unacked messages are
+    /// not even sorted if all that is ready is one run.
+    fn purged(&self) -> Purged {
+        let staying = self.checkout.len() + self.ready.reserved_len();
+        let these = self.ready.runs(staying);
+        if let Some(these) = these.as_ref().filter(|runs| runs.len() == 1) {
+            return Purged::These(these.clone());
+        }
+        let out = self.checkout.entries().map(|entry| entry.seq);
+        let mut stay: Vec<u64> = out.chain(self.ready.reserved_seqs()).collect();
+        stay.sort_unstable();
+        let except = runs(stay);
+        match these {
+            Some(these) if these.len() < except.len() => Purged::These(these),
+            _ => Purged::AllBut(except),
+        }
     }
 
     /// A message that `Effects::loads` asked for is back in memory.
@@ -359,10 +389,8 @@ impl QueueCore {
 
     /// The queue ends: consumers are told, messages are the caller's to drop without the lock.
     pub fn end(&mut self, effects: &mut Effects) -> (Dropped, impl Drop + use<>) {
-        for key in self.consumers.keys() {
-            let reason = EndReason::QueueGone;
-            self.consumers.remove(key, |token| Event::Ended { token, reason });
-        }
+        let reason = EndReason::QueueGone;
+        self.consumers.remove_all(|token| Event::Ended { token, reason });
         self.push_events(effects);
         for waiter in std::mem::take(&mut self.get_waiters) {
             tell_got(&waiter, None, 0, effects);
@@ -434,36 +462,103 @@ fn body_len(message: &Message) -> u32 {
     u32::try_from(message.body_len()).expect("a body is at most 512 MiB")
 }
 
-/// Collects neighbouring seqs, so that settling in order makes one record.
-#[derive(Default)]
-struct Run(Option<(u64, u64)>);
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Sink, publish, spec};
+    use super::*;
 
-impl Run {
-    fn extend(&mut self, seq: u64, write: impl FnOnce((Seq, Seq))) {
-        match &mut self.0 {
-            Some((_, last)) if *last + 1 == seq => *last = seq,
-            run => {
-                if let Some((first, last)) = run.replace((seq, seq)) {
-                    write((Seq(first), Seq(last)));
-                }
-            }
+    fn core(id: u64) -> QueueCore {
+        QueueCore::new(QueueId(id), true)
+    }
+
+    /// A durable queue that was given `count` messages.
+    fn with(count: usize, records: &mut RecordBatch, effects: &mut Effects) -> QueueCore {
+        let mut core = core(1);
+        core.publish(&mut vec![publish(); count], records, effects);
+        core
+    }
+
+    fn get(core: &mut QueueCore, records: &mut RecordBatch, effects: &mut Effects) -> (u32, Seq) {
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        match core.get(&outlet, ConsumerToken(1), false, records, effects) {
+            Got::Message { delivery, .. } => (delivery.slot, delivery.seq),
+            got => panic!("{got:?}"),
         }
     }
 
-    fn finish(self, write: impl FnOnce((Seq, Seq))) {
-        if let Some((first, last)) = self.0 {
-            write((Seq(first), Seq(last)));
-        }
+    fn run(first: u64, last: u64) -> (Seq, Seq) {
+        (Seq(first), Seq(last))
     }
-}
 
-/// Sorted seqs as runs.
-fn runs(sorted: &[u64]) -> Vec<(Seq, Seq)> {
-    let mut runs = Vec::new();
-    let mut run = Run::default();
-    for &seq in sorted {
-        run.extend(seq, |done| runs.push(done));
+    #[test]
+    fn what_a_purge_takes_is_said_in_as_few_runs_as_can_be() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(10, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![]));
+        // 1, 3 and 5 stay out, all that is ready is one run.
+        let out: Vec<_> = (0..6).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[1], out[3], out[5]], Settlement::Ack, records, effects);
+        assert_eq!(core.purged(), Purged::These(vec![run(7, 10)]));
+        // 1 and 5 are back: three runs are ready, and one is out.
+        core.settle(&[out[0], out[4]], Settlement::Requeue, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3)]));
+        // An invisible message is not named by what goes.
+        let target = core.reserve(publish());
+        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3), run(11, 11)]));
+        core.show(&[target.seq], records, effects);
+        core.settle(&[out[2]], Settlement::Requeue, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![]));
+        core.purge(records, effects);
+        assert_eq!(core.ready_len(), 0);
     }
-    run.finish(|done| runs.push(done));
-    runs
+
+    #[test]
+    fn two_runs_that_go_are_fewer_than_four_that_stay() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(9, records, effects);
+        let out: Vec<_> = (0..8).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[1], out[3], out[6]], Settlement::Ack, records, effects);
+        core.settle(&[out[5]], Settlement::Requeue, records, effects);
+        // 1, 3, 5 and 8 are out.
+        assert_eq!(core.purged(), Purged::These(vec![run(6, 6), run(9, 9)]));
+    }
+
+    #[test]
+    fn what_ends_is_handed_out_to_be_freed_without_the_lock() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(3, records, effects);
+        let out: Vec<_> = (0..3).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&out[..1], Settlement::Ack, records, effects);
+        core.settle(&out[1..2], Settlement::Requeue, records, effects);
+        core.settle_recorded(&out[2..], Settlement::Discard, records, effects);
+        assert_eq!(effects.ended.len(), 2);
+        let kept = effects.ended.capacity();
+        effects.drop_ended();
+        assert_eq!((effects.ended.len(), effects.ended.capacity()), (0, kept));
+    }
+
+    #[test]
+    fn an_exclusive_consumer_is_alone_until_it_ends() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        let mut core = core(1);
+        let mut consume = |core: &mut QueueCore, exclusive, effects: &mut Effects| {
+            let spec = ConsumerSpec { exclusive, ..spec(&outlet, 1) };
+            core.consume(spec, records, effects)
+        };
+        let first = consume(&mut core, true, effects).unwrap();
+        assert_eq!(consume(&mut core, false, effects), None);
+        core.cancel(first, effects);
+        let second = consume(&mut core, false, effects).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(consume(&mut core, true, effects), None);
+        // A key of the past ends nobody.
+        core.cancel(first, effects);
+        assert!(consume(&mut core, false, effects).is_some());
+        assert_eq!(core.consumers_len(), 2);
+    }
 }

@@ -96,3 +96,107 @@ impl QueueCore {
         Some(Delivery { token, seq, message, slot, redelivered, limited })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::effects::Effects;
+    use super::super::limiter::ChannelLimiter;
+    use super::super::samples::{Sink, publish, spec};
+    use super::super::{ConsumerSpec, Outlet, Settlement};
+    use super::*;
+    use crate::id::QueueId;
+    use std::sync::Arc;
+
+    /// One channel with a consumer on each of its queues, as its link has them.
+    struct Channel {
+        limiter: Arc<ChannelLimiter>,
+        sink: Arc<Sink>,
+        queues: Vec<(QueueCore, ConsumerKey)>,
+        /// What is out: number of its queue, slot and seq.
+        out: Vec<(usize, u32, Seq)>,
+        records: RecordBatch,
+        effects: Effects,
+        resumed: usize,
+    }
+
+    impl Channel {
+        fn new(queues: usize, limit: u32) -> Self {
+            let limiter: Arc<ChannelLimiter> = Arc::default();
+            limiter.set(limit, 0);
+            let sink = Arc::new(Sink::default());
+            let outlet: Arc<dyn Outlet> = sink.clone();
+            let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+            let queue = |n: u64| {
+                let mut core = QueueCore::new(QueueId(n), true);
+                let spec = ConsumerSpec { limiter: Arc::clone(&limiter), ..spec(&outlet, n) };
+                let key = core.consume(spec, &mut records, &mut effects);
+                (core, key.unwrap())
+            };
+            let queues = (0..queues as u64).map(queue).collect();
+            let out = Vec::new();
+            Self { limiter, sink, queues, out, records, effects, resumed: 0 }
+        }
+
+        fn publish(&mut self, queue: usize, count: usize) {
+            let mut batch = vec![publish(); count];
+            self.queues[queue].0.publish(&mut batch, &mut self.records, &mut self.effects);
+            self.receive(queue);
+        }
+
+        fn receive(&mut self, queue: usize) {
+            self.queues[queue].0.push_events(&mut self.effects);
+            for event in self.sink.0.lock().drain(..) {
+                let Event::Delivery(delivery) = event else { continue };
+                assert!(delivery.limited);
+                self.out.push((queue, delivery.slot, delivery.seq));
+            }
+        }
+
+        /// Acks the oldest delivery and does what a link does then.
+        fn ack(&mut self) {
+            let (queue, slot, seq) = self.out.remove(0);
+            let core = &mut self.queues[queue].0;
+            core.settle(&[(slot, seq)], Settlement::Ack, &mut self.records, &mut self.effects);
+            self.receive(queue);
+            self.limiter.give(1);
+            while let Some(token) = self.limiter.next_starved() {
+                self.resumed += 1;
+                let queue = usize::try_from(token.0).unwrap();
+                let (core, key) = &mut self.queues[queue];
+                core.grant(*key, 0, 0, &mut self.records, &mut self.effects);
+                self.receive(queue);
+            }
+        }
+    }
+
+    #[test]
+    fn one_ack_resumes_one_of_many_starved_consumers() {
+        let mut channel = Channel::new(100, 2);
+        for queue in 0..100 {
+            channel.publish(queue, 3);
+        }
+        for acked in 1..=300 {
+            channel.ack();
+            assert!(channel.out.len() <= 2);
+            assert!(channel.resumed <= acked + 100, "{} for {acked} acks", channel.resumed);
+        }
+        assert!(channel.out.is_empty());
+        assert!(channel.queues.iter().all(|(core, _)| core.ready_len() == 0));
+    }
+
+    #[test]
+    fn a_starved_consumer_whose_queue_is_empty_does_not_hold_up_the_next() {
+        let mut channel = Channel::new(4, 1);
+        for queue in 0..4 {
+            channel.publish(queue, 1);
+        }
+        for queue in [1, 2] {
+            channel.queues[queue].0.purge(&mut channel.records, &mut channel.effects);
+        }
+        channel.ack();
+        assert_eq!(channel.out.iter().map(|out| out.0).collect::<Vec<_>>(), [3]);
+        channel.ack();
+        channel.publish(1, 1);
+        assert_eq!(channel.out.iter().map(|out| out.0).collect::<Vec<_>>(), [1]);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::outlet::{Event, Outlet};
 use crate::id::{QueueId, Seq};
+use crate::message::Message;
 use std::sync::Arc;
 
 /// A ready message that must be brought back from disk before the queue can go on.
@@ -20,6 +21,9 @@ pub struct Effects {
     pub loads: Vec<Load>,
     /// Queues whose last consumer went away; those that are auto-delete end.
     pub unused: Vec<QueueId>,
+    /// Messages that ended in this lock hold: freeing them takes time, so it waits for its end. The
+    /// buffer is used again, and bounded by what one lock hold settles.
+    pub(super) ended: Vec<Message>,
 }
 
 impl Effects {
@@ -33,6 +37,11 @@ impl Effects {
         if outlet.push(events) {
             self.wake.push(Arc::clone(outlet));
         }
+    }
+
+    /// Frees the messages that ended. Call without any lock.
+    pub(super) fn drop_ended(&mut self) {
+        self.ended.clear();
     }
 
     /// Wakes every link that got something, once; says how many. Call without any lock.

@@ -11,17 +11,24 @@
 //!                                  requeue, to its old place
 //! ```
 //! It owns no socket, file or clock. Deliveries leave through an `Outlet`, records through a
-//! `RecordBatch`, everything else that must be done elsewhere as an `Effects`.
+//! `RecordBatch`, everything else that must be done elsewhere as an `Effects`: also what takes time
+//! to free. What a verb costs depends on what it settles or hands over, not on how many messages or
+//! consumers there are; what was long gives its memory back as it becomes short.
 
 mod checkout;
 mod consumers;
 mod core;
 mod dispatch;
 mod effects;
+mod free_slots;
 mod limiter;
 mod outgoing;
 mod outlet;
 mod ready;
+mod rings;
+mod runs;
+#[cfg(test)]
+mod samples;
 mod settings;
 mod shared;
 

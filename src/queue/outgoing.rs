@@ -5,12 +5,19 @@
 
 use super::effects::Effects;
 use super::outlet::{Event, Outlet};
+use hashbrown::HashMap;
 use std::sync::Arc;
+
+/// Places that are walked over to find a link's; most queues never have more.
+const WALKED_MAX: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Outgoing {
     places: Vec<Option<Place>>,
     free: Vec<u32>,
+    /// Places by their outlet's address, which is no other's while the place holds it. Only there
+    /// once they are more than `WALKED_MAX`.
+    by_address: Option<Box<HashMap<usize, u32>>>,
     /// Places with events.
     touched: Vec<u32>,
 }
@@ -24,14 +31,11 @@ struct Place {
 impl Outgoing {
     /// The place of a link, with one more consumer.
     pub(super) fn refer(&mut self, outlet: &Arc<dyn Outlet>) -> u32 {
-        let mut places = self.places.iter_mut().zip(0..);
-        let known = places.find_map(|(place, at)| {
-            let place = place.as_mut().filter(|place| Arc::ptr_eq(&place.outlet, outlet))?;
-            place.consumers += 1;
-            Some(at)
-        });
-        if let Some(known) = known {
-            return known;
+        if let Some(at) = self.find(outlet) {
+            if let Some(place) = &mut self.places[at as usize] {
+                place.consumers += 1;
+            }
+            return at;
         }
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
@@ -39,7 +43,25 @@ impl Outgoing {
         });
         let place = Place { outlet: Arc::clone(outlet), events: Vec::new(), consumers: 1 };
         self.places[at as usize] = Some(place);
+        if let Some(by_address) = &mut self.by_address {
+            by_address.insert(address(outlet), at);
+        } else if self.places.len() > WALKED_MAX {
+            let taken = self.taken().map(|(place, at)| (address(&place.outlet), at));
+            self.by_address = Some(Box::new(taken.collect()));
+        }
         at
+    }
+
+    fn find(&self, outlet: &Arc<dyn Outlet>) -> Option<u32> {
+        if let Some(by_address) = &self.by_address {
+            return by_address.get(&address(outlet)).copied();
+        }
+        let known = self.taken().find(|(place, _)| Arc::ptr_eq(&place.outlet, outlet))?;
+        Some(known.1)
+    }
+
+    fn taken(&self) -> impl Iterator<Item = (&Place, u32)> {
+        self.places.iter().zip(0..).filter_map(|(place, at)| Some((place.as_ref()?, at)))
     }
 
     /// One consumer less; the place goes once its events are pushed.
@@ -62,9 +84,52 @@ impl Outgoing {
             let Some(place) = &mut self.places[at as usize] else { continue };
             effects.push(&place.outlet, &mut place.events);
             if place.consumers == 0 {
+                if let Some(by_address) = &mut self.by_address {
+                    by_address.remove(&address(&place.outlet));
+                }
                 self.places[at as usize] = None;
                 self.free.push(at);
             }
+        }
+    }
+}
+
+fn address(outlet: &Arc<dyn Outlet>) -> usize {
+    Arc::as_ptr(outlet).cast::<()>() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outlet::EndReason;
+    use super::super::samples::Sink;
+    use super::*;
+    use crate::id::ConsumerToken;
+
+    #[test]
+    fn a_link_has_one_place_which_goes_with_its_last_consumer() {
+        let sinks: Vec<_> = (0..1_000).map(|_| Arc::new(Sink::default())).collect();
+        let outlets: Vec<Arc<dyn Outlet>> = sinks.iter().map(|sink| sink.clone() as _).collect();
+        let (mut outgoing, mut effects) = (Outgoing::default(), Effects::new());
+        let places: Vec<_> = outlets.iter().map(|outlet| outgoing.refer(outlet)).collect();
+        let again: Vec<_> = outlets.iter().map(|outlet| outgoing.refer(outlet)).collect();
+        assert_eq!(places, again);
+        let known = |outgoing: &Outgoing| outgoing.by_address.as_ref().unwrap().len();
+        assert_eq!((outgoing.places.len(), known(&outgoing)), (1_000, 1_000));
+        for round in 0..2 {
+            for (&at, token) in places.iter().zip(0..) {
+                let token = ConsumerToken(token);
+                outgoing.push(at, Event::Ended { token, reason: EndReason::Cancelled });
+                outgoing.release(at);
+            }
+            outgoing.push_all(&mut effects);
+            assert_eq!(outgoing.taken().count(), [1_000, 0][round]);
+            assert_eq!(known(&outgoing), [1_000, 0][round]);
+        }
+        effects.wake_all();
+        drop(outlets);
+        for (sink, token) in sinks.iter().zip(0..) {
+            assert_eq!(sink.tokens(), [token, token]);
+            assert_eq!(Arc::strong_count(sink), 1);
         }
     }
 }

@@ -1,10 +1,16 @@
 //! The ready side of a queue: messages by their seq, oldest first.
 //!
 //! New messages join at the tail of a deque; requeued ones return to their old place by way of a
-//! sorted map beside it, so that settling 100 k in random order stays O(n log n).
+//! sorted map beside it, so that settling 100 k in random order stays O(n log n). A queue that was
+//! long gives its memory back as it drains.
 
+use super::runs::{run_end, runs};
+use crate::id::Seq;
 use crate::message::Message;
 use std::collections::{BTreeMap, VecDeque};
+
+/// Messages for which memory is kept in any case.
+const KEPT_MAX: usize = 256;
 
 /// A message in its queue.
 #[derive(Debug)]
@@ -123,6 +129,7 @@ impl Ready {
             (front, _) => front.is_some(),
         };
         let entry = if from_fifo { self.fifo.pop_front()? } else { self.returned.pop_first()?.1 };
+        self.shrink();
         debug_assert!(!entry.reserved, "dispatch stops at an invisible message");
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
@@ -159,6 +166,7 @@ impl Ready {
             (Some(at), None) => self.fifo.remove(at)?,
             (None, None) => return None,
         };
+        self.shrink();
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
     }
@@ -173,6 +181,37 @@ impl Ready {
         }
         self.bytes = 0;
         Dropped { _fifo: fifo, _returned: std::mem::take(&mut self.returned) }
+    }
+
+    /// Gives memory back that is far too much. What is moved is less than what was taken since the
+    /// last time, so it costs next to nothing.
+    fn shrink(&mut self) {
+        let capacity = self.fifo.capacity();
+        if capacity > KEPT_MAX && self.fifo.len() * 8 < capacity {
+            self.fifo.shrink_to(KEPT_MAX.max(self.fifo.len() * 2));
+        }
+    }
+
+    /// The visible messages as runs, in no order. `None` if there are more than `max` runs or
+    /// requeued messages, since finding out more would cost more, or if some are invisible.
+    pub(super) fn runs(&self, max: usize) -> Option<Vec<(Seq, Seq)>> {
+        if self.reserved > 0 || self.returned.len() > max {
+            return None;
+        }
+        let mut found = runs(self.returned.keys().copied());
+        let seq = |at: usize| self.fifo[at].seq;
+        let mut at = 0;
+        while at < self.fifo.len() && found.len() <= max {
+            let end = run_end(at, self.fifo.len(), seq);
+            found.push((Seq(seq(at)), Seq(seq(end))));
+            at = end + 1;
+        }
+        (found.len() <= max).then_some(found)
+    }
+
+    /// Invisible messages.
+    pub(super) fn reserved_len(&self) -> usize {
+        self.reserved
     }
 
     /// Seqs of invisible messages.
@@ -213,5 +252,76 @@ impl Ready {
             Ok(at) => self.fifo.get_mut(at),
             Err(_) => self.returned.get_mut(&seq),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(seq: u64) -> Entry {
+        Entry {
+            seq,
+            message: None,
+            body_len: 1,
+            persistent: true,
+            redelivered: false,
+            reserved: false,
+        }
+    }
+
+    fn ready(seqs: impl IntoIterator<Item = u64>) -> Ready {
+        let mut ready = Ready::default();
+        seqs.into_iter().for_each(|seq| ready.push(entry(seq)));
+        ready
+    }
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_memory_back_as_it_drains() {
+        let mut ready = ready(0..100_000);
+        let (mut capacity, mut moved) = (ready.fifo.capacity(), 0);
+        for seq in 0..100_000 {
+            assert_eq!(ready.pop().map(|entry| entry.seq), Some(seq));
+            let now = ready.fifo.capacity();
+            if now != capacity {
+                moved += ready.fifo.len();
+            }
+            capacity = now;
+            assert!(capacity <= KEPT_MAX.max(ready.len() * 8), "{capacity} for {}", ready.len());
+        }
+        assert!(capacity <= KEPT_MAX, "{capacity}");
+        assert!(moved < 30_000, "{moved}");
+        assert_eq!((ready.len(), ready.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_purged_queue_keeps_memory_for_what_is_invisible_only() {
+        let mut ready = ready(0..100_000);
+        ready.push(Entry { reserved: true, ..entry(100_000) });
+        drop(ready.take_all());
+        assert!(ready.fifo.capacity() <= KEPT_MAX, "{}", ready.fifo.capacity());
+        assert!(ready.show(100_000));
+        drop(ready.take_all());
+        assert_eq!((ready.len(), ready.fifo.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn gets_give_memory_back_too() {
+        let mut ready = ready(0..100_000);
+        while ready.pop_visible().is_some() {}
+        assert!(ready.fifo.capacity() <= KEPT_MAX, "{}", ready.fifo.capacity());
+    }
+
+    #[test]
+    fn what_is_visible_makes_runs() {
+        let mut ready = ready((10..20).chain([25]).chain(30..1_000));
+        ready.put_back(entry(22));
+        ready.put_back(entry(4));
+        let runs = ready.runs(5).map(|runs| runs.iter().map(|run| (run.0.0, run.1.0)).collect());
+        assert_eq!(runs, Some(vec![(4, 4), (22, 22), (10, 19), (25, 25), (30, 999)]));
+        assert_eq!(ready.runs(4), None);
+        assert_eq!(ready.runs(1), None);
+        ready.push(Entry { reserved: true, ..entry(1_000) });
+        assert_eq!(ready.runs(5), None);
     }
 }

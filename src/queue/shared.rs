@@ -2,7 +2,8 @@
 //! its name, its settings and its counters. Only this file knows that it is a lock.
 //!
 //! Every verb here is one lock hold: the core decides, what must last is appended to the journal's
-//! buffer, then the deliveries are pushed. So a record always precedes what follows from it.
+//! buffer, then the deliveries are pushed. So a record always precedes what follows from it. What
+//! the core hands out to be freed is freed behind the lock.
 
 use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Got, Publish, QueueCore, Settlement};
@@ -226,8 +227,9 @@ impl Queue {
     /// # Errors
     /// `Gone`.
     pub fn purge(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
-        let (lsn, (purged, dropped)) =
-            self.run(turn, |core, turn| (core.ready_len() as u64, core.purge(turn.records)))?;
+        let (lsn, (purged, dropped)) = self.run(turn, |core, turn| {
+            (core.ready_len() as u64, core.purge(turn.records, turn.effects))
+        })?;
         drop(dropped);
         Ok((purged, lsn))
     }
@@ -289,6 +291,8 @@ impl Queue {
         let lsn = if turn.records.is_empty() { Lsn(0) } else { turn.log.append(turn.records) };
         core.push_events(turn.effects);
         self.count(&mut core);
+        drop(core);
+        turn.effects.drop_ended();
         Ok((lsn, answer))
     }
 

@@ -2,4 +2,5 @@
 
 mod codec;
 mod journal;
+mod queue;
 mod routing;

@@ -267,10 +267,11 @@ impl Link {
         }
     }
 
-    /// The channel-wide limit lets these consumers go on.
-    pub(super) fn resume(&mut self, starved: &[ConsumerToken], workspace: &mut Workspace) {
-        for token in starved {
-            let Some(source) = self.consumers.by_token.get(token).and_then(|c| c.source) else {
+    /// Lets those consumers go on for which the channel-wide limit has room: one after the other,
+    /// since the next may go on only if this one leaves room.
+    pub(super) fn resume_starved(&mut self, workspace: &mut Workspace) {
+        while let Some(token) = self.limiter.next_starved() {
+            let Some(source) = self.consumers.by_token.get(&token).and_then(|c| c.source) else {
                 continue;
             };
             if let Some(queue) = self.queues.get(source.queue) {
@@ -292,12 +293,14 @@ impl Link {
         if limit == 0 && !self.limiter.is_active() {
             return;
         }
+        let limited = limit != 0;
+        let mut changed = 0;
         for unacked in self.unacked.iter_mut() {
-            unacked.limited = limit != 0;
+            changed += u32::from(unacked.limited != limited);
+            unacked.limited = limited;
         }
-        let taken = u32::try_from(self.unacked.len()).unwrap_or(u32::MAX);
-        let starved = self.limiter.set(limit.into(), taken);
-        self.resume(&starved, workspace);
+        self.limiter.set(limit.into(), changed);
+        self.resume_starved(workspace);
     }
 
     /// basic.get. The asker's token comes back in `Event::Got` if it has to wait.

@@ -69,8 +69,8 @@ impl Link {
     /// prefetch.
     pub(super) fn settled(&mut self, limited: usize, workspace: &mut Workspace) {
         if limited > 0 {
-            let starved = self.limiter.give(u32::try_from(limited).unwrap_or(u32::MAX));
-            self.resume(&starved, workspace);
+            self.limiter.give(u32::try_from(limited).unwrap_or(u32::MAX));
+            self.resume_starved(workspace);
         }
         self.grant_withheld(workspace);
     }

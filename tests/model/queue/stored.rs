@@ -1,0 +1,76 @@
+//! The journal's side: what each record left there, and what a queue begins with after a stop.
+
+use super::model::{Entry, Model, State, Stored};
+use super::world::{QUEUE, World};
+use leveret::queue::{QueueCore, Settlement};
+use leveret::store::{self, Durability};
+use std::collections::BTreeMap;
+
+impl World {
+    /// Appends the records so far. What they left is known once their deliveries are.
+    pub(super) fn append(&mut self) -> Option<u64> {
+        let any = !self.records.is_empty();
+        any.then(|| self.journal.append(&mut self.records).0)
+    }
+
+    pub(super) fn remember(&mut self, lsn: Option<u64>) {
+        let stored = self.model.stored();
+        match lsn {
+            Some(lsn) => drop(self.history.insert(lsn, stored)),
+            None => {
+                let last = self.history.last_key_value().map(|(_, stored)| stored);
+                assert_eq!(last, Some(&stored), "a change that must last leaves a record");
+            }
+        }
+    }
+
+    pub(super) fn round(&mut self) {
+        self.journal.round(&self.disk).expect("a healthy disk takes a round");
+    }
+
+    /// A power loss, or a clean stop: the queue begins again with what the journal says.
+    pub(super) fn restart(&mut self, clean: bool, seed: u64) {
+        if clean {
+            while !self.model.consumers.is_empty() {
+                self.cancel(0);
+            }
+            let out: Vec<_> = self.model.out().map(|entry| entry.seq).collect();
+            self.settle(&out, Settlement::Requeue, false);
+            self.journal.close_clean(&self.disk).expect("a healthy disk takes it all");
+        }
+        let durable = self.journal.durable_lsn();
+        self.disk = self.disk.crash(seed);
+        let (journal, mut recovered) =
+            store::open(&self.disk, Durability::Fsync, 1).expect("what a crash leaves opens");
+        assert_eq!(recovered.clean, clean);
+        assert!(recovered.last_lsn >= durable, "what was durable stays");
+        let queue = recovered.queues.remove(&QUEUE).expect("the queue's own record was synced");
+        let at = self.history.range(..=recovered.last_lsn.0).next_back();
+        let mut stored = at.expect("the first record is in it").1.clone();
+        if !clean {
+            stored.iter_mut().for_each(|(_, redelivered)| *redelivered = true);
+        }
+        let found = queue.messages.iter().map(|m| (m.seq.0, m.redelivered));
+        assert_eq!(found.collect::<Stored>(), stored, "the journal holds what the queue held");
+        assert!(stored.iter().all(|(seq, _)| *seq < queue.next_seq.0), "no seq is given twice");
+        self.next_seq = queue.next_seq.0.max(1);
+        self.core = QueueCore::new(QUEUE, self.durable);
+        self.core.restore_next_seq(queue.next_seq);
+        self.model = Model::default();
+        for message in queue.messages {
+            assert_eq!(message.message.routing_key(), message.seq.to_string().as_bytes());
+            self.model.entries.push(Entry {
+                seq: message.seq.0,
+                body_len: message.message.body_len() as u64,
+                persistent: true,
+                redelivered: message.redelivered,
+                state: State::Ready { evicted: false },
+            });
+            self.core.restore(message.seq, message.message, message.redelivered);
+        }
+        self.history = BTreeMap::from([(journal.appended_lsn().0, stored)]);
+        self.journal = journal;
+        self.connect();
+        self.finish();
+    }
+}

@@ -1,0 +1,295 @@
+//! A queue with its journal, its links and its model, and every verb done to all of them.
+
+use super::model::{Consumer, Entry, Limit, Model, State, Stored, Waiting};
+use leveret::id::{ConsumerToken, QueueId, Seq};
+use leveret::message::Message;
+use leveret::queue::{
+    ChannelLimiter, ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Got, Outlet,
+    Publish, QueueCore,
+};
+use leveret::store::{self, Definition, Durability, Journal, MemoryDisk, RecordBatch};
+use leveret::table::Table;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+pub(super) const CHANNELS: usize = 4;
+/// Two channels each.
+pub(super) const LINKS: usize = 2;
+pub(super) const QUEUE: QueueId = QueueId(7);
+
+/// A link's inbox.
+#[derive(Default)]
+pub(super) struct Mailbox(Mutex<Vec<Event>>);
+
+impl Mailbox {
+    pub(super) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().expect("no test thread has panicked"))
+    }
+}
+
+impl Outlet for Mailbox {
+    fn push(&self, events: &mut Vec<Event>) -> bool {
+        self.0.lock().expect("no test thread has panicked").append(events);
+        true
+    }
+
+    fn wake(&self) {}
+}
+
+pub(super) struct World {
+    pub(super) core: QueueCore,
+    pub(super) model: Model,
+    pub(super) durable: bool,
+    pub(super) journal: Journal,
+    pub(super) disk: MemoryDisk,
+    pub(super) records: RecordBatch,
+    pub(super) effects: Effects,
+    pub(super) links: Vec<Arc<Mailbox>>,
+    pub(super) limiters: Vec<Arc<ChannelLimiter>>,
+    pub(super) keys: BTreeMap<u64, ConsumerKey>,
+    tokens: u64,
+    /// The seq that the next message gets.
+    pub(super) next_seq: u64,
+    /// Every content, as the disk has it, and those that the queue asked for.
+    pub(super) contents: BTreeMap<u64, Message>,
+    pub(super) loads: Vec<u64>,
+    /// What the journal held after the record of each LSN.
+    pub(super) history: BTreeMap<u64, Stored>,
+}
+
+/// A body of this length that shares its bytes, so that tests can fill a byte credit.
+pub(super) fn message(seq: u64, body_len: usize) -> Message {
+    static ZEROS: [u8; 2 << 20] = [0; 2 << 20];
+    let mut header = vec![0, 60, 0, 0];
+    header.extend_from_slice(&(body_len as u64).to_be_bytes());
+    header.extend_from_slice(&[0, 0]);
+    let body = bytes::Bytes::from_static(&ZEROS).slice(..body_len);
+    Message::from_pieces(b"", seq.to_string().as_bytes(), &header, vec![body], &mut Vec::new())
+}
+
+impl World {
+    pub(super) fn new(durable: bool) -> Self {
+        let disk = MemoryDisk::new();
+        let (journal, _) = store::open(&disk, Durability::Fsync, 1).expect("an empty disk opens");
+        let mut records = RecordBatch::new();
+        records.definition(&Definition::VhostCreated { name: "/".into() });
+        records.definition(&Definition::QueueDeclared {
+            id: QUEUE,
+            vhost: "/".into(),
+            name: "q".into(),
+            auto_delete: false,
+            arguments: Table::default(),
+        });
+        let declared = journal.append(&mut records);
+        journal.round(&disk).expect("a healthy disk takes a round");
+        let mut world = Self {
+            core: QueueCore::new(QUEUE, durable),
+            model: Model::default(),
+            durable,
+            journal,
+            disk,
+            records,
+            effects: Effects::new(),
+            links: Vec::new(),
+            limiters: Vec::new(),
+            keys: BTreeMap::new(),
+            tokens: 0,
+            next_seq: 1,
+            contents: BTreeMap::new(),
+            loads: Vec::new(),
+            history: BTreeMap::from([(declared.0, Stored::new())]),
+        };
+        world.connect();
+        world
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.links = (0..LINKS).map(|_| Arc::default()).collect();
+        self.limiters = (0..CHANNELS).map(|_| Arc::default()).collect();
+        self.model.limits = vec![Limit::default(); CHANNELS];
+        self.keys.clear();
+        self.loads.clear();
+    }
+
+    fn outlet(&self, channel: usize) -> Arc<dyn Outlet> {
+        Arc::clone(&self.links[channel % LINKS]) as Arc<dyn Outlet>
+    }
+
+    fn new_entry(&mut self, persistent: bool, body_len: usize, state: State) -> Publish {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let message = message(seq, body_len);
+        self.contents.insert(seq, message.clone());
+        self.model.entries.push(Entry {
+            seq,
+            body_len: body_len as u64,
+            persistent: persistent && self.durable,
+            redelivered: false,
+            state,
+        });
+        Publish { message, persistent, mark: 0 }
+    }
+
+    pub(super) fn publish(&mut self, batch: &[(bool, usize)]) {
+        let ready = State::Ready { evicted: false };
+        let mut batch: Vec<_> = batch
+            .iter()
+            .map(|(persistent, len)| self.new_entry(*persistent, *len, ready))
+            .collect();
+        self.core.publish(&mut batch, &mut self.records, &mut self.effects);
+        assert!(batch.is_empty(), "the queue takes the whole batch");
+        self.finish();
+    }
+
+    pub(super) fn reserve(&mut self, persistent: bool) {
+        let seq = self.next_seq;
+        let publish = self.new_entry(persistent, 3, State::Reserved { recorded: false });
+        assert_eq!(self.core.reserve(publish).seq, Seq(seq), "seqs are dense");
+        self.finish();
+    }
+
+    /// Writes the records of what is reserved, and shows it unless another's turn comes between.
+    pub(super) fn record(&mut self, show: bool) {
+        let reserved = |e: &&mut Entry| matches!(e.state, State::Reserved { .. });
+        let mut seqs = Vec::new();
+        for entry in self.model.entries.iter_mut().filter(reserved) {
+            let target = store::Target { queue: QUEUE, seq: Seq(entry.seq) };
+            if entry.persistent && entry.state == (State::Reserved { recorded: false }) {
+                self.records.enqueue(&self.contents[&entry.seq], &[target]);
+            }
+            entry.state = State::Reserved { recorded: true };
+            seqs.push(target.seq);
+        }
+        let lsn = self.append();
+        self.remember(lsn);
+        if show {
+            for seq in &seqs {
+                self.model.find(seq.0).state = State::Ready { evicted: false };
+            }
+            self.core.show(&seqs, &mut self.records, &mut self.effects);
+        }
+        self.finish();
+    }
+
+    pub(super) fn consume(&mut self, mut consumer: Consumer) {
+        self.tokens += 1;
+        consumer.token = self.tokens;
+        let spec = ConsumerSpec {
+            outlet: self.outlet(consumer.channel),
+            token: ConsumerToken(self.tokens),
+            no_ack: consumer.no_ack,
+            exclusive: consumer.exclusive,
+            priority: consumer.priority,
+            prefetch: consumer.prefetch,
+            limiter: Arc::clone(&self.limiters[consumer.channel]),
+        };
+        let admitted = self.model.admits(consumer.exclusive);
+        if admitted {
+            self.model.consumers.push(consumer);
+        }
+        let key = self.core.consume(spec, &mut self.records, &mut self.effects);
+        assert_eq!(key.is_some(), admitted, "an exclusive consumer is alone");
+        self.keys.extend(key.map(|key| (self.tokens, key)));
+        self.finish();
+    }
+
+    pub(super) fn cancel(&mut self, nth: usize) {
+        if self.model.consumers.is_empty() {
+            return;
+        }
+        let consumer = self.model.consumers.remove(nth % self.model.consumers.len());
+        let key = self.keys.remove(&consumer.token).expect("a consumer has a key");
+        self.core.cancel(key, &mut self.effects);
+        let unused = std::mem::take(&mut self.effects.unused);
+        assert_eq!(!unused.is_empty(), self.model.consumers.is_empty(), "the last one is reported");
+        self.core.push_events(&mut self.effects);
+        let link = self.links[consumer.channel % LINKS].take();
+        let reason = EndReason::Cancelled;
+        assert!(
+            matches!(link[..], [Event::Ended { token, reason: r }]
+                if token.0 == consumer.token && r == reason),
+            "its end follows its deliveries, which were pushed before: {link:?}"
+        );
+        self.finish();
+        // A key is never valid for another.
+        self.core.grant(key, 1, 1, &mut self.records, &mut self.effects);
+        self.finish();
+    }
+
+    pub(super) fn get(&mut self, channel: usize, no_ack: bool) {
+        self.tokens += 1;
+        let token = self.tokens;
+        let waiting = Waiting { token, channel, no_ack };
+        let first = self.model.visible().next().map(|first| first.state);
+        let outlet = self.outlet(channel);
+        let (records, effects) = (&mut self.records, &mut self.effects);
+        match self.core.get(&outlet, ConsumerToken(token), no_ack, records, effects) {
+            Got::Message { delivery, ready_left } => {
+                self.model.gotten(&delivery, waiting, ready_left);
+                self.count_got(&delivery, waiting);
+            }
+            Got::Empty => assert_eq!(first, None, "a get finds what is visible"),
+            Got::Later => {
+                let must_wait =
+                    first == Some(State::Ready { evicted: true }) || !self.model.waiting.is_empty();
+                assert!(must_wait, "a get waits for a load or behind one that does");
+                self.model.waiting.push_back(waiting);
+            }
+        }
+        self.finish();
+    }
+
+    pub(super) fn count_got(&mut self, delivery: &Delivery, get: Waiting) {
+        assert!(!delivery.limited, "a get is never limited");
+        if !get.no_ack && self.limiters[get.channel].is_active() {
+            self.limiters[get.channel].add(1);
+            self.model.counted(delivery.seq.0, get.channel);
+        }
+    }
+
+    /// Gives back what a consumer's link has drained.
+    pub(super) fn grant(&mut self, nth: usize) {
+        let len = self.model.consumers.len().max(1);
+        let Some(consumer) = self.model.consumers.get_mut(nth % len) else { return };
+        let (messages, bytes) = std::mem::take(&mut consumer.drained);
+        consumer.credit_messages += i64::from(messages);
+        consumer.credit_bytes += bytes as i64;
+        let key = self.keys[&consumer.token];
+        self.core.grant(key, messages, bytes, &mut self.records, &mut self.effects);
+        self.finish();
+    }
+
+    pub(super) fn purge(&mut self) {
+        drop(self.core.purge(&mut self.records, &mut self.effects));
+        self.model.purged();
+        self.finish();
+    }
+
+    pub(super) fn evict(&mut self, nth: usize) {
+        let visible: Vec<_> = self.model.visible().map(|entry| entry.seq).collect();
+        let Some(seq) = visible.get(nth % visible.len().max(1)) else { return };
+        let entry = self.model.find(*seq);
+        let can_go = entry.persistent && entry.state == State::Ready { evicted: false };
+        if can_go {
+            entry.state = State::Ready { evicted: true };
+        }
+        let content = self.core.evict(Seq(*seq));
+        assert_eq!(content.is_some(), can_go, "what the journal holds can leave the memory");
+        self.finish();
+    }
+
+    pub(super) fn load(&mut self, nth: usize) {
+        if self.loads.is_empty() {
+            return;
+        }
+        let seq = self.loads.swap_remove(nth % self.loads.len());
+        if let Some(entry) = self.model.entries.iter_mut().find(|entry| entry.seq == seq)
+            && entry.state == (State::Ready { evicted: true })
+        {
+            entry.state = State::Ready { evicted: false };
+        }
+        let message = self.contents[&seq].clone();
+        self.core.loaded(Seq(seq), message, &mut self.records, &mut self.effects);
+        self.finish();
+    }
+}
