@@ -146,7 +146,7 @@ impl Session {
     /// From here on no queue has anything more for the channel.
     fn stop_channel(&mut self, number: u16, scratch: &mut Scratch) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        channel.held.give_up_gets();
+        channel.held.give_up_deliveries();
         channel.assembly.clear();
         channel.assembly.release();
         channel.charge(&mut self.partial_bytes);

@@ -100,30 +100,22 @@ impl Session {
         Ok(())
     }
 
-    /// cancel-ok follows the consumer's last delivery, so what is left of them goes out first.
+    /// cancel-ok follows the consumer's last delivery, which may still be in the inbox.
     fn cancel(&mut self, number: u16, tag: &str, nowait: bool, scratch: &mut Scratch) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let mut lsn = Lsn(0);
-        if let Some(token) = channel.link.consumer(tag) {
-            lsn = channel.link.cancel(tag, &mut scratch.workspace);
-            self.inbox.take_events(&mut scratch.events);
-            self.distribute(&mut scratch.events);
-            self.deliver_last(number, token, scratch);
-        }
+        let consumer = channel.link.consumer(tag);
+        let lsn = match consumer {
+            Some(_) => channel.link.cancel(tag, &mut scratch.workspace),
+            None => Lsn(0),
+        };
         let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
-        self.reply_when(number, lsn, nowait, &reply);
-    }
-
-    /// Sends the rest of one consumer's deliveries, whatever the output holds: no more than its
-    /// credit.
-    fn deliver_last(&mut self, number: u16, token: ConsumerToken, scratch: &mut Scratch) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let pending = std::mem::take(&mut channel.pending);
-        scratch.batch.count_operations(pending.len());
-        let (mut last, others): (VecDeque<_>, VecDeque<_>) =
-            pending.into_iter().partition(|event| event.token() == token);
-        channel.pending = others;
-        self.deliver_events(&mut last, usize::MAX, scratch);
+        match consumer.filter(|token| channel.link.awaits_end(*token)) {
+            Some(token) if !nowait => {
+                reply.encode(number, channel.held.hold(Until::Ended(token, lsn)));
+                self.wait_on(number);
+            }
+            _ => self.reply_when(number, lsn, nowait, &reply),
+        }
     }
 
     fn get(
@@ -268,7 +260,7 @@ impl Session {
         let number = channel_of(token);
         let Some(channel) = self.channels.get_mut(&number) else { return 0 };
         let Some(mut run) = channel.link.begin_run(token) else { return 0 };
-        let out = channel.held.out(&mut self.output);
+        let out = channel.held.out_for_delivery(&mut self.output);
         let before = out.len();
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -283,15 +275,16 @@ impl Session {
             };
         }
         let written = out.len() - before;
+        channel.held.delivered(written);
         channel.link.end_run(token, run, &mut scratch.workspace);
         written
     }
 
     fn consumer_ended(&mut self, token: ConsumerToken, reason: EndReason) {
         let number = channel_of(token);
-        let Some(channel) = self.channels.get_mut(&number) else {
-            return;
-        };
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.held.ended(token);
+        channel.held.release(self.broker.journal().durable_lsn(), &mut self.output);
         let Some(tag) = channel.link.consumer_ended(token, reason) else {
             return;
         };

@@ -1,0 +1,97 @@
+//! What goes wrong, and how a world comes to rest.
+
+use super::world::{World, journal_len};
+use leveret::store::MemoryDisk;
+use std::sync::atomic::Ordering;
+
+impl World {
+    /// The socket breaks; the client comes back.
+    pub(crate) fn cut(&mut self, at: usize) {
+        let number = self.seats[at].number;
+        self.note(|| format!("{number} is cut"));
+        self.oracle.stats.cuts += 1;
+        self.turn(at, |seat, _, scratch| {
+            seat.session.drop_connection(scratch);
+            seat.client.operations.clear();
+        });
+        self.oracle.cut(number);
+        self.seats[at] = self.new_seat();
+    }
+
+    /// Power loss: the broker and all connections are gone, and of the disk what chance leaves.
+    pub(crate) fn crash(&mut self) {
+        self.note(|| "power loss".to_owned());
+        self.oracle.stats.crashes += 1;
+        let left = self.left_of_disk();
+        let clients = self.seats.len();
+        for seat in self.seats.drain(..) {
+            self.oracle.cut(seat.number);
+        }
+        self.start(left);
+        self.connect(clients);
+    }
+
+    /// What a power loss leaves. Often the whole length of what was not synced, with a hole in it.
+    fn left_of_disk(&self) -> MemoryDisk {
+        const SECTOR: usize = 512;
+        let left = self.disk.crash(self.rng.next());
+        let mut bytes = self.disk.contents("journal").unwrap_or_default();
+        let loose = bytes.len().saturating_sub(self.synced_len);
+        if loose > 0 && self.rng.percent(40) {
+            let hole = (self.synced_len + self.rng.below(loose)) / SECTOR * SECTOR;
+            let end = bytes.len().min(hole + SECTOR);
+            bytes[hole.max(self.synced_len)..end].fill(0);
+            left.overwrite("journal", bytes);
+        }
+        left
+    }
+
+    /// A stop in good order.
+    pub(crate) fn stop(&mut self) {
+        self.note(|| "clean stop".to_owned());
+        self.oracle.stats.clean_stops += 1;
+        let clients = self.seats.len();
+        for at in 0..clients {
+            self.cut(at);
+        }
+        self.seats.clear();
+        let journal = self.broker.journal();
+        let safe = journal.close_clean(&self.disk).is_ok();
+        self.oracle.stopped(journal.appended_lsn().0, safe);
+        if safe {
+            self.synced_len = journal_len(&self.disk);
+        }
+        let left = self.left_of_disk();
+        self.start(left);
+        self.connect(clients);
+    }
+
+    /// Lets everything run out, until nothing moves any more.
+    pub(crate) fn calm_down(&mut self) {
+        for _ in 0..1000 {
+            let mut moved = self.broker.journal().pending_bytes() > 0;
+            for at in 0..self.seats.len() {
+                let seat = &self.seats[at];
+                let out = seat.client.out.len();
+                moved |= out + seat.wire.len() + seat.session.output().len() > 0;
+                moved |= seat.woken.0.load(Ordering::Relaxed) || seat.session.can_deliver();
+                self.deliver_bytes(at, out);
+                self.inbox(at);
+                self.read(at, usize::MAX);
+                if self.seats[at].client.is_over || self.seats[at].session.is_closed() {
+                    self.cut(at);
+                    moved = true;
+                }
+            }
+            self.round();
+            if self.fails_in.is_some() {
+                self.crash();
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+}

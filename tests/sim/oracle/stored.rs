@@ -1,0 +1,186 @@
+//! The disk: what must be in it after each record, and what a crash has left of it.
+
+use super::{Oracle, Place, Queue, State};
+use crate::ops::{Binding, EXCHANGES, Message, QUEUES};
+use leveret::store::{BoundTo, Recovered};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything durable at the end of a turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durable {
+    /// By name: which queue it is, and its persistent copies, with whether they are surely there.
+    queues: BTreeMap<usize, (usize, Vec<(usize, bool)>)>,
+    exchanges: BTreeSet<usize>,
+    bindings: BTreeSet<Binding>,
+}
+
+impl Durable {
+    /// No record was written, so nothing may have changed but what is not sure.
+    pub(super) fn check_unchanged(&self, last: &Self) {
+        assert_eq!(self.exchanges, last.exchanges, "a change of exchanges left no record");
+        assert_eq!(self.bindings, last.bindings, "a change of bindings left no record");
+        let names = |durable: &Self| durable.queues.keys().copied().collect::<Vec<_>>();
+        assert_eq!(names(self), names(last), "a change of queues left no record");
+        for (name, (queue, copies)) in &self.queues {
+            let (before, were) = &last.queues[name];
+            assert_eq!(queue, before, "a new queue left no record");
+            let all: BTreeSet<_> = were.iter().map(|(copy, _)| copy).collect();
+            let new = copies.iter().find(|(copy, sure)| *sure && !all.contains(copy));
+            assert_eq!(new, None, "a message in {} left no record", QUEUES[*name].0);
+            let all: BTreeSet<_> = copies.iter().map(|(copy, _)| copy).collect();
+            let lost = were.iter().find(|(copy, sure)| *sure && !all.contains(copy));
+            assert_eq!(lost, None, "an end in {} left no record", QUEUES[*name].0);
+        }
+    }
+}
+
+impl Oracle {
+    pub(super) fn durable(&self) -> Durable {
+        let alive =
+            self.named.iter().enumerate().filter_map(|(name, queue)| Some((name, (*queue)?)));
+        let durable = alive.filter(|(name, _)| QUEUES[*name].1);
+        let queues = durable.map(|(name, queue)| (name, (queue, self.stored(&self.queues[queue]))));
+        let lasting = |binding: &&Binding| QUEUES[binding.queue].1;
+        Durable {
+            queues: queues.collect(),
+            exchanges: self.exchanges.clone(),
+            bindings: self.bindings.iter().filter(lasting).copied().collect(),
+        }
+    }
+
+    fn stored(&self, queue: &Queue) -> Vec<(usize, bool)> {
+        let copies = queue.copies.iter().enumerate();
+        let persistent = copies.filter(|(_, copy)| self.messages[copy.message as usize].persistent);
+        let there = persistent.filter(|(_, copy)| copy.state != State::Gone);
+        let loose = queue.is_loose || queue.loose_gets > 0;
+        there.map(|(at, copy)| (at, copy.state != State::Maybe && !loose)).collect()
+    }
+
+    /// A broker stopped in good order, and said so in its last record; safely, or perhaps.
+    pub(crate) fn stopped(&mut self, lsn: u64, safe: bool) {
+        if !self.failed {
+            self.snapshots.insert(lsn, self.durable());
+        }
+        if safe {
+            self.synced(lsn);
+        }
+    }
+
+    /// A broker begins on what `recovered` says, and has records up to `lsn` by now.
+    pub(crate) fn started(&mut self, recovered: &Recovered, synced: u64, lsn: u64) {
+        let found = recovered.last_lsn.0;
+        assert!(found >= self.synced, "{found} records are left of {} synced ones", self.synced);
+        let empty = Durable::default();
+        let left = match self.snapshots.get(&found) {
+            Some(left) => left.clone(),
+            None if found == 0 => empty,
+            None => panic!("record {found} ends no turn: {:?}", self.snapshots.keys()),
+        };
+        self.stats.lost_turns += self.snapshots.keys().filter(|lsn| **lsn > found).count() as u64;
+        self.check_definitions(&left, recovered);
+        let places: BTreeSet<Place> = self.channels.keys().copied().collect();
+        assert!(places.is_empty(), "clients are gone before a start: {places:?}");
+        let ids: BTreeMap<_, _> =
+            recovered.catalogue.queues().map(|(id, queue)| (queue.name.as_str(), id)).collect();
+        let mut named = [None; QUEUES.len()];
+        for (name, (queue, copies)) in &left.queues {
+            let messages = &recovered.queues[&ids[QUEUES[*name].0]].messages;
+            self.check_messages(*queue, copies, messages, recovered.clean);
+            named[*name] = Some(*queue);
+        }
+        for queue in &mut self.queues {
+            queue.alive = false;
+        }
+        for queue in named.iter().flatten() {
+            self.queues[*queue].alive = true;
+        }
+        self.named = named;
+        self.exchanges = left.exchanges;
+        self.bindings = left.bindings;
+        self.synced = synced;
+        self.failed = false;
+        self.snapshots = BTreeMap::from([(synced, self.durable()), (lsn, self.durable())]);
+        // Whoever waits for an earlier turn is gone.
+        self.turn_lsns.iter_mut().for_each(|turn| *turn = u64::MAX);
+    }
+
+    fn check_definitions(&self, left: &Durable, recovered: &Recovered) {
+        let catalogue = &recovered.catalogue;
+        let queues: BTreeSet<_> = catalogue.queues().map(|(_, q)| q.name.as_str()).collect();
+        let expected: BTreeSet<_> = left.queues.keys().map(|name| QUEUES[*name].0).collect();
+        assert_eq!(queues, expected, "queues after a start");
+        assert_eq!(recovered.queues.len(), queues.len(), "messages of queues that are there");
+        let vhost = catalogue.vhost("/");
+        let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
+        let exchanges: BTreeSet<_> = exchanges.map(|(name, _)| name).collect();
+        let expected: BTreeSet<_> = left.exchanges.iter().map(|e| EXCHANGES[*e].0).collect();
+        assert_eq!(exchanges, expected, "exchanges after a start");
+        let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
+        let bindings: BTreeSet<_> = bindings
+            .map(|binding| {
+                let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
+                let queue = catalogue.queue(id).expect("it is bound").name.as_str();
+                (binding.source.as_str(), queue, binding.key.as_slice())
+            })
+            .collect();
+        let name = |b: &Binding| (EXCHANGES[b.exchange].0, QUEUES[b.queue].0, b.key.as_bytes());
+        let expected: BTreeSet<_> = left.bindings.iter().map(name).collect();
+        assert_eq!(bindings, expected, "bindings after a start");
+    }
+
+    /// A queue has what its last record says, whole and in order; nothing that was confirmed and
+    /// not settled is missing.
+    fn check_messages(
+        &mut self,
+        queue: usize,
+        expected: &[(usize, bool)],
+        messages: &[leveret::store::RecoveredMessage],
+        clean: bool,
+    ) {
+        let mut found = BTreeSet::new();
+        for recovered in messages {
+            let message = &recovered.message;
+            let id = Message::id_of(message.header());
+            let published = &self.messages[id as usize];
+            assert_eq!(message.header(), published.header(id), "properties of message {id}");
+            assert!(message.body_to_vec() == published.body(id), "the body of message {id}");
+            assert_eq!(message.exchange(), EXCHANGES[published.exchange].0.as_bytes());
+            assert_eq!(message.routing_key(), published.key.as_bytes());
+            let at = self.queues[queue].places[&id];
+            assert!(found.last().is_none_or(|last| *last < at), "message {id} lost its place");
+            found.insert(at);
+        }
+        let name = QUEUES[self.queues[queue].name].0;
+        for (copy, sure) in expected {
+            let message = self.queues[queue].copies[*copy].message;
+            assert!(!sure || found.contains(copy), "message {message} is missing in {name}");
+        }
+        let known: BTreeSet<_> = expected.iter().map(|(copy, _)| *copy).collect();
+        let stray = found.iter().find(|copy| !known.contains(copy));
+        let stray = stray.map(|copy| self.queues[queue].copies[*copy].message);
+        assert_eq!(stray, None, "a message came back from the dead in {name}");
+        let loose = self.queues[queue].is_loose || self.queues[queue].loose_gets > 0;
+        for (at, copy) in self.queues[queue].copies.iter().enumerate() {
+            let there = matches!(copy.state, State::Live | State::Held) && !loose;
+            let confirmed = self.confirmed_messages.contains(&copy.message);
+            let persistent = self.messages[copy.message as usize].persistent;
+            if there && confirmed && persistent {
+                assert!(found.contains(&at), "confirmed message {} is lost", copy.message);
+            }
+        }
+        for (recovered, at) in messages.iter().zip(&found) {
+            let copy = &self.queues[queue].copies[*at];
+            let (redelivered, id) = (recovered.redelivered, copy.message);
+            assert!(redelivered || !copy.must_be_redelivered, "message {id} was delivered before");
+            assert!(redelivered || clean, "message {id} may have been delivered");
+            assert!(!redelivered || !clean || copy.may_be_redelivered, "message {id} never was");
+        }
+        self.stats.recovered += found.len() as u64;
+        let known = &mut self.queues[queue];
+        (known.is_loose, known.loose_gets) = (false, 0);
+        for (at, copy) in known.copies.iter_mut().enumerate() {
+            copy.state = if found.contains(&at) { State::Live } else { State::Gone };
+            copy.may_be_redelivered |= !clean;
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The world: one broker on a disk in memory, some clients, a clock that moves when it is told to,
+//! and chance. Nothing happens but by a step, and the same seed takes the same steps.
+
+use super::client::Client;
+use super::ops::{Binding, EXCHANGES, Op, QUEUES};
+use super::oracle::{Gauges, Oracle};
+use super::rng::Rng;
+use super::workload::{Options, Workload, binding};
+use leveret::Config;
+use leveret::broker::{Broker, Entropy};
+use leveret::session::{Peer, Progress, Scratch, Session};
+use leveret::store::{self, Disk, Durability, MemoryDisk};
+use leveret::time::{Millis, Now, UnixMillis};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+/// Steps that a failure shows.
+const TRACE_LEN: usize = 60;
+
+/// Whether a session was woken since it last looked.
+#[derive(Default)]
+pub(crate) struct Flag(pub(super) AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection: a client, its session, and the bytes between them.
+pub(crate) struct Seat {
+    /// Never used again.
+    pub(crate) number: usize,
+    pub(crate) client: Client,
+    pub(crate) session: Session,
+    /// Arrived, and not taken.
+    pub(crate) wire: Vec<u8>,
+    taken: u64,
+    pub(crate) woken: Arc<Flag>,
+}
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) oracle: Oracle,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) workload: Workload,
+    pub(crate) disk: MemoryDisk,
+    /// The journal's length when it was last made safe.
+    pub(crate) synced_len: usize,
+    pub(crate) broker: Arc<Broker>,
+    scratch: Scratch,
+    now: Now,
+    connections: usize,
+    /// What the first clients declare.
+    script: VecDeque<Op>,
+    /// Steps from the disk's failure to the end of the broker.
+    pub(crate) fails_in: Option<usize>,
+    trace: VecDeque<String>,
+    /// Sums up every byte that a client has read (FNV-1a).
+    pub(crate) digest: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send,
+    Deliver,
+    Inbox,
+    Read,
+    Round,
+    Time,
+    Cut,
+    Crash,
+    Stop,
+    DiskFails,
+}
+
+fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
+    let rng = Rng::new(seed);
+    let entropy = Entropy::new(move || {
+        let mut octets = [0; 16];
+        octets.fill_with(|| rng.next() as u8);
+        octets
+    });
+    Broker::open(Config::on_loopback("unused"), disk, entropy).expect("what a crash leaves opens")
+}
+
+pub(crate) fn journal_len(disk: &MemoryDisk) -> usize {
+    disk.len("journal").ok().and_then(|len| usize::try_from(len).ok()).unwrap_or(0)
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let rng = Rng::new(seed);
+        let options = Options::new(&rng);
+        let disk = MemoryDisk::new();
+        let queues = (0..QUEUES.len()).map(Op::DeclareQueue);
+        let exchanges = (1..EXCHANGES.len()).map(Op::DeclareExchange);
+        let fanout = (0..QUEUES.len()).map(|queue| Binding { exchange: 1, queue, key: "" });
+        let others: Vec<_> = (0..6).map(|_| binding(&rng)).collect();
+        let bindings = fanout.chain(others).map(Op::Bind);
+        let mut world = Self {
+            oracle: Oracle::default(),
+            seats: Vec::new(),
+            workload: Workload::new(options),
+            broker: open(&MemoryDisk::new(), seed),
+            disk: MemoryDisk::new(),
+            synced_len: 0,
+            scratch: Scratch::default(),
+            now: Now { monotonic: Millis(1000), unix: UnixMillis(1_700_000_000_000) },
+            connections: 0,
+            script: queues.chain(exchanges).chain(bindings).collect(),
+            fails_in: None,
+            trace: VecDeque::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+            rng,
+        };
+        world.start(disk);
+        world.connect(options.clients);
+        world
+    }
+
+    /// A world in which nothing happens that is not said, with clients that are let in.
+    pub(crate) fn still(clients: usize) -> Self {
+        let mut world = Self::new(0);
+        world.script.clear();
+        world.seats.clear();
+        world.connect(clients);
+        world.calm_down();
+        world
+    }
+
+    /// A client does this, and the broker has it at once.
+    pub(crate) fn say(&mut self, at: usize, channel: u16, op: Op) {
+        let client = &mut self.seats[at].client;
+        client.send(channel, op, &self.oracle.messages);
+        let all = client.out.len();
+        self.deliver_bytes(at, all);
+    }
+
+    /// A client hears all that the broker has for it now.
+    pub(crate) fn hear(&mut self, at: usize) {
+        self.inbox(at);
+        self.read(at, usize::MAX);
+    }
+
+    pub(crate) fn fail_disk(&mut self) {
+        self.disk.fail_sync_after(0);
+    }
+
+    /// Recovers a broker from `disk`, after a look at what is there.
+    pub(crate) fn start(&mut self, disk: MemoryDisk) {
+        // All of it is safe, so a second power loss leaves the same.
+        let twin = disk.crash(0);
+        let (_, recovered) =
+            store::open(&twin, Durability::Fsync, 1).expect("what a crash leaves opens");
+        self.broker = open(&disk, self.rng.next());
+        self.disk = disk;
+        self.synced_len = journal_len(&self.disk);
+        let journal = self.broker.journal();
+        self.oracle.started(&recovered, journal.durable_lsn().0, journal.appended_lsn().0);
+        self.fails_in = None;
+    }
+
+    pub(crate) fn connect(&mut self, clients: usize) {
+        while self.seats.len() < clients {
+            let seat = self.new_seat();
+            self.seats.push(seat);
+        }
+    }
+
+    pub(crate) fn new_seat(&mut self) -> Seat {
+        self.connections += 1;
+        let peer = Peer { name: format!("client {}", self.connections), is_loopback: true };
+        let session = Session::new(Arc::clone(&self.broker), peer, self.now);
+        let woken = Arc::new(Flag::default());
+        session.inbox().register(&Waker::from(Arc::clone(&woken)));
+        let heartbeat_s = *self.rng.pick(&[0, 0, 5]);
+        let (wire, taken) = (Vec::new(), 0);
+        let client = Client::new(heartbeat_s);
+        Seat { number: self.connections, client, session, wire, taken, woken }
+    }
+
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.trace.len() == TRACE_LEN {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(text());
+    }
+
+    pub(crate) fn trace(&self) -> impl Iterator<Item = &str> {
+        self.trace.iter().map(String::as_str)
+    }
+
+    pub(crate) fn gauges(&self) -> Gauges {
+        let vhost = self.broker.vhost("/");
+        let queues = vhost.iter().flat_map(|vhost| vhost.queues());
+        let gauges = queues.map(|queue| {
+            let counters = &queue.counters;
+            let (ready, unacked) = (counters.ready.get(), counters.unacked.get());
+            (queue.name.to_string(), (ready, unacked, counters.consumers.get()))
+        });
+        gauges.collect()
+    }
+
+    /// One turn of a session, and what the oracle makes of it.
+    pub(crate) fn turn(&mut self, at: usize, act: impl FnOnce(&mut Seat, Now, &mut Scratch)) {
+        let before = self.gauges();
+        let lsn = self.broker.journal().appended_lsn().0;
+        let seat = &mut self.seats[at];
+        act(seat, self.now, &mut self.scratch);
+        let operations = seat.client.taken(seat.taken);
+        let (number, closed) = (seat.number, seat.session.is_closed());
+        self.oracle.begin_turn(before, operations.len());
+        for (channel, op) in operations {
+            self.note(|| format!("{number}.{channel} {op:?}"));
+            self.oracle.apply((number, channel), &op);
+        }
+        if closed {
+            self.oracle.end_connection(number);
+        }
+        let now = self.broker.journal().appended_lsn().0;
+        self.oracle.end_turn(&self.gauges(), lsn, now);
+    }
+
+    /// Until `operations` more were sent: whatever chance says.
+    pub(crate) fn run(&mut self, mut operations: usize) {
+        let Options { crashes, cuts, rounds, .. } = self.workload.options;
+        while operations > 0 {
+            let step = self.rng.weighted(&[
+                (30_000, Step::Send),
+                (25_000, Step::Deliver),
+                (15_000, Step::Inbox),
+                (20_000, Step::Read),
+                (rounds, Step::Round),
+                (500, Step::Time),
+                (cuts, Step::Cut),
+                (crashes, Step::Crash),
+                (crashes / 3, Step::Stop),
+                (crashes / 2, Step::DiskFails),
+            ]);
+            let at = self.rng.below(self.seats.len());
+            self.take(step, at, &mut operations);
+            self.fails_in = self.fails_in.map(|steps| steps.saturating_sub(1));
+            if self.fails_in == Some(0) {
+                self.crash();
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step, at: usize, operations: &mut usize) {
+        match step {
+            Step::Send => *operations -= usize::from(self.send(at)),
+            Step::Deliver => self.deliver(at),
+            Step::Inbox => self.inbox(at),
+            Step::Read => {
+                let most = self.seats[at].session.output().len();
+                let n = if self.rng.percent(50) { most } else { self.rng.below(most + 1) };
+                self.read(at, n);
+            }
+            Step::Round => self.round(),
+            Step::Time => self.let_time_pass(),
+            Step::Cut => self.cut(at),
+            Step::Crash => self.crash(),
+            Step::Stop if self.fails_in.is_none() => self.stop(),
+            Step::DiskFails if self.rng.percent(50) => self.disk.fail_sync_after(0),
+            Step::DiskFails => {
+                let pending = self.broker.journal().pending_bytes();
+                self.disk.limit_room(self.rng.below(pending + 100));
+            }
+            Step::Stop => {}
+        }
+        for at in 0..self.seats.len() {
+            if self.seats[at].client.is_over || self.seats[at].session.is_closed() {
+                let left = self.seats[at].session.output().len();
+                self.read(at, if self.rng.percent(50) { left } else { 0 });
+                self.cut(at);
+            }
+        }
+    }
+
+    /// True if it had something to do.
+    fn send(&mut self, at: usize) -> bool {
+        let seat = &mut self.seats[at];
+        let ready = seat.client.channels.get(&1).is_some_and(|view| view.is_open());
+        let next = match self.script.front() {
+            Some(op) if seat.client.is_open && ready && !seat.client.is_closing => Some((1, *op)),
+            _ => self.workload.next(&seat.client, &mut self.oracle.messages, &self.rng),
+        };
+        let Some((channel, op)) = next else { return false };
+        if ready && channel == 1 && !self.script.is_empty() {
+            self.script.pop_front();
+        }
+        seat.client.send(channel, op, &self.oracle.messages);
+        true
+    }
+
+    fn deliver(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        let all = seat.client.out.len();
+        let n = match self.rng.below(8) {
+            0 => all,
+            1 | 2 => self.rng.below(all.min(40) + 1),
+            3 => self.rng.below(all + 1),
+            _ => seat.client.next_end().unwrap_or(0),
+        };
+        self.deliver_bytes(at, n);
+    }
+
+    pub(crate) fn deliver_bytes(&mut self, at: usize, n: usize) {
+        let seat = &mut self.seats[at];
+        seat.wire.extend(seat.client.out.drain(..n));
+        let mut progress = Progress::More;
+        while progress == Progress::More && !self.seats[at].wire.is_empty() {
+            if !self.seats[at].session.wants_input() {
+                return;
+            }
+            self.turn(at, |seat, now, scratch| {
+                let taken = seat.session.handle_input(now, &seat.wire, scratch);
+                seat.wire.drain(..taken.consumed);
+                seat.taken += taken.consumed as u64;
+                progress = taken.progress;
+            });
+        }
+    }
+
+    /// A session looks into its inbox when it was woken, or could not before.
+    pub(crate) fn inbox(&mut self, at: usize) {
+        let seat = &self.seats[at];
+        if seat.woken.0.swap(false, Ordering::Relaxed) || seat.session.can_deliver() {
+            self.turn(at, |seat, now, scratch| seat.session.handle_inbox(now, scratch));
+        }
+    }
+
+    pub(crate) fn read(&mut self, at: usize, n: usize) {
+        let seat = &mut self.seats[at];
+        let mut bytes = Vec::new();
+        let mut slices = [IoSlice::new(&[]); 64];
+        let count = seat.session.output().slices(&mut slices);
+        for slice in &slices[..count] {
+            bytes.extend_from_slice(slice);
+        }
+        bytes.truncate(n);
+        seat.session.wrote(self.now, bytes.len());
+        for byte in &bytes {
+            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        let (oracle, number) = (&mut self.oracle, seat.number);
+        seat.client.read(&bytes, |channel, seen| oracle.saw((number, channel), seen));
+    }
+
+    pub(crate) fn round(&mut self) {
+        let journal = self.broker.journal();
+        let synced = journal.round(&self.disk).inspect(|wrote| {
+            self.oracle.synced(journal.appended_lsn().0);
+            if *wrote {
+                self.synced_len = journal_len(&self.disk);
+            }
+        });
+        let sealed = if self.rng.percent(20) { journal.seal(&self.disk) } else { Ok(()) };
+        match synced.and(sealed) {
+            Ok(()) => {}
+            Err(_) if self.fails_in.is_some() => {}
+            Err(_) => {
+                self.oracle.disk_failed();
+                self.fails_in = Some(1 + self.rng.below(30));
+            }
+        }
+    }
+
+    fn let_time_pass(&mut self) {
+        let ms = self.rng.next() % 6000;
+        self.now.monotonic = self.now.monotonic.plus(ms);
+        self.now.unix = UnixMillis(self.now.unix.0 + ms);
+        for at in 0..self.seats.len() {
+            let seat = &mut self.seats[at];
+            if seat.client.heartbeat_s > 0 && self.rng.percent(80) {
+                seat.client.heartbeat();
+            }
+            if seat.session.next_deadline().is_some_and(|due| due <= self.now.monotonic) {
+                self.turn(at, |seat, now, scratch| seat.session.handle_timeout(now, scratch));
+            }
+        }
+    }
+}
