@@ -77,6 +77,7 @@ impl QueueCore {
     }
 
     /// Makes a delivery of a resident message. `owner` is `None` if nothing is to be settled.
+    #[inline]
     #[allow(clippy::option_option, reason = "settled or not, and if so by a consumer or a get")]
     pub(super) fn check_out(
         &mut self,

@@ -59,14 +59,22 @@ impl Rings {
     }
 
     /// Whose turn it is.
+    #[inline]
     pub(super) fn front(&mut self) -> Option<ConsumerKey> {
-        if self.top.is_empty() {
-            let lower = self.lower.as_mut()?;
-            let (priority, ring) = lower.rings.pop_last()?;
-            lower.spare = std::mem::replace(&mut self.top, ring);
-            self.top_priority = priority;
+        if self.top.is_empty() && !self.raise() {
+            return None;
         }
         self.top.front().copied()
+    }
+
+    /// Makes the highest of the lower rings the top. Every message passes by `front`, few by here.
+    #[cold]
+    fn raise(&mut self) -> bool {
+        let Some(lower) = &mut self.lower else { return false };
+        let Some((priority, ring)) = lower.rings.pop_last() else { return false };
+        lower.spare = std::mem::replace(&mut self.top, ring);
+        self.top_priority = priority;
+        true
     }
 
     /// Takes the consumer out that `front` named.
