@@ -125,6 +125,10 @@ impl Session {
         no_ack: bool,
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
+        // A get's tag is taken now: what goes out before its answer must have the lower ones.
+        if self.channels.get(&number).is_some_and(|channel| channel.held.awaits_cancel()) {
+            self.deliver_channel(number, scratch);
+        }
         let queue = self.queue_name(number, queue)?;
         let Some(channel) = self.channels.get_mut(&number) else {
             return Ok(());
@@ -210,6 +214,15 @@ impl Session {
         self.deliver_events(&mut events, room, scratch);
         scratch.events = events.into();
         self.distribute(&mut scratch.events);
+    }
+
+    /// Sends all that there is for one channel, whatever the output holds.
+    fn deliver_channel(&mut self, number: u16, scratch: &mut Scratch) {
+        self.inbox.take_events(&mut scratch.events);
+        self.distribute(&mut scratch.events);
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let mut pending = std::mem::take(&mut channel.pending);
+        self.deliver_events(&mut pending, usize::MAX, scratch);
     }
 
     /// Gives events that cannot leave yet to their channels.

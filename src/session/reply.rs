@@ -69,6 +69,11 @@ impl HeldReplies {
         }
     }
 
+    /// A cancel is not answered yet, and deliveries go out before what is written now.
+    pub(super) fn awaits_cancel(&self) -> bool {
+        self.first_cancel().is_some()
+    }
+
     fn first_cancel(&self) -> Option<usize> {
         self.queue.iter().position(|held| matches!(held.until, Until::Ended(..)))
     }

@@ -7,8 +7,8 @@ use super::{OPERATIONS, run};
 
 /// They showed, in this order: confirms on a channel that was refused, -ok and commit-ok that left
 /// before the disk had them, deliveries of one connection in another's inbox, and a cancel whose
-/// last deliveries overtook others of their channel.
-const SEEDS: [u64; 9] = [2, 75, 26, 61, 86, 87, 30, 52, 135];
+/// last deliveries overtook others of their channel, or had higher tags than a get behind it.
+const SEEDS: [u64; 10] = [2, 75, 26, 61, 86, 87, 30, 52, 135, 1043];
 
 const DURABLE: usize = 0;
 const TRANSIENT: usize = 3;
