@@ -100,22 +100,28 @@ impl Session {
         Ok(())
     }
 
-    /// cancel-ok follows the consumer's last delivery, which may still be in the inbox.
+    /// cancel-ok follows the consumer's last delivery: what the channel has up to it goes out
+    /// first, in order, whatever the output holds. That is no more than the channel's credit.
     fn cancel(&mut self, number: u16, tag: &str, nowait: bool, scratch: &mut Scratch) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let consumer = channel.link.consumer(tag);
-        let lsn = match consumer {
-            Some(_) => channel.link.cancel(tag, &mut scratch.workspace),
-            None => Lsn(0),
-        };
-        let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
-        match consumer.filter(|token| channel.link.awaits_end(*token)) {
-            Some(token) if !nowait => {
-                reply.encode(number, channel.held.hold(Until::Ended(token, lsn)));
-                self.wait_on(number);
-            }
-            _ => self.reply_when(number, lsn, nowait, &reply),
+        let mut lsn = Lsn(0);
+        if let Some(token) = channel.link.consumer(tag) {
+            lsn = channel.link.cancel(tag, &mut scratch.workspace);
+            self.inbox.take_events(&mut scratch.events);
+            self.distribute(&mut scratch.events);
+            self.deliver_last(number, token, scratch);
         }
+        let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
+        self.reply_when(number, lsn, nowait, &reply);
+    }
+
+    fn deliver_last(&mut self, number: u16, token: ConsumerToken, scratch: &mut Scratch) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let mut last = std::mem::take(&mut channel.pending);
+        let end = last.iter().rposition(|event| event.token() == token);
+        channel.pending = last.split_off(end.map_or(0, |end| end + 1));
+        scratch.batch.count_operations(last.len());
+        self.deliver_events(&mut last, usize::MAX, scratch);
     }
 
     fn get(
@@ -125,10 +131,6 @@ impl Session {
         no_ack: bool,
         scratch: &mut Scratch,
     ) -> Result<(), Exception> {
-        // A get's tag is taken now: what goes out before its answer must have the lower ones.
-        if self.channels.get(&number).is_some_and(|channel| channel.held.awaits_cancel()) {
-            self.deliver_channel(number, scratch);
-        }
         let queue = self.queue_name(number, queue)?;
         let Some(channel) = self.channels.get_mut(&number) else {
             return Ok(());
@@ -216,15 +218,6 @@ impl Session {
         self.distribute(&mut scratch.events);
     }
 
-    /// Sends all that there is for one channel, whatever the output holds.
-    fn deliver_channel(&mut self, number: u16, scratch: &mut Scratch) {
-        self.inbox.take_events(&mut scratch.events);
-        self.distribute(&mut scratch.events);
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let mut pending = std::mem::take(&mut channel.pending);
-        self.deliver_events(&mut pending, usize::MAX, scratch);
-    }
-
     /// Gives events that cannot leave yet to their channels.
     pub(super) fn distribute(&mut self, events: &mut Vec<Event>) {
         for event in events.drain(..) {
@@ -273,7 +266,7 @@ impl Session {
         let number = channel_of(token);
         let Some(channel) = self.channels.get_mut(&number) else { return 0 };
         let Some(mut run) = channel.link.begin_run(token) else { return 0 };
-        let out = channel.held.out_for_delivery(&mut self.output);
+        let out = channel.held.out(&mut self.output);
         let before = out.len();
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -288,7 +281,6 @@ impl Session {
             };
         }
         let written = out.len() - before;
-        channel.held.delivered(written);
         channel.link.end_run(token, run, &mut scratch.workspace);
         written
     }
@@ -296,8 +288,6 @@ impl Session {
     fn consumer_ended(&mut self, token: ConsumerToken, reason: EndReason) {
         let number = channel_of(token);
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        channel.held.ended(token);
-        channel.held.release(self.broker.journal().durable_lsn(), &mut self.output);
         let Some(tag) = channel.link.consumer_ended(token, reason) else {
             return;
         };

@@ -12,8 +12,6 @@ pub(super) enum Until {
     Durable(Lsn),
     /// The answer to a get whose message is being loaded.
     Got(ConsumerToken),
-    /// A cancelled consumer's last delivery, and then the disk. Deliveries go out before it.
-    Ended(ConsumerToken, Lsn),
 }
 
 struct Held {
@@ -53,42 +51,6 @@ impl HeldReplies {
         }
     }
 
-    /// Where a delivery is to be written: before the answer to a cancel that is still to come.
-    pub(super) fn out_for_delivery<'a>(&'a mut self, output: &'a mut Output) -> &'a mut Output {
-        match self.first_cancel() {
-            None => self.out(output),
-            Some(0) => output,
-            Some(at) => &mut self.queue[at - 1].frames,
-        }
-    }
-
-    /// So many bytes were written there.
-    pub(super) fn delivered(&mut self, bytes: usize) {
-        if self.first_cancel().is_some_and(|at| at > 0) {
-            self.earlier_bytes += bytes;
-        }
-    }
-
-    /// A cancel is not answered yet, and deliveries go out before what is written now.
-    pub(super) fn awaits_cancel(&self) -> bool {
-        self.first_cancel().is_some()
-    }
-
-    fn first_cancel(&self) -> Option<usize> {
-        self.queue.iter().position(|held| matches!(held.until, Until::Ended(..)))
-    }
-
-    /// A consumer's end has come out of the inbox: its cancel is answered once the disk allows.
-    pub(super) fn ended(&mut self, token: ConsumerToken) {
-        for held in &mut self.queue {
-            if let Until::Ended(ended, lsn) = held.until
-                && ended == token
-            {
-                held.until = Until::Durable(lsn);
-            }
-        }
-    }
-
     /// Holds back what is written next until then.
     pub(super) fn hold(&mut self, until: Until) -> &mut Output {
         self.earlier_bytes = self.bytes();
@@ -123,13 +85,12 @@ impl HeldReplies {
         }
     }
 
-    /// The channel ends: no delivery comes any more, neither to a get nor before a cancel-ok.
+    /// The channel ends: gets that wait for their message are not answered.
     pub(super) fn give_up_deliveries(&mut self) {
         for held in &mut self.queue {
             match held.until {
                 Until::Durable(_) => {}
                 Until::Got(_) => held.until = Until::Durable(Lsn(0)),
-                Until::Ended(_, lsn) => held.until = Until::Durable(lsn),
             }
         }
     }
@@ -138,7 +99,7 @@ impl HeldReplies {
     pub(super) fn next_lsn(&self) -> Option<Lsn> {
         match self.queue.front()?.until {
             Until::Durable(lsn) => Some(lsn),
-            Until::Got(_) | Until::Ended(..) => None,
+            Until::Got(_) => None,
         }
     }
 }
@@ -160,25 +121,6 @@ mod tests {
         held.release(Lsn(3), &mut output);
         assert_eq!(output.buffer_mut(), b"firstsecondthird");
         assert!(held.is_empty());
-        assert_eq!(held.bytes(), 0);
-    }
-
-    #[test]
-    fn deliveries_go_before_the_answer_to_a_cancel() {
-        let mut held = HeldReplies::default();
-        let mut output = Output::new();
-        held.hold(Until::Durable(Lsn(1))).put(b"declare-ok ");
-        held.hold(Until::Ended(ConsumerToken(1), Lsn(0))).put(b"cancel-ok");
-        held.out_for_delivery(&mut output).put(b"delivery ");
-        held.delivered(b"delivery ".len());
-        assert_eq!(held.bytes(), b"declare-ok delivery cancel-ok".len());
-        held.release(Lsn(9), &mut output);
-        assert_eq!(output.buffer_mut(), b"declare-ok delivery ");
-        held.out_for_delivery(&mut output).put(b"last ");
-        held.delivered(b"last ".len());
-        held.ended(ConsumerToken(1));
-        held.release(Lsn(9), &mut output);
-        assert_eq!(output.buffer_mut(), b"declare-ok delivery last cancel-ok");
         assert_eq!(held.bytes(), 0);
     }
 

@@ -134,7 +134,7 @@ fn a_peer_without_heartbeats_is_dropped_with_all_that_waits_for_it() {
 }
 
 #[test]
-fn a_cancel_adds_nothing_to_a_full_output_and_is_answered_behind_its_last_delivery() {
+fn a_cancel_sends_no_more_than_its_channel_s_credit_before_its_answer() {
     const MESSAGES: usize = 300;
     const BODY: usize = 16_000;
     const TAGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -154,12 +154,17 @@ fn a_cancel_adds_nothing_to_a_full_output_and_is_answered_behind_its_last_delive
     assert!(before >= OUTPUT_HIGH_BYTES);
     consumer.say(&cancel(1, CANCELLED));
     let more = consumer.session.output().len() - before;
-    assert_eq!(more, 0, "one cancel puts {more} bytes into the output");
+    // What frames add to a body is less than a hundred bytes.
+    let credit = TAGS.len() * (CONSUMER_CREDIT_BYTES as usize + BODY + 100 * MESSAGES);
+    assert!((BODY..=credit).contains(&more), "one cancel puts {more} bytes into the output");
 
     let mut frames = Vec::new();
     while !consumer.session.output().is_empty() {
         frames.extend(consumer.hear());
         consumer.wake();
+        while consumer.session.can_deliver() {
+            consumer.wake();
+        }
     }
     let is_of = |frame: &Frame, id, tag: &str| {
         frame.method() == Some(id) && frame.fields().shortstr() == tag
@@ -251,7 +256,7 @@ fn what_comes_between_two_looks_is_found_by_the_second() {
     assert_eq!(consumer.wakes(), before + 1);
     // In the same turn of the consumer's connection.
     consumer.say(&cancel(1, "cancelled"));
-    assert!(consumer.methods().is_empty(), "its last deliveries are looked for first");
+    assert_eq!(consumer.methods(), [BASIC_CANCEL_OK]);
     // It has been told already, so nobody tells it of this one.
     other.say(&raw::publish(1, "late", raw::TRANSIENT, b"x"));
     assert_eq!(consumer.wakes(), before + 1);
@@ -262,11 +267,7 @@ fn what_comes_between_two_looks_is_found_by_the_second() {
         consumer.wake();
         heard.extend(consumer.methods());
     }
-    assert_eq!(
-        heard,
-        [BASIC_CANCEL_OK, BASIC_DELIVER],
-        "it sleeps, and a message lies in its inbox"
-    );
+    assert_eq!(heard, [BASIC_DELIVER], "it sleeps, and a message lies in its inbox");
 }
 
 /// Entries that channels have taken of the broker's budget for routes.

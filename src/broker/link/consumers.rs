@@ -74,12 +74,6 @@ impl Link {
         self.consumers.by_tag.get(tag).copied()
     }
 
-    /// Whether the consumer's end is still to come out of the inbox.
-    #[must_use]
-    pub fn awaits_end(&self, token: ConsumerToken) -> bool {
-        self.consumers.by_token.contains_key(&token)
-    }
-
     /// Whether the tag is in use on this channel.
     #[must_use]
     pub fn has_consumer(&self, tag: &str) -> bool {
