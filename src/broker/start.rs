@@ -11,7 +11,7 @@ use crate::id::{Lsn, QueueId};
 use crate::name::Name;
 use crate::queue::{Queue, QueueCore, QueueSettings};
 use crate::store::{
-    self, BoundTo, Catalogue, Disk, Recovered, RecoveredQueue, StoredQueue, StoredVhost,
+    self, BoundTo, Definitions, Disk, Recovered, RecoveredQueue, StoredQueue, StoredVhost,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -58,12 +58,12 @@ impl Broker {
         };
         let (journal, recovered) =
             store::open(disk, durability, salt).map_err(StartError::Store)?;
-        let Recovered { catalogue, mut queues, next_queue_id, .. } = recovered;
+        let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         let access = open_access(&config, &entropy)?;
-        for (name, stored) in catalogue.vhosts() {
+        for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Lsn(0));
-            restore(&vhost, stored, &catalogue, &mut queues)?;
+            restore(&vhost, stored, &definitions, &mut queues)?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -111,7 +111,7 @@ fn open_access(config: &Config, entropy: &Entropy) -> Result<Access, StartError>
 fn restore(
     vhost: &Vhost,
     stored: &StoredVhost,
-    catalogue: &Catalogue,
+    definitions: &Definitions,
     messages: &mut HashMap<QueueId, RecoveredQueue>,
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
@@ -133,7 +133,7 @@ fn restore(
         };
         state.topology.declare(Name::new(name), settings);
     }
-    for (id, queue) in catalogue.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
+    for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
         state.restore_queue(&vhost.name, id, queue, messages.remove(&id));
     }
     for binding in stored.bindings() {

@@ -3,7 +3,7 @@
 //! ```text
 //! definitions, messages, acks ──> RecordBatch ──> Journal ──round()──> Disk
 //!                                                                       │ open()
-//!               Recovered { catalogue, queues with their messages } <───┘
+//!               Recovered { definitions, queues with messages } <───┘
 //! ```
 //! A record is durable once `Journal::durable_lsn` reached its LSN, and stays: a crash or a power
 //! loss leaves all records up to some LSN that is not before it. One record is all or nothing, be
@@ -11,8 +11,8 @@
 //! found by checksums and refused with file and offset; it is never passed on.
 
 mod batch;
-mod catalogue;
 mod definition;
+mod definitions;
 mod disk;
 mod error;
 mod frame;
@@ -36,8 +36,8 @@ mod recovery_tests;
 mod samples;
 
 pub use batch::RecordBatch;
-pub use catalogue::{Catalogue, StoredBinding, StoredExchange, StoredQueue, StoredVhost};
 pub use definition::{BoundTo, Definition};
+pub use definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue, StoredVhost};
 pub use disk::{Disk, RealDisk};
 pub use error::StoreError;
 pub use journal::{Durability, Journal, JournalCounters};

@@ -3,8 +3,8 @@
 //! Replaying is idempotent by (queue, seq). What names a queue that is gone is passed over: a
 //! publish, an ack and a delete may be under way at the same time, and each is one record.
 
-use super::catalogue::Catalogue;
 use super::definition::Definition;
+use super::definitions::Definitions;
 use super::record::{BadRecord, Record, Records, Runs, Target};
 use crate::id::{Lsn, QueueId, Seq};
 use crate::message::Message;
@@ -15,8 +15,8 @@ use std::ops::Range;
 /// What a broker starts with.
 #[derive(Debug)]
 pub struct Recovered {
-    pub catalogue: Catalogue,
-    /// One for each queue of the catalogue.
+    pub definitions: Definitions,
+    /// One for each queue of the definitions.
     pub queues: HashMap<QueueId, RecoveredQueue>,
     /// No stored queue ever had this id or a higher one.
     pub next_queue_id: QueueId,
@@ -52,7 +52,7 @@ pub struct Torn {
 
 #[derive(Debug)]
 pub(super) struct Replay {
-    catalogue: Catalogue,
+    definitions: Definitions,
     queues: HashMap<QueueId, Backlog>,
     next_queue_id: QueueId,
     last_lsn: Lsn,
@@ -75,7 +75,7 @@ struct Entry {
 impl Replay {
     pub(super) fn new() -> Self {
         Self {
-            catalogue: Catalogue::default(),
+            definitions: Definitions::default(),
             queues: HashMap::new(),
             next_queue_id: QueueId(1),
             last_lsn: Lsn(0),
@@ -105,7 +105,7 @@ impl Replay {
         }
         let queues = self.queues.into_iter();
         Recovered {
-            catalogue: self.catalogue,
+            definitions: self.definitions,
             queues: queues.map(|(id, backlog)| (id, backlog.finish())).collect(),
             next_queue_id: self.next_queue_id,
             last_lsn: self.last_lsn,
@@ -156,7 +156,7 @@ impl Replay {
     }
 
     fn define(&mut self, definition: &Definition) {
-        if !self.catalogue.apply(definition) {
+        if !self.definitions.apply(definition) {
             return;
         }
         match definition {
@@ -168,8 +168,8 @@ impl Replay {
                 self.queues.remove(id);
             }
             Definition::VhostDeleted { .. } => {
-                let catalogue = &self.catalogue;
-                self.queues.retain(|id, _| catalogue.queue(*id).is_some());
+                let definitions = &self.definitions;
+                self.queues.retain(|id, _| definitions.queue(*id).is_some());
             }
             _ => {}
         }

@@ -281,7 +281,7 @@ impl World {
             messages.for_each(|message| message.1 = true);
         }
         assert_eq!(state_of(recovered), expected);
-        let ids: Vec<_> = recovered.catalogue.queues().map(|(id, _)| id.0).collect();
+        let ids: Vec<_> = recovered.definitions.queues().map(|(id, _)| id.0).collect();
         assert_eq!(ids, expected.queues.keys().copied().collect::<Vec<_>>());
     }
 }

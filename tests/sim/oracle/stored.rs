@@ -81,7 +81,7 @@ impl Oracle {
         let places: BTreeSet<Place> = self.channels.keys().copied().collect();
         assert!(places.is_empty(), "clients are gone before a start: {places:?}");
         let ids: BTreeMap<_, _> =
-            recovered.catalogue.queues().map(|(id, queue)| (queue.name.as_str(), id)).collect();
+            recovered.definitions.queues().map(|(id, queue)| (queue.name.as_str(), id)).collect();
         let mut named = [None; QUEUES.len()];
         for (name, (queue, copies)) in &left.queues {
             let messages = &recovered.queues[&ids[QUEUES[*name].0]].messages;
@@ -105,12 +105,12 @@ impl Oracle {
     }
 
     fn check_definitions(&self, left: &Durable, recovered: &Recovered) {
-        let catalogue = &recovered.catalogue;
-        let queues: BTreeSet<_> = catalogue.queues().map(|(_, q)| q.name.as_str()).collect();
+        let definitions = &recovered.definitions;
+        let queues: BTreeSet<_> = definitions.queues().map(|(_, q)| q.name.as_str()).collect();
         let expected: BTreeSet<_> = left.queues.keys().map(|name| QUEUES[*name].0).collect();
         assert_eq!(queues, expected, "queues after a start");
         assert_eq!(recovered.queues.len(), queues.len(), "messages of queues that are there");
-        let vhost = catalogue.vhost("/");
+        let vhost = definitions.vhost("/");
         let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
         let exchanges: BTreeSet<_> = exchanges.map(|(name, _)| name).collect();
         let expected: BTreeSet<_> = left.exchanges.iter().map(|e| EXCHANGES[*e].0).collect();
@@ -119,7 +119,7 @@ impl Oracle {
         let bindings: BTreeSet<_> = bindings
             .map(|binding| {
                 let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
-                let queue = catalogue.queue(id).expect("it is bound").name.as_str();
+                let queue = definitions.queue(id).expect("it is bound").name.as_str();
                 (binding.source.as_str(), queue, binding.key.as_slice())
             })
             .collect();

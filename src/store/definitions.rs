@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Every durable thing but the messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue {
+pub struct Definitions {
     vhosts: BTreeMap<String, StoredVhost>,
     queues: BTreeMap<QueueId, StoredQueue>,
 }
@@ -52,7 +52,7 @@ pub struct StoredBinding {
     pub arguments: Table,
 }
 
-impl Catalogue {
+impl Definitions {
     /// The vhosts by name.
     pub fn vhosts(&self) -> impl Iterator<Item = (&str, &StoredVhost)> {
         let vhosts = self.vhosts.iter();
@@ -290,8 +290,8 @@ mod tests {
     }
 
     /// Two vhosts with the same names in each; queues 1 and 2 in `a`, 3 in `b`.
-    fn filled() -> Catalogue {
-        let mut catalogue = Catalogue::default();
+    fn filled() -> Definitions {
+        let mut definitions = Definitions::default();
         let e2e = BoundTo::Exchange("e".to_owned());
         for definition in [
             vhost("b"),
@@ -307,44 +307,44 @@ mod tests {
             bound("a", "amq.fanout", e2e, b""),
             bound("b", "e", to_queue(3), b"k"),
         ] {
-            assert!(catalogue.apply(&definition), "{definition:?}");
+            assert!(definitions.apply(&definition), "{definition:?}");
         }
-        catalogue
+        definitions
     }
 
-    fn sources(catalogue: &Catalogue, vhost: &str) -> Vec<String> {
-        let bindings = catalogue.vhost(vhost).unwrap().bindings();
+    fn sources(definitions: &Definitions, vhost: &str) -> Vec<String> {
+        let bindings = definitions.vhost(vhost).unwrap().bindings();
         bindings.map(|binding| binding.source.clone()).collect()
     }
 
     #[test]
     fn order_does_not_depend_on_history() {
-        let catalogue = filled();
-        let vhosts: Vec<_> = catalogue.vhosts().map(|(name, _)| name).collect();
+        let definitions = filled();
+        let vhosts: Vec<_> = definitions.vhosts().map(|(name, _)| name).collect();
         assert_eq!(vhosts, ["a", "b"]);
-        let queues: Vec<_> = catalogue.queues().map(|(id, _)| id.0).collect();
+        let queues: Vec<_> = definitions.queues().map(|(id, _)| id.0).collect();
         assert_eq!(queues, [1, 2, 3]);
-        assert_eq!(sources(&catalogue, "a"), ["e", "amq.topic", "e", "amq.fanout"]);
+        assert_eq!(sources(&definitions, "a"), ["e", "amq.topic", "e", "amq.fanout"]);
     }
 
     #[test]
     fn a_deleted_queue_takes_its_bindings() {
-        let mut catalogue = filled();
+        let mut definitions = filled();
         let gone = Definition::QueueDeleted { id: QueueId(2) };
-        assert!(catalogue.apply(&gone));
-        assert!(!catalogue.apply(&gone));
-        assert_eq!(sources(&catalogue, "a"), ["e", "amq.fanout"]);
-        assert!(!catalogue.apply(&bound("a", "e", to_queue(2), b"late")));
+        assert!(definitions.apply(&gone));
+        assert!(!definitions.apply(&gone));
+        assert_eq!(sources(&definitions, "a"), ["e", "amq.fanout"]);
+        assert!(!definitions.apply(&bound("a", "e", to_queue(2), b"late")));
     }
 
     #[test]
     fn a_deleted_exchange_takes_the_bindings_on_both_sides() {
-        let mut catalogue = filled();
+        let mut definitions = filled();
         let gone = Definition::ExchangeDeleted { vhost: "a".to_owned(), name: "e".to_owned() };
-        assert!(catalogue.apply(&gone));
-        assert_eq!(sources(&catalogue, "a"), ["amq.topic"]);
-        assert_eq!(sources(&catalogue, "b"), ["e"]);
-        assert_eq!(catalogue.vhost("a").unwrap().exchanges().count(), 0);
+        assert!(definitions.apply(&gone));
+        assert_eq!(sources(&definitions, "a"), ["amq.topic"]);
+        assert_eq!(sources(&definitions, "b"), ["e"]);
+        assert_eq!(definitions.vhost("a").unwrap().exchanges().count(), 0);
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
             Definition::ExchangeDeleted { vhost, name }
         };
         let to_itself = bound("a", "e", BoundTo::Exchange("e".to_owned()), b"");
-        let mut catalogue = filled();
+        let mut definitions = filled();
         for definition in [
             to_itself.clone(),
             to_itself,
@@ -367,8 +367,8 @@ mod tests {
             exchange_deleted("e"),
             Definition::QueueDeleted { id: QueueId(1) },
         ] {
-            assert!(catalogue.apply(&definition), "{definition:?}");
-            let vhost = &catalogue.vhosts["a"];
+            assert!(definitions.apply(&definition), "{definition:?}");
+            let vhost = &definitions.vhosts["a"];
             let listed: BTreeSet<_> = vhost.by_source.values().flatten().cloned().collect();
             assert_eq!(listed, vhost.bindings, "{definition:?}");
             for (source, outgoing) in &vhost.by_source {
@@ -376,24 +376,24 @@ mod tests {
                 assert!(!outgoing.is_empty(), "{definition:?} leaves an empty set");
             }
         }
-        assert_eq!(sources(&catalogue, "a").len(), 0);
-        assert!(catalogue.vhosts["a"].by_source.is_empty());
+        assert_eq!(sources(&definitions, "a").len(), 0);
+        assert!(definitions.vhosts["a"].by_source.is_empty());
     }
 
     #[test]
     fn a_deleted_vhost_takes_everything_in_it() {
-        let mut catalogue = filled();
+        let mut definitions = filled();
         let name = "a".to_owned();
-        assert!(catalogue.apply(&Definition::VhostDeleted { name }));
-        assert!(catalogue.vhost("a").is_none());
-        let queues: Vec<_> = catalogue.queues().map(|(id, _)| id.0).collect();
+        assert!(definitions.apply(&Definition::VhostDeleted { name }));
+        assert!(definitions.vhost("a").is_none());
+        let queues: Vec<_> = definitions.queues().map(|(id, _)| id.0).collect();
         assert_eq!(queues, [3]);
-        assert!(!catalogue.apply(&queue(9, "a")));
+        assert!(!definitions.apply(&queue(9, "a")));
     }
 
     #[test]
     fn unbinding_needs_the_same_key() {
-        let mut catalogue = filled();
+        let mut definitions = filled();
         let unbound = |key: &[u8]| Definition::Unbound {
             vhost: "a".to_owned(),
             source: "e".to_owned(),
@@ -401,9 +401,9 @@ mod tests {
             key: key.to_vec(),
             arguments: Table::default(),
         };
-        assert!(!catalogue.apply(&unbound(b"other")));
-        assert!(catalogue.apply(&unbound(b"k")));
-        assert_eq!(sources(&catalogue, "a").len(), 3);
+        assert!(!definitions.apply(&unbound(b"other")));
+        assert!(definitions.apply(&unbound(b"k")));
+        assert_eq!(sources(&definitions, "a").len(), 3);
     }
 
     #[test]
@@ -425,14 +425,14 @@ mod tests {
             (bound, Definition::Unbound { vhost, source, destination, key, arguments })
         };
         // As brokers before this one recorded them: in the order in which a client sent them.
-        let mut catalogue = filled();
-        let before = catalogue.clone();
+        let mut definitions = filled();
+        let before = definitions.clone();
         let (one, other) = (both(table([b"b", b"c", b"a"])), both(table([b"c", b"a", b"b"])));
-        assert!(catalogue.apply(&one.0) && catalogue.apply(&other.0));
-        assert_eq!(sources(&catalogue, "a").len(), 5);
-        assert!(!catalogue.apply(&both(table([b"a", b"b", b"d"])).1));
-        assert!(catalogue.apply(&other.1));
-        assert!(!catalogue.apply(&one.1));
-        assert_eq!(catalogue, before);
+        assert!(definitions.apply(&one.0) && definitions.apply(&other.0));
+        assert_eq!(sources(&definitions, "a").len(), 5);
+        assert!(!definitions.apply(&both(table([b"a", b"b", b"d"])).1));
+        assert!(definitions.apply(&other.1));
+        assert!(!definitions.apply(&one.1));
+        assert_eq!(definitions, before);
     }
 }
