@@ -35,6 +35,10 @@ id!(
     Lsn(u64)
 );
 id!(
+    /// A segment of the journal, counted from 1; its file may have been another segment's before.
+    SegmentNo(u64)
+);
+id!(
     /// A consumer within its connection, never reused while the connection lives, so that an event
     /// meant for a closed channel cannot reach the channel that took over its number.
     ConsumerToken(u64)

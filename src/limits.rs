@@ -81,3 +81,5 @@ pub const WORK_PER_LOCK_MAX: usize = 4_096;
 // Store.
 /// Journal bytes that wait for the disk before publishers are not read.
 pub const JOURNAL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Default length of a journal segment.
+pub const SEGMENT_BYTES: u64 = 128 * 1024 * 1024;

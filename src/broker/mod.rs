@@ -4,6 +4,7 @@
 pub mod access;
 mod access_cache;
 mod declare;
+mod keep;
 pub mod link;
 pub mod sasl;
 mod start;

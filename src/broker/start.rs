@@ -57,7 +57,7 @@ impl Broker {
             Durability::Os => store::Durability::Os,
         };
         let (journal, recovered) =
-            store::open(disk, durability, salt).map_err(StartError::Store)?;
+            store::open(disk, &store::Options::new(durability, salt)).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         let access = open_access(&config, &entropy)?;

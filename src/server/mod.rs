@@ -5,6 +5,7 @@
 
 mod clock;
 mod connection;
+mod keeper_thread;
 mod listener;
 pub mod log;
 mod store_thread;
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::exception::Exception;
 use crate::store::{Disk, RealDisk, StoreError};
 use clock::Clock;
+use keeper_thread::KeeperThread;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -116,6 +118,8 @@ pub struct Server {
     stop: CancellationToken,
     /// No connections.
     abort: CancellationToken,
+    /// Stopped before the store is.
+    keeper: KeeperThread,
     store: StoreThread,
 }
 
@@ -147,6 +151,8 @@ impl Server {
         let mut probe = [0; 16];
         getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
+        let keeper = KeeperThread::start(Arc::clone(&broker), Arc::clone(&disk))
+            .map_err(ServerError::Runtime)?;
         let store =
             StoreThread::start(Arc::clone(broker.journal()), disk).map_err(ServerError::Runtime)?;
         let clock = Clock::start();
@@ -157,7 +163,7 @@ impl Server {
             let (stop, abort) = (stop.clone(), abort.clone());
             tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));
         }
-        Ok(Self { broker, addresses, listeners: tasks, stop, abort, store })
+        Ok(Self { broker, addresses, listeners: tasks, stop, abort, keeper, store })
     }
 
     /// Where it accepts AMQP.
@@ -198,6 +204,7 @@ impl Server {
             self.abort.cancel();
             while self.listeners.join_next().await.is_some() {}
         }
+        self.keeper.stop();
         self.store.stop().map_err(ServerError::Store)
     }
 }

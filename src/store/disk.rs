@@ -7,7 +7,7 @@ use super::error::StoreError;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +24,18 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// If a byte could not be written.
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError>;
+    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.write_at(file, self.len(file)?, pieces)
+    }
 
-    /// Returns once what was appended or cut survives a power loss (`fdatasync`).
+    /// Writes the pieces in order from `offset` on, over what is there; a file that ends before it
+    /// gets zeros in between. After an error a part may be there.
+    ///
+    /// # Errors
+    /// If a byte could not be written.
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError>;
+
+    /// Returns once what was written or cut survives a power loss (`fdatasync`).
     ///
     /// # Errors
     /// If that cannot be said of every byte. It must not be tried again: a kernel that failed to
@@ -75,6 +84,9 @@ pub trait Disk: Send + Sync {
     fn path(&self, file: &str) -> PathBuf;
 }
 
+/// Pieces that one call to the operating system takes (Linux: 1024).
+const PIECES_MAX: usize = 1024;
+
 /// Held locked by the broker that owns the directory.
 const LOCK_FILE: &str = "lock";
 
@@ -107,7 +119,7 @@ impl RealDisk {
         }
         let file = OpenOptions::new()
             .read(true)
-            .append(true)
+            .write(true)
             .open(self.directory.join(name))
             .map(Arc::new)
             .map_err(|source| self.error(operation, name, source))?;
@@ -122,15 +134,15 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn create(&self, file: &str) -> Result<(), StoreError> {
-        // `file` opens for append, which cannot be combined with truncate.
+        // `file` opens what is there, and keeps it open.
         File::create(self.directory.join(file))
             .map(drop)
             .map_err(|source| self.error("create", file, source))
     }
 
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        let opened = self.file(file, "append to")?;
-        write_all(&opened, pieces).map_err(|source| self.error("append to", file, source))
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        let opened = self.file(file, "write to")?;
+        write_all_at(&opened, offset, pieces).map_err(|source| self.error("write to", file, source))
     }
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {
@@ -256,16 +268,20 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 }
 
 /// Writes every byte: a vectored write may stop anywhere, also within a piece.
-fn write_all(mut file: &File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+fn write_all_at(file: &File, mut offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<()> {
     let mut pieces = pieces.to_vec();
     let mut rest = pieces.as_mut_slice();
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        match file.write_vectored(rest) {
+        let batch = rest.get(..PIECES_MAX).unwrap_or(rest);
+        match rustix::io::pwritev(file, batch, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(source),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(source) => return Err(source.into()),
         }
     }
     Ok(())
@@ -311,7 +327,8 @@ mod tests {
         assert_eq!(disk.read_at("a", 5998, &mut out).unwrap(), 5);
         assert_eq!(&out[..5], b"xyend");
         disk.truncate("a", 2).unwrap();
-        disk.append("a", &[IoSlice::new(b"!")]).unwrap();
+        disk.write_at("a", 2, &[IoSlice::new(b"?")]).unwrap();
+        disk.write_at("a", 2, &[IoSlice::new(b"!")]).unwrap();
         disk.rename("a", "b").unwrap();
         disk.sync_dir().unwrap();
         assert_eq!(disk.list().unwrap(), ["b"]);
@@ -319,7 +336,7 @@ mod tests {
         assert_eq!(&out[..3], b"xy!");
         disk.remove("b").unwrap();
         let missing = disk.append("b", &[]).unwrap_err().to_string();
-        assert!(missing.starts_with("cannot append to "), "{missing}");
+        assert!(missing.starts_with("cannot open "), "{missing}");
         assert!(disk.list().unwrap().is_empty());
     }
 }

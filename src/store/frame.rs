@@ -1,11 +1,10 @@
-//! The journal's file and frames: fixed numbers, little-endian.
+//! Frames, in which records lie in a segment: fixed numbers, little-endian.
 //!
 //! ```text
-//! file  = magic 8 | format version u32 | salt u64 | crc32c of these u32 | frame*
 //! frame = magic u32 | format version u32 | salt u64 | payload length u32 | first LSN u64
 //!       | records u32 | synced LSN u64 | crc32c of payload u32 | crc32c of these u32 | payload
 //! ```
-//! The salt is chosen once per file, so that no other bytes pass for a frame of it. The synced LSN
+//! The salt is the segment's, so that no other bytes pass for a frame of it. The synced LSN
 //! is what was safe when the frame was written: it tells a torn tail from damage. A frame without
 //! records is a seal, it only says that.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
@@ -14,12 +13,10 @@ use crate::id::Lsn;
 use std::io::IoSlice;
 
 /// Grows with every change of frames, records or definitions.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
-pub(super) const FILE_MAGIC: [u8; 8] = *b"LEVERETJ";
 pub(super) const FRAME_MAGIC: [u8; 4] = *b"LVfr";
 
-pub(super) const FILE_HEADER_LEN: usize = 24;
 pub(super) const FRAME_HEADER_LEN: usize = 48;
 
 /// What precedes a frame's payload.
@@ -108,42 +105,19 @@ impl FrameHeader {
     }
 }
 
-pub(super) fn encode_file_header(salt: u64) -> [u8; FILE_HEADER_LEN] {
-    let mut out = Fields::new();
-    out.put(&FILE_MAGIC);
-    out.put(&FORMAT_VERSION.to_le_bytes());
-    out.put(&salt.to_le_bytes());
-    out.finish()
-}
-
-/// The file's salt.
-pub(super) fn decode_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> Result<u64, BadHeader> {
-    let mut rest = bytes.as_slice();
-    if take(&mut rest) != Some(FILE_MAGIC) {
-        return Err(BadHeader::Damaged("this is not a journal"));
-    }
-    let differs = BadHeader::Damaged("the checksum of the file's header differs");
-    let version = take(&mut rest).map(u32::from_le_bytes).ok_or(differs)?;
-    let salt = take(&mut rest).map(u64::from_le_bytes).ok_or(differs)?;
-    if !sums_up(bytes) {
-        return Err(differs);
-    }
-    if version == FORMAT_VERSION { Ok(salt) } else { Err(BadHeader::Version(version)) }
-}
-
 /// A header of `N` bytes that ends in its own checksum.
-struct Fields<const N: usize> {
+pub(super) struct Fields<const N: usize> {
     bytes: [u8; N],
     at: usize,
 }
 
 impl<const N: usize> Fields<N> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bytes = [0; N];
         Self { bytes, at: 0 }
     }
 
-    fn put(&mut self, field: &[u8]) {
+    pub(super) fn put(&mut self, field: &[u8]) {
         let end = self.at + field.len();
         let place = self.bytes.get_mut(self.at..end);
         let place = place.expect("the header's length is the sum of its fields");
@@ -151,19 +125,19 @@ impl<const N: usize> Fields<N> {
         self.at = end;
     }
 
-    fn finish(mut self) -> [u8; N] {
+    pub(super) fn finish(mut self) -> [u8; N] {
         let crc = crc32c::crc32c(self.bytes.get(..self.at).unwrap_or_default());
         self.put(&crc.to_le_bytes());
         self.bytes
     }
 }
 
-fn sums_up(header: &[u8]) -> bool {
+pub(super) fn sums_up(header: &[u8]) -> bool {
     let parts = header.split_last_chunk::<4>();
     parts.is_some_and(|(fields, crc)| crc32c::crc32c(fields) == u32::from_le_bytes(*crc))
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (field, tail) = rest.split_first_chunk()?;
     *rest = tail;
     Some(*field)
@@ -184,7 +158,6 @@ mod tests {
         assert_eq!(header.payload_crc, crc32c::crc32c(b"abc"));
         assert_eq!(header.last_lsn(), Some(Lsn(8)));
         assert_eq!(FrameHeader::decode(&header.encode(5), 5), Ok(header));
-        assert_eq!(decode_file_header(&encode_file_header(5)), Ok(5));
     }
 
     #[test]
@@ -196,11 +169,6 @@ mod tests {
             let refusal = FrameHeader::decode(&flipped, 5);
             assert!(matches!(refusal, Err(BadHeader::Damaged(_))), "bit {bit}");
         }
-        for bit in 0..FILE_HEADER_LEN * 8 {
-            let mut flipped = encode_file_header(5);
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode_file_header(&flipped).is_err(), "bit {bit}");
-        }
     }
 
     #[test]
@@ -210,10 +178,10 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_told_from_damage() {
-        let mut out = Fields::<FILE_HEADER_LEN>::new();
-        out.put(&FILE_MAGIC);
-        out.put(&9_u32.to_le_bytes());
-        out.put(&5_u64.to_le_bytes());
-        assert_eq!(decode_file_header(&out.finish()), Err(BadHeader::Version(9)));
+        let mut frame = header().encode(5);
+        frame[4] = 9;
+        let crc = crc32c::crc32c(&frame[..FRAME_HEADER_LEN - 4]);
+        frame[FRAME_HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(FrameHeader::decode(&frame, 5), Err(BadHeader::Version(9)));
     }
 }

@@ -1,19 +1,23 @@
-//! The journal: everything durable, in one order, in one file, made safe by one thread.
+//! The journal: everything durable, in one order, made safe by one thread.
 //!
 //! ```text
-//! append() ──> pending ──round()──> file ──fdatasync──> durable_lsn ──> waiters, each told once
+//! append() ──> pending ──round()──> segment ──fdatasync──> durable_lsn ──> waiters, each told once
 //! ```
 //! There is no timer: while one round waits for the disk, the next one's records gather. Once the
 //! disk has failed nothing is written any more, since nobody can tell what it holds.
 
 use super::batch::{Block, RecordBatch};
+use super::bell::Bell;
 use super::disk::Disk;
 use super::error::StoreError;
 use super::pending::Pending;
+use super::supply::Supply;
 use super::waiters::{Waiter, Waiters};
 use super::writer::Writer;
 use crate::counters::Counter;
 use crate::id::Lsn;
+#[cfg(test)]
+use crate::id::SegmentNo;
 use parking_lot::{Condvar, Mutex};
 use std::mem;
 use std::sync::Arc;
@@ -48,6 +52,8 @@ pub struct Journal {
     durable: AtomicU64,
     pending_bytes: AtomicUsize,
     durability: Durability,
+    supply: Arc<Supply>,
+    bell: Bell,
     counters: JournalCounters,
 }
 
@@ -80,6 +86,7 @@ impl Journal {
 
     pub(super) fn new(writer: Writer, durability: Durability) -> Self {
         let last_lsn = writer.written();
+        let supply = Arc::clone(writer.supply());
         Self {
             shared: Mutex::new(Shared {
                 pending: Pending::after(last_lsn),
@@ -93,6 +100,8 @@ impl Journal {
             durable: AtomicU64::new(last_lsn.0),
             pending_bytes: AtomicUsize::new(0),
             durability,
+            supply,
+            bell: Bell::default(),
             counters: JournalCounters::default(),
         }
     }
@@ -192,6 +201,25 @@ impl Journal {
         Ok(())
     }
 
+    /// Rings when there is something to do for a thread that has time.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Prepares the next segment's file if it is wanted. Slow, and beside the rounds.
+    ///
+    /// # Errors
+    /// The disk's. The journal has not failed: it goes on without.
+    pub fn prepare_segment(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        if self.supply.is_wanted() { self.supply.prepare(disk) } else { Ok(()) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn supply_for_tests(&self, number: SegmentNo) {
+        self.supply.adopt(number);
+    }
+
     /// The store thread's life: rounds while there is work, sleep while there is none. Returns
     /// after `stop`, with everything appended before it durable.
     ///
@@ -273,8 +301,9 @@ impl Journal {
             return Ok(false);
         }
         let before = round.writer.written();
-        let bytes = round.writer.append(disk, &round.blocks)?;
-        if durability == Durability::Fsync {
+        let sync = durability == Durability::Fsync;
+        let bytes = round.writer.append(disk, &round.blocks, sync)?;
+        if sync {
             self.sync(&mut round.writer, disk)?;
         }
         let lsn = round.writer.written();
@@ -282,6 +311,9 @@ impl Journal {
         let appended = round.blocks.iter().map(Block::len).sum();
         self.pending_bytes.fetch_sub(appended, Relaxed);
         self.waiters.reach(lsn);
+        if self.supply.is_wanted() {
+            self.bell.ring();
+        }
         self.shared.lock().pending.recycle(&mut round.blocks);
         self.counters.rounds.add(1);
         self.counters.records.add(lsn.0 - before.0);

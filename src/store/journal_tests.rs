@@ -1,7 +1,9 @@
 //! The journal at run time: what is durable when, who is told, what a failed disk does.
 
 use super::samples::{backlog, message, queue, to, vhost};
-use super::{Disk, Durability, Journal, MemoryDisk, RecordBatch, StoreError, Waiter, open};
+use super::{
+    Disk, Durability, Journal, MemoryDisk, Options, RecordBatch, StoreError, Waiter, open,
+};
 use crate::id::{Lsn, QueueId};
 use crate::limits::INLINE_BODY_MAX;
 use parking_lot::{Condvar, Mutex};
@@ -31,7 +33,7 @@ impl Waiter for Witness {
 }
 
 fn journal(disk: &dyn Disk) -> Journal {
-    open(disk, Durability::Fsync, 7).unwrap().0
+    open(disk, &Options::new(Durability::Fsync, 7)).unwrap().0
 }
 
 /// A batch with one message for queue 1.
@@ -72,10 +74,10 @@ fn what_is_safe_is_stated_once() {
     let journal = journal(&disk);
     declare(&journal);
     journal.round(&disk).unwrap();
-    let (appends, syncs) = (disk.appends(), disk.syncs());
+    let (appends, syncs) = (disk.writes(), disk.syncs());
     journal.seal(&disk).unwrap();
     journal.seal(&disk).unwrap();
-    assert_eq!((disk.appends(), disk.syncs()), (appends + 1, syncs));
+    assert_eq!((disk.writes(), disk.syncs()), (appends + 1, syncs));
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn after_a_failed_sync_nothing_becomes_durable_and_all_waiters_are_told() {
     let lost = journal.append(&mut publish(1));
     journal.wait(lost, during.clone());
     let error = journal.round(&disk).unwrap_err().to_string();
-    assert_eq!(error, "cannot sync journal: Input/output error");
+    assert_eq!(error, "cannot sync segment-0000000001: Input/output error");
     assert_eq!(during.told(), [None]);
     assert_eq!(journal.durable_lsn(), declared);
     let mut refused = publish(2);
@@ -135,12 +137,12 @@ fn after_a_failed_sync_nothing_becomes_durable_and_all_waiters_are_told() {
     journal.wait(lost, after.clone());
     journal.wait(Journal::NEVER, after.clone());
     assert_eq!(after.told(), [None, None]);
-    let writes = disk.appends();
+    let writes = disk.writes();
     assert_eq!(journal.round(&disk).unwrap_err().to_string(), error);
     assert_eq!(journal.seal(&disk).unwrap_err().to_string(), error);
     assert_eq!(journal.close_clean(&disk).unwrap_err().to_string(), error);
     assert_eq!(journal.error().unwrap().to_string(), error);
-    assert_eq!(disk.appends(), writes, "nothing is tried again");
+    assert_eq!(disk.writes(), writes, "nothing is tried again");
     assert_eq!(journal.durable_lsn(), declared);
 }
 
@@ -153,17 +155,17 @@ fn a_full_disk_fails_the_journal_and_leaves_a_torn_tail() {
     disk.limit_room(60);
     journal.append(&mut publish(1));
     let error = journal.round(&disk).unwrap_err().to_string();
-    assert!(error.starts_with("cannot append to journal: "), "{error}");
+    assert!(error.starts_with("cannot write to segment-0000000001: "), "{error}");
     assert_eq!(journal.durable_lsn(), declared);
     let left = disk.crash(0);
-    let (_, recovered) = open(&left, Durability::Fsync, 8).unwrap();
+    let (_, recovered) = open(&left, &Options::new(Durability::Fsync, 8)).unwrap();
     assert_eq!(recovered.last_lsn, declared);
 }
 
 #[test]
 fn with_durability_os_nothing_is_synced_and_no_frame_says_so() {
     let disk = MemoryDisk::new();
-    let (journal, _) = open(&disk, Durability::Os, 7).unwrap();
+    let (journal, _) = open(&disk, &Options::new(Durability::Os, 7)).unwrap();
     let syncs = disk.syncs();
     for seq in 1..=3 {
         declare(&journal);
@@ -175,7 +177,8 @@ fn with_durability_os_nothing_is_synced_and_no_frame_says_so() {
     assert_eq!(disk.syncs(), syncs);
     for seed in 0..100 {
         let left = disk.crash(seed);
-        open(&left, Durability::Os, 7).expect("a power loss tears, it is never called damage");
+        open(&left, &Options::new(Durability::Os, 7))
+            .expect("a power loss tears, it is never called damage");
     }
 }
 
@@ -189,7 +192,7 @@ fn records_after_a_clean_close_are_refused() {
     journal.close_clean(&disk).unwrap();
     assert_eq!(told.told(), [Some(Lsn(3))], "the mark is a record as well");
     assert_eq!(journal.append(&mut publish(1)), Journal::NEVER);
-    assert!(open(&disk, Durability::Fsync, 8).unwrap().1.clean);
+    assert!(open(&disk, &Options::new(Durability::Fsync, 8)).unwrap().1.clean);
 }
 
 /// Holds every sync until it is let through.
@@ -217,8 +220,8 @@ impl Disk for Gate {
         self.disk.create(file)
     }
 
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        self.disk.append(file, pieces)
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.disk.write_at(file, offset, pieces)
     }
 
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
@@ -330,10 +333,10 @@ fn long_rounds_and_long_messages_come_back_whole() {
         }
     }
     journal.append(&mut batch);
-    let before = disk.appends();
+    let before = disk.writes();
     journal.round(&disk).unwrap();
-    assert!(disk.appends() - before > 3, "one round, several frames");
-    let (_, recovered) = open(&disk, Durability::Fsync, 8).unwrap();
+    assert!(disk.writes() - before > 3, "one round, several frames");
+    let (_, recovered) = open(&disk, &Options::new(Durability::Fsync, 8)).unwrap();
     assert_eq!(recovered.last_lsn, Lsn(402));
     assert_eq!(recovered.queues[&QueueId(1)].next_seq.0, 400);
     assert!(backlog(&recovered, 1) == expected);

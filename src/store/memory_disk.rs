@@ -1,8 +1,8 @@
 //! A disk in memory: for brokers that need none, and for tests of what a power loss leaves.
 //!
 //! It knows which bytes and which directory entries were synced. `crash` keeps those, and of the
-//! rest what chance keeps: an old or a new directory, a cut or its undoing, any prefix of what was
-//! appended, with sectors of it never written. Chance comes from a seed.
+//! rest what chance keeps: an old or a new directory, and of the writes and cuts of each file all,
+//! none, the first ones, or any sectors in any order. Chance comes from a seed.
 
 use super::disk::Disk;
 use super::error::StoreError;
@@ -25,7 +25,7 @@ struct State {
     /// The directory as last synced, then as it was after each change since; the last is now.
     directories: Vec<Directory>,
     next_file: u64,
-    appends: u64,
+    writes: u64,
     syncs: u64,
     syncs_before_failure: Option<u64>,
     room: Option<usize>,
@@ -34,10 +34,16 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Contents {
     bytes: Vec<u8>,
-    /// So many of `bytes` are safe.
-    synced_len: usize,
-    /// What was safe before a cut that was not synced yet.
-    before_cut: Option<Vec<u8>>,
+    /// What is safe of them.
+    synced: Vec<u8>,
+    /// What happened since, in order.
+    loose: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    Cut(usize),
 }
 
 impl Default for State {
@@ -46,7 +52,7 @@ impl Default for State {
             contents: BTreeMap::new(),
             directories: vec![Directory::new()],
             next_file: 0,
-            appends: 0,
+            writes: 0,
             syncs: 0,
             syncs_before_failure: None,
             room: None,
@@ -83,7 +89,7 @@ impl MemoryDisk {
         self.state.lock().syncs_before_failure = Some(syncs);
     }
 
-    /// Has room for so many more bytes; the append that needs more fails with ENOSPC half done.
+    /// Files may grow by so many more bytes; a write that needs more fails with ENOSPC half done.
     pub fn limit_room(&self, bytes: usize) {
         self.state.lock().room = Some(bytes);
     }
@@ -94,10 +100,10 @@ impl MemoryDisk {
         self.state.lock().syncs
     }
 
-    /// Appends so far.
+    /// Writes so far.
     #[must_use]
-    pub fn appends(&self) -> u64 {
-        self.state.lock().appends
+    pub fn writes(&self) -> u64 {
+        self.state.lock().writes
     }
 
     /// All bytes of a file, if it is there.
@@ -134,7 +140,7 @@ impl Disk for MemoryDisk {
     fn create(&self, file: &str) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         if let Some(contents) = state.find(file) {
-            contents.cut(0);
+            contents.change(Change::Cut(0));
             return Ok(());
         }
         let id = state.new_file(Contents::default());
@@ -142,25 +148,23 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        state.appends += 1;
-        let mut room = state.room.unwrap_or(usize::MAX);
+        state.writes += 1;
+        let mut room = state.room;
+        let full = || self.error("write to", file, io::ErrorKind::StorageFull);
+        let offset = usize::try_from(offset).map_err(|_| full())?;
         let Some(contents) = state.find(file) else {
-            return Err(self.error("append to", file, io::ErrorKind::NotFound));
+            return Err(self.error("write to", file, io::ErrorKind::NotFound));
         };
-        for piece in pieces {
-            let fits = piece.get(..room.min(piece.len())).unwrap_or_default();
-            contents.bytes.extend_from_slice(fits);
-            room -= fits.len();
-            if fits.len() < piece.len() {
-                return Err(self.error("append to", file, io::ErrorKind::StorageFull));
-            }
-        }
-        if state.room.is_some() {
-            state.room = Some(room);
-        }
-        Ok(())
+        let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let growth = (offset + bytes.len()).saturating_sub(contents.bytes.len());
+        let lacking = growth.saturating_sub(room.unwrap_or(usize::MAX));
+        bytes.truncate(bytes.len().saturating_sub(lacking));
+        room = room.map(|room| room.saturating_sub(growth));
+        contents.change(Change::Write { offset, bytes });
+        state.room = room;
+        if lacking > 0 { Err(full()) } else { Ok(()) }
     }
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {
@@ -178,8 +182,9 @@ impl Disk for MemoryDisk {
             }
         }
         self.with_file("sync", file, |contents| {
-            contents.synced_len = contents.bytes.len();
-            contents.before_cut = None;
+            for change in contents.loose.drain(..) {
+                change.apply(&mut contents.synced);
+            }
         })
     }
 
@@ -200,7 +205,7 @@ impl Disk for MemoryDisk {
 
     fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        self.with_file("cut", file, |contents| contents.cut(len))
+        self.with_file("cut", file, |contents| contents.change(Change::Cut(len)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
@@ -256,8 +261,8 @@ impl State {
 
     /// Puts a synced file of these bytes in the directory.
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
-        let synced_len = bytes.len();
-        let id = self.new_file(Contents { bytes, synced_len, before_cut: None });
+        let synced = bytes.clone();
+        let id = self.new_file(Contents { bytes, synced, loose: Vec::new() });
         self.change_directory(|directory| directory.insert(name.to_owned(), id));
     }
 
@@ -276,36 +281,79 @@ impl State {
 }
 
 impl Contents {
-    fn cut(&mut self, len: usize) {
-        if len < self.synced_len {
-            let safe = self.bytes.get(..self.synced_len).unwrap_or_default();
-            self.before_cut.get_or_insert_with(|| safe.to_vec());
-            self.synced_len = len;
-        }
-        self.bytes.truncate(len);
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.loose.push(change);
     }
 
     fn crash(&self, chance: &mut Chance) -> Vec<u8> {
-        const SECTOR: usize = 512;
-        if let Some(before) = &self.before_cut
-            && chance.below(2) == 0
-        {
-            return before.clone();
-        }
-        let unsynced = self.bytes.len() - self.synced_len;
-        let kept = self.synced_len + chance.below(unsynced + 1);
-        let mut left = self.bytes.get(..kept).unwrap_or_default().to_vec();
-        let torn_one_in = 1 + chance.below(8);
-        for (sector, bytes) in left.chunks_mut(SECTOR).enumerate() {
-            let safe = self.synced_len.saturating_sub(sector * SECTOR);
-            if let Some(loose) = bytes.get_mut(safe..)
-                && chance.below(torn_one_in) == 0
-                && torn_one_in > 1
-            {
-                loose.fill(0);
-            }
+        let mut left = self.synced.clone();
+        match chance.below(4) {
+            0 => left.clone_from(&self.bytes),
+            1 => self.keep_first(&mut left, chance),
+            _ => self.keep_some(&mut left, chance),
         }
         left
+    }
+
+    /// The first changes, and a part of the one after them.
+    fn keep_first(&self, left: &mut Vec<u8>, chance: &mut Chance) {
+        let kept = chance.below(self.loose.len() + 1);
+        for change in self.loose.iter().take(kept) {
+            change.apply(left);
+        }
+        if let Some(Change::Write { offset, bytes }) = self.loose.get(kept) {
+            let part = bytes.iter().take(chance.below(bytes.len() + 1));
+            Change::Write { offset: *offset, bytes: part.copied().collect() }.apply(left);
+        }
+    }
+
+    /// Any of the changes, of writes any sectors; a file may be as long as if all were there.
+    fn keep_some(&self, left: &mut Vec<u8>, chance: &mut Chance) {
+        const SECTOR: usize = 512;
+        let lost_one_in = 1 + chance.below(8);
+        for change in &self.loose {
+            match change {
+                Change::Cut(_) => {
+                    if chance.below(2) == 0 {
+                        change.apply(left);
+                    }
+                }
+                Change::Write { offset, bytes } => {
+                    let mut rest = bytes.as_slice();
+                    let mut offset = *offset;
+                    while !rest.is_empty() {
+                        let (sector, later) =
+                            rest.split_at(rest.len().min(SECTOR - offset % SECTOR));
+                        if chance.below(lost_one_in) > 0 {
+                            Change::Write { offset, bytes: sector.to_vec() }.apply(left);
+                        }
+                        offset += sector.len();
+                        rest = later;
+                    }
+                }
+            }
+        }
+        if chance.below(2) == 0 && left.len() < self.bytes.len() {
+            left.resize(self.bytes.len(), 0);
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Cut(len) => to.truncate(*len),
+            Self::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                if let Some(place) = to.get_mut(*offset..end) {
+                    place.copy_from_slice(bytes);
+                }
+            }
+        }
     }
 }
 
@@ -339,6 +387,13 @@ mod tests {
         let mut left: Vec<_> =
             (0..200).map(|seed| disk.crash(seed).contents("a").unwrap()).collect();
         assert!(left.iter().all(|bytes| bytes.starts_with(b"safe")));
+        let again = disk.write_at("a", 0, &[IoSlice::new(b"SAFE")]);
+        again.unwrap();
+        let over = (0..200).map(|seed| disk.crash(seed).contents("a").unwrap());
+        assert!(
+            over.into_iter().any(|bytes| bytes == b"SAFE"),
+            "a write is kept, one before is not"
+        );
         left.sort();
         left.dedup();
         assert!(left.contains(&b"safe".to_vec()));

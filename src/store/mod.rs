@@ -1,4 +1,4 @@
-//! What survives a crash: one journal file, replayed at start.
+//! What survives a crash: a journal in segments, replayed at start.
 //!
 //! ```text
 //! definitions, messages, acks ──> RecordBatch ──> Journal ──round()──> Disk
@@ -11,6 +11,7 @@
 //! found by checksums and refused with file and offset; it is never passed on.
 
 mod batch;
+mod bell;
 mod definition;
 mod definitions;
 mod disk;
@@ -23,6 +24,9 @@ mod pending;
 mod record;
 mod recovery;
 mod replay;
+mod scan;
+mod segment;
+mod supply;
 mod waiters;
 mod writer;
 
@@ -36,6 +40,7 @@ mod recovery_tests;
 mod samples;
 
 pub use batch::RecordBatch;
+pub use bell::Bell;
 pub use definition::{BoundTo, Definition};
 pub use definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue, StoredVhost};
 pub use disk::{Disk, RealDisk};
@@ -48,19 +53,35 @@ pub use replay::{Recovered, RecoveredMessage, RecoveredQueue, Torn};
 pub use waiters::Waiter;
 
 use crate::id::Lsn;
+use crate::limits::SEGMENT_BYTES;
+use writer::Writer;
 
-/// Replays what the disk holds and opens the journal behind it. `salt` is random: it keeps other
-/// bytes from passing for a frame of a new journal; one that exists keeps its own.
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub durability: Durability,
+    /// Random, and new for each start: it keeps other bytes from passing for what this broker
+    /// writes.
+    pub salt: u64,
+    /// Length of a segment; one that holds a longer message is longer.
+    pub segment_bytes: u64,
+}
+
+impl Options {
+    #[must_use]
+    pub fn new(durability: Durability, salt: u64) -> Self {
+        Self { durability, salt, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// Replays what the disk holds and opens the journal behind it.
 ///
 /// # Errors
 /// If the disk fails, or the journal is damaged or of another version.
-pub fn open(
-    disk: &dyn Disk,
-    durability: Durability,
-    salt: u64,
-) -> Result<(Journal, Recovered), StoreError> {
-    let (recovered, writer) = recovery::recover(disk, salt)?;
-    let journal = Journal::new(writer, durability);
+pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Journal, Recovered), StoreError> {
+    let (recovered, tail) = recovery::recover(disk)?;
+    let writer = Writer::after(tail, options.segment_bytes, options.salt);
+    let journal = Journal::new(writer, options.durability);
     // What this broker delivers leaves no record. Without a mark, a crash would look like the clean
     // stop before it, and delivered messages would not count as redelivered.
     if recovered.last_lsn > Lsn(0) {

@@ -1,15 +1,17 @@
 //! Recovery: what comes back, what is cut, what is refused.
 
-use super::frame::{FILE_HEADER_LEN, FRAME_HEADER_LEN};
+use super::frame::FRAME_HEADER_LEN;
 use super::samples::{backlog, message, queue, run, to, vhost};
-use super::writer::JOURNAL_FILE;
-use super::{Definition, Disk, Durability, MemoryDisk, RealDisk, RecordBatch, Recovered, open};
-use crate::id::{Lsn, QueueId, Seq};
+use super::segment::{SEGMENT_HEADER_LEN, file_name, number_of};
+use super::{
+    Definition, Disk, Durability, MemoryDisk, Options, RealDisk, RecordBatch, Recovered, open,
+};
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 
 /// Opens, appends each batch in a round of its own, and is killed.
 fn write(disk: &dyn Disk, rounds: &[fn(&mut RecordBatch)]) {
-    let (journal, _) = open(disk, Durability::Fsync, 7).unwrap();
+    let (journal, _) = open(disk, &Options::new(Durability::Fsync, 7)).unwrap();
     for fill in rounds {
         let mut batch = RecordBatch::new();
         fill(&mut batch);
@@ -20,7 +22,7 @@ fn write(disk: &dyn Disk, rounds: &[fn(&mut RecordBatch)]) {
 
 /// The same, but stops cleanly.
 fn write_and_stop(disk: &dyn Disk, rounds: &[fn(&mut RecordBatch)]) {
-    let (journal, _) = open(disk, Durability::Fsync, 7).unwrap();
+    let (journal, _) = open(disk, &Options::new(Durability::Fsync, 7)).unwrap();
     for fill in rounds {
         let mut batch = RecordBatch::new();
         fill(&mut batch);
@@ -30,17 +32,23 @@ fn write_and_stop(disk: &dyn Disk, rounds: &[fn(&mut RecordBatch)]) {
 }
 
 fn recover(disk: &dyn Disk) -> Recovered {
-    open(disk, Durability::Fsync, 8).unwrap().1
+    open(disk, &Options::new(Durability::Fsync, 8)).unwrap().1
 }
 
-fn file(disk: &MemoryDisk) -> Vec<u8> {
-    disk.contents(JOURNAL_FILE).unwrap()
+/// The last segment's number and bytes.
+fn last(disk: &MemoryDisk) -> (SegmentNo, Vec<u8>) {
+    let number = disk.list().unwrap().iter().filter_map(|file| number_of(file)).max().unwrap();
+    (number, disk.contents(&file_name(number)).unwrap())
 }
 
-fn disk_of(bytes: &[u8]) -> MemoryDisk {
-    let disk = MemoryDisk::new();
-    disk.overwrite(JOURNAL_FILE, bytes.to_vec());
-    disk
+/// The same disk, but for one segment.
+fn with(disk: &MemoryDisk, number: SegmentNo, bytes: &[u8]) -> MemoryDisk {
+    let other = MemoryDisk::new();
+    for file in disk.list().unwrap() {
+        other.overwrite(&file, disk.contents(&file).unwrap());
+    }
+    other.overwrite(&file_name(number), bytes.to_vec());
+    other
 }
 
 fn declare(batch: &mut RecordBatch) {
@@ -67,7 +75,7 @@ fn an_empty_directory_is_a_clean_start() {
     assert!(recovered.clean);
     assert_eq!(recovered.last_lsn, Lsn(0));
     assert_eq!(recovered.next_queue_id, QueueId(1));
-    assert_eq!(disk.list().unwrap(), [JOURNAL_FILE]);
+    assert!(disk.list().unwrap().is_empty());
 }
 
 #[test]
@@ -172,10 +180,9 @@ fn a_deleted_vhost_takes_its_messages() {
 fn a_tail_torn_at_any_byte_is_cut_to_the_frame_before() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare, publish]);
-    let before = file(&disk).len();
-    let reference = backlog(&recover(&disk_of(&file(&disk))), 1);
-    let (journal, _) = open(&disk, Durability::Fsync, 7).unwrap();
-    let opened = file(&disk).len();
+    let reference = backlog(&recover(&disk), 1);
+    let (journal, _) = open(&disk, &Options::new(Durability::Fsync, 9)).unwrap();
+    let (number, opened) = last(&disk);
     let mut batch = RecordBatch::new();
     batch.begin_transaction();
     settle(&mut batch);
@@ -183,25 +190,30 @@ fn a_tail_torn_at_any_byte_is_cut_to_the_frame_before() {
     batch.end_transaction();
     journal.append(&mut batch);
     journal.round(&disk).unwrap();
-    let whole = file(&disk);
-    for len in opened..whole.len() {
-        let torn = disk_of(&whole[..len]);
-        let recovered = recover(&torn);
-        assert_eq!(recovered.last_lsn, Lsn(7), "cut at {len}");
-        assert_eq!(backlog(&recovered, 1), reference);
-        let tail = recovered.torn.map(|torn| (torn.offset, torn.bytes));
-        let expected = (opened as u64, (len - opened) as u64);
-        assert_eq!(tail, (len > opened).then_some(expected));
-        let again = recover(&torn);
-        assert_eq!(again.torn, None, "it was cut off for good");
-        assert_eq!(again.last_lsn, Lsn(8), "the start in between is a record");
+    let (same, whole) = last(&disk);
+    assert_eq!(same, number);
+    for len in opened.len()..whole.len() {
+        for padded in [false, true] {
+            // A prepared segment keeps its length, whatever was written.
+            let mut bytes = whole[..len].to_vec();
+            bytes.resize(if padded { whole.len() + 900 } else { len }, 0);
+            let torn = with(&disk, number, &bytes);
+            let recovered = recover(&torn);
+            assert_eq!(recovered.last_lsn, Lsn(8), "cut at {len}");
+            assert_eq!(backlog(&recovered, 1), reference);
+            let named = recovered.torn.map(|torn| (torn.segment, torn.offset));
+            let begun = len >= opened.len() + FRAME_HEADER_LEN || !padded && len > opened.len();
+            assert_eq!(named, begun.then_some((number, opened.len() as u64)), "cut at {len}");
+            let again = recover(&torn);
+            assert_eq!(again.torn, None, "it was cut off for good");
+            assert_eq!(again.last_lsn, Lsn(9), "the start in between is a record");
+        }
     }
-    assert!(opened > before);
 }
 
 /// Offsets at which a frame begins.
 fn frames(bytes: &[u8]) -> Vec<usize> {
-    let mut at = FILE_HEADER_LEN;
+    let mut at = SEGMENT_HEADER_LEN;
     let mut frames = Vec::new();
     while at < bytes.len() {
         frames.push(at);
@@ -216,22 +228,26 @@ fn a_bit_flipped_where_all_was_safe_is_refused_with_file_and_offset() {
     let disk = MemoryDisk::new();
     write_and_stop(&disk, &[declare, publish, settle]);
     write(&disk, &[publish, settle]);
-    let (journal, _) = open(&disk, Durability::Fsync, 7).unwrap();
+    let (journal, _) = open(&disk, &Options::new(Durability::Fsync, 9)).unwrap();
     journal.seal(&disk).unwrap();
-    let bytes = file(&disk);
-    let frames = frames(&bytes);
-    let seal = *frames.last().unwrap();
-    for bit in 0..seal * 8 {
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        let rotten = disk_of(&flipped);
-        let error = open(&rotten, Durability::Fsync, 8).unwrap_err();
-        let begins = frames.iter().filter(|at| **at <= bit / 8).max();
-        let offset = begins.map_or(0, |at| *at as u64);
-        assert_eq!(error.damaged_at(), Some(offset), "bit {bit}: {error}");
-        let sentence = format!("journal is damaged at byte {offset}: ");
-        assert!(error.to_string().starts_with(&sentence), "{error}");
-        assert_eq!(file(&rotten), flipped, "nothing was changed");
+    let (end, _) = last(&disk);
+    for number in 1..=end.0 {
+        let number = SegmentNo(number);
+        let bytes = disk.contents(&file_name(number)).unwrap();
+        let frames = frames(&bytes);
+        let whole = if number == end { *frames.last().unwrap() } else { bytes.len() };
+        for bit in SEGMENT_HEADER_LEN * 8..whole * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let rotten = with(&disk, number, &flipped);
+            let error = open(&rotten, &Options::new(Durability::Fsync, 8)).unwrap_err();
+            let begins = frames.iter().filter(|at| **at <= bit / 8).max();
+            let offset = *begins.unwrap() as u64;
+            assert_eq!(error.damaged_at(), Some(offset), "bit {bit}: {error}");
+            let sentence = format!("{} is damaged at byte {offset}: ", file_name(number));
+            assert!(error.to_string().starts_with(&sentence), "{error}");
+            assert_eq!(rotten.contents(&file_name(number)).unwrap(), flipped);
+        }
     }
 }
 
@@ -239,15 +255,14 @@ fn a_bit_flipped_where_all_was_safe_is_refused_with_file_and_offset() {
 fn a_bit_flipped_behind_what_is_known_to_be_safe_is_cut() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare, publish, settle]);
-    let bytes = file(&disk);
-    let last = *frames(&bytes).last().unwrap();
-    for bit in last * 8..bytes.len() * 8 {
+    let (number, bytes) = last(&disk);
+    let end = *frames(&bytes).last().unwrap();
+    for bit in end * 8..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let torn = disk_of(&flipped);
+        let torn = with(&disk, number, &flipped);
         let recovered = recover(&torn);
         assert_eq!(recovered.last_lsn, Lsn(6), "bit {bit}");
-        assert_eq!(recovered.torn.unwrap().offset, last as u64);
         assert_eq!(backlog(&recovered, 1).len(), 3);
     }
 }
@@ -256,25 +271,40 @@ fn a_bit_flipped_behind_what_is_known_to_be_safe_is_cut() {
 fn a_frame_that_vanished_whole_is_missed() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare, publish, settle]);
-    let bytes = file(&disk);
+    let (number, bytes) = last(&disk);
     let [first, second, ..] = frames(&bytes)[..] else { panic!() };
-    let hole = [&bytes[..first], &bytes[second..]].concat();
-    let error = open(&disk_of(&hole), Durability::Fsync, 8).unwrap_err();
+    let hole = with(&disk, number, &[&bytes[..first], &bytes[second..]].concat());
+    let error = open(&hole, &Options::new(Durability::Fsync, 8)).unwrap_err();
     assert_eq!(error.damaged_at(), Some(first as u64));
+}
+
+#[test]
+fn a_segment_that_vanished_is_missed_and_named() {
+    let disk = MemoryDisk::new();
+    for _ in 0..3 {
+        write(&disk, &[declare, publish]);
+    }
+    for number in 1..=2 {
+        let lost = with(&disk, SegmentNo(9), &[]);
+        lost.remove(&file_name(SegmentNo(number))).unwrap();
+        let error = open(&lost, &Options::new(Durability::Fsync, 8)).unwrap_err().to_string();
+        let (lost, next) = (file_name(SegmentNo(number)), file_name(SegmentNo(number + 1)));
+        assert_eq!(error, format!("cannot read {lost}: it is not there, and {next} follows it"));
+    }
 }
 
 #[test]
 fn a_message_that_holds_an_old_journal_does_not_confuse_recovery() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare, publish]);
-    let copy = file(&disk);
-    let (journal, _) = open(&disk, Durability::Fsync, 7).unwrap();
+    let (_, copy) = last(&disk);
+    let (journal, _) = open(&disk, &Options::new(Durability::Fsync, 9)).unwrap();
     let mut batch = RecordBatch::new();
     batch.enqueue(&message(&copy), &[to(2, 2)]);
     journal.append(&mut batch);
     journal.round(&disk).unwrap();
-    let whole = file(&disk);
-    let torn = disk_of(&whole[..whole.len() - 1]);
+    let (number, whole) = last(&disk);
+    let torn = with(&disk, number, &whole[..whole.len() - 1]);
     assert_eq!(recover(&torn).last_lsn, Lsn(7));
     assert_eq!(backlog(&recover(&disk), 2)[1].1, copy);
 }
@@ -283,35 +313,106 @@ fn a_message_that_holds_an_old_journal_does_not_confuse_recovery() {
 fn another_version_is_refused_with_a_sentence() {
     let disk = MemoryDisk::new();
     write(&disk, &[declare]);
-    let mut bytes = file(&disk);
-    bytes[8] = 2;
-    let crc = crc32c::crc32c(&bytes[..20]);
-    bytes[20..24].copy_from_slice(&crc.to_le_bytes());
-    let refusal = open(&disk_of(&bytes), Durability::Fsync, 8).unwrap_err();
+    let (number, mut bytes) = last(&disk);
+    for copy in [0, 512] {
+        bytes[copy + 8] = 9;
+        let crc = crc32c::crc32c(&bytes[copy..copy + 52]);
+        bytes[copy + 52..copy + 56].copy_from_slice(&crc.to_le_bytes());
+    }
+    let options = Options::new(Durability::Fsync, 8);
+    let refusal = open(&with(&disk, number, &bytes), &options).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "cannot read journal: it has format version 2, and this broker knows only 1; use the \
-         version of Leveret that wrote it, or a newer one"
+        "cannot read segment-0000000001: it has format version 9, and this broker knows only 2; \
+         use the version of Leveret that wrote it, or a newer one"
     );
-    let other = disk_of(b"something else that is longer than a header");
-    let refusal = open(&other, Durability::Fsync, 8).unwrap_err();
-    assert_eq!(refusal.to_string(), "journal is damaged at byte 0: this is not a journal");
+    let other = with(&disk, number, &b"something else, longer than a header".repeat(40));
+    let refusal = open(&other, &options).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "segment-0000000001 is damaged at byte 0: this is not a segment of a journal"
+    );
 }
 
 #[test]
-fn a_crash_while_the_journal_is_made_is_no_obstacle() {
+fn what_a_crash_left_of_preparing_a_segment_is_removed() {
     let disk = MemoryDisk::new();
-    disk.create("journal.new").unwrap();
-    disk.append("journal.new", &[std::io::IoSlice::new(b"LEVER")]).unwrap();
-    assert!(recover(&disk).clean);
-    assert_eq!(disk.list().unwrap(), [JOURNAL_FILE]);
+    write(&disk, &[declare]);
+    for file in ["segment.new", "segment.spare1", "segment-0000000002"] {
+        disk.overwrite(file, vec![0; 3000]);
+    }
+    assert_eq!(recover(&disk).last_lsn, Lsn(3));
+    assert_eq!(disk.list().unwrap(), [file_name(SegmentNo(1)), file_name(SegmentNo(2))]);
+    assert_eq!(frames(&last(&disk).1).len(), 1, "the start's own record, in a new file");
+}
+
+#[test]
+fn segments_follow_each_other_and_all_of_them_come_back() {
+    let disk = MemoryDisk::new();
+    let small = |salt| Options { segment_bytes: 4096, ..Options::new(Durability::Fsync, salt) };
+    let mut expected = Vec::new();
+    for start in 0..3 {
+        let (journal, recovered) = open(&disk, &small(start)).unwrap();
+        assert_eq!(
+            recovered.queues.values().map(|q| q.messages.len()).sum::<usize>(),
+            expected.len()
+        );
+        let mut batch = RecordBatch::new();
+        declare(&mut batch);
+        journal.append(&mut batch);
+        for n in 0..50 {
+            let seq = start * 50 + n;
+            let body = vec![seq as u8; 200];
+            batch.enqueue(&message(&body), &[to(1, seq)]);
+            journal.append(&mut batch);
+            journal.round(&disk).unwrap();
+            journal.prepare_segment(&disk).unwrap();
+            expected.push((seq, body, true));
+        }
+    }
+    let recovered = recover(&disk);
+    assert_eq!(backlog(&recovered, 1), expected);
+    assert!(last(&disk).0.0 > 12, "{}", last(&disk).0);
+    for number in 1..last(&disk).0.0 {
+        let len = disk.len(&file_name(SegmentNo(number))).unwrap();
+        assert!(len <= 4096, "segment {number} has {len} bytes");
+    }
+}
+
+#[test]
+fn what_was_in_a_file_before_is_never_read_again() {
+    let small = Options { segment_bytes: 4096, ..Options::new(Durability::Fsync, 3) };
+    let disk = MemoryDisk::new();
+    let (journal, _) = open(&disk, &small).unwrap();
+    let fill = |from: u64, count: u64| {
+        let mut batch = RecordBatch::new();
+        for seq in from..from + count {
+            batch.enqueue(&message(&[7; 100]), &[to(1, seq)]);
+            journal.append(&mut batch);
+            journal.round(&disk).unwrap();
+        }
+    };
+    let mut batch = RecordBatch::new();
+    declare(&mut batch);
+    journal.append(&mut batch);
+    fill(1, 15);
+    // As if the first segment were dead: its file comes round with all its frames in it.
+    let old = disk.contents(&file_name(SegmentNo(1))).unwrap();
+    let mut blank = old.clone();
+    blank[..SEGMENT_HEADER_LEN].fill(0);
+    disk.overwrite(&file_name(SegmentNo(2)), blank);
+    journal.supply_for_tests(SegmentNo(2));
+    fill(16, 10);
+    let recovered = recover(&disk);
+    assert_eq!(backlog(&recovered, 1).len(), 25);
+    assert_eq!(recovered.torn, None);
 }
 
 #[test]
 fn a_start_makes_safe_what_a_killed_broker_left_unsynced() {
     for seed in 0..100 {
         let disk = MemoryDisk::new();
-        let (journal, _) = open(&disk, Durability::Os, 7).unwrap();
+        let (journal, _) = open(&disk, &Options::new(Durability::Os, 7)).unwrap();
         for fill in [declare, publish, settle, publish] {
             let mut batch = RecordBatch::new();
             fill(&mut batch);
@@ -319,7 +420,7 @@ fn a_start_makes_safe_what_a_killed_broker_left_unsynced() {
             journal.round(&disk).unwrap();
         }
         disk.fail_sync_after(1);
-        let error = open(&disk, Durability::Os, 7).unwrap_err();
+        let error = open(&disk, &Options::new(Durability::Os, 7)).unwrap_err();
         assert_eq!(error.operation(), "sync");
         assert!(recover(&disk.crash(seed)).last_lsn >= Lsn(11));
     }

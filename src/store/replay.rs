@@ -6,7 +6,7 @@
 use super::definition::Definition;
 use super::definitions::Definitions;
 use super::record::{BadRecord, Record, Records, Runs, Target};
-use crate::id::{Lsn, QueueId, Seq};
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -43,11 +43,11 @@ pub struct RecoveredMessage {
     pub redelivered: bool,
 }
 
-/// A torn tail: where it began and how long it was.
+/// Where a torn tail began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Torn {
+    pub segment: SegmentNo,
     pub offset: u64,
-    pub bytes: u64,
 }
 
 #[derive(Debug)]

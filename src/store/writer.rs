@@ -1,18 +1,40 @@
-//! The end of the journal's file: puts frames there, and knows how far they are safe.
+//! The end of the journal: puts frames into segments, one after the other, and knows how far they
+//! are safe.
+//!
+//! A segment is left when a frame does not fit any more. What was written to it is made safe before
+//! the next one begins, unless nobody wants syncs. A segment's header is written with
+//! its first frame, so beginning one costs no sync of its own if its file was prepared.
 
 use super::batch::Block;
 use super::disk::Disk;
 use super::error::StoreError;
 use super::frame::FrameHeader;
 use super::pending::FRAME_BYTES;
-use crate::id::Lsn;
+use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
+use super::supply::Supply;
+use crate::id::{Lsn, SegmentNo};
 use std::io::IoSlice;
+use std::sync::Arc;
 
-pub(super) const JOURNAL_FILE: &str = "journal";
+/// Where the journal ends: what comes next begins in a new segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    /// The last segment that was used; zero if there is none.
+    pub(super) segment: SegmentNo,
+    pub(super) end: u64,
+    pub(super) last_lsn: Lsn,
+    /// The last LSN that a frame states to be safe.
+    pub(super) stated: Lsn,
+}
 
 #[derive(Debug)]
 pub(super) struct Writer {
+    supply: Arc<Supply>,
+    segment_bytes: u64,
     salt: u64,
+    segment: Segment,
+    /// Files of earlier segments that no one asked to sync yet.
+    loose: Vec<String>,
     /// The last record that was handed to the operating system.
     written: Lsn,
     /// The last that `fdatasync` covers. Stays behind `written` when no one asks for syncs.
@@ -21,10 +43,42 @@ pub(super) struct Writer {
     stated: Lsn,
 }
 
+/// The segment that is written to.
+#[derive(Debug)]
+struct Segment {
+    number: SegmentNo,
+    file: String,
+    end: u64,
+    /// Nothing more is written to it.
+    is_left: bool,
+    /// Something was written to it since it was synced, be it a seal.
+    is_loose: bool,
+}
+
 impl Writer {
-    /// Goes on behind `synced`, with the file known to be safe up to there.
-    pub(super) fn after(synced: Lsn, stated: Lsn, salt: u64) -> Self {
-        Self { salt, written: synced, synced, stated }
+    /// Goes on behind `tail`, which is safe. `salt` must be new.
+    pub(super) fn after(tail: Tail, segment_bytes: u64, salt: u64) -> Self {
+        let number = tail.segment;
+        Self {
+            supply: Arc::new(Supply::after(number, segment_bytes)),
+            segment_bytes,
+            salt,
+            segment: Segment {
+                number,
+                file: file_name(number),
+                end: tail.end,
+                is_left: true,
+                is_loose: false,
+            },
+            loose: Vec::new(),
+            written: tail.last_lsn,
+            synced: tail.last_lsn,
+            stated: tail.stated,
+        }
+    }
+
+    pub(super) fn supply(&self) -> &Arc<Supply> {
+        &self.supply
     }
 
     pub(super) fn written(&self) -> Lsn {
@@ -32,12 +86,17 @@ impl Writer {
     }
 
     /// Writes the blocks in one frame, or in several if they are long. Returns the bytes.
-    pub(super) fn append(&mut self, disk: &dyn Disk, blocks: &[Block]) -> Result<u64, StoreError> {
+    pub(super) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        blocks: &[Block],
+        sync: bool,
+    ) -> Result<u64, StoreError> {
         let mut rest = blocks;
         let mut bytes = 0;
         while !rest.is_empty() {
             let (frame, later) = rest.split_at(blocks_of_frame(rest));
-            bytes += self.append_frame(disk, frame)?;
+            bytes += self.append_frame(disk, frame, sync)?;
             rest = later;
         }
         Ok(bytes)
@@ -45,36 +104,100 @@ impl Writer {
 
     /// Makes safe what was written.
     pub(super) fn sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        disk.sync(JOURNAL_FILE)?;
+        for file in self.loose.drain(..) {
+            disk.sync(&file)?;
+        }
+        if self.segment.is_loose {
+            disk.sync(&self.segment.file)?;
+            self.segment.is_loose = false;
+        }
         self.synced = self.written;
         Ok(())
     }
 
-    /// States how far the file is safe, unless it says so: damage up to there is told from a torn
-    /// tail. Not synced, since nothing is lost with it. Returns the bytes.
+    /// States how far the journal is safe, unless it says so: damage up to there is told from a
+    /// torn tail. Not synced, since nothing is lost with it. Returns the bytes.
     pub(super) fn seal(&mut self, disk: &dyn Disk) -> Result<u64, StoreError> {
         if self.stated == self.synced {
             return Ok(0);
         }
-        self.append_frame(disk, &[])
+        self.append_frame(disk, &[], false)
     }
 
-    fn append_frame(&mut self, disk: &dyn Disk, blocks: &[Block]) -> Result<u64, StoreError> {
-        let mut pieces = vec![IoSlice::new(&[])];
+    fn append_frame(
+        &mut self,
+        disk: &dyn Disk,
+        blocks: &[Block],
+        sync: bool,
+    ) -> Result<u64, StoreError> {
+        let mut pieces = vec![IoSlice::new(&[]); 2];
         for block in blocks {
             block.slices(&mut pieces);
         }
         let records = blocks.iter().map(Block::records).sum();
         let first_lsn = Lsn(self.written.0 + 1);
-        let header = FrameHeader::new(first_lsn, records, self.synced, &pieces);
-        let header_bytes = header.encode(self.salt);
-        if let Some(first) = pieces.first_mut() {
-            *first = IoSlice::new(&header_bytes);
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let begun = self.make_room(disk, len as u64, sync)?;
+        let frame = FrameHeader::new(first_lsn, records, self.synced, &pieces);
+        let frame = frame.encode(self.salt_of(self.segment.number));
+        if let [first, second, ..] = pieces.as_mut_slice() {
+            *first = IoSlice::new(begun.as_ref().map_or(&[], <[u8; SEGMENT_HEADER_LEN]>::as_slice));
+            *second = IoSlice::new(&frame);
         }
-        disk.append(JOURNAL_FILE, &pieces)?;
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        disk.write_at(&self.segment.file, self.segment.end, &pieces)?;
+        self.segment.end += len as u64;
+        self.segment.is_loose = true;
+        self.supply.used(self.segment.number, self.segment.end);
         self.written.0 += records;
         self.stated = self.synced;
-        Ok(header_bytes.len() as u64 + u64::from(header.payload_len))
+        Ok(len as u64)
+    }
+
+    /// Begins the next segment if the frame does not fit into this one, and gives its header. A
+    /// frame that is longer than a segment makes its own one longer.
+    fn make_room(
+        &mut self,
+        disk: &dyn Disk,
+        len: u64,
+        sync: bool,
+    ) -> Result<Option<[u8; SEGMENT_HEADER_LEN]>, StoreError> {
+        let last = &self.segment;
+        let full = last.end + len > self.segment_bytes && last.end > SEGMENT_HEADER_LEN as u64;
+        if !last.is_left && !full {
+            return Ok(None);
+        }
+        if last.is_loose {
+            self.loose.push(last.file.clone());
+            self.segment.is_loose = false;
+        }
+        if sync {
+            self.sync(disk)?;
+        }
+        let last = &self.segment;
+        let number = SegmentNo(last.number.0 + 1);
+        let header = SegmentHeader {
+            number,
+            salt: self.salt_of(number),
+            first_lsn: Lsn(self.written.0 + 1),
+            previous: last.number,
+            previous_end: last.end,
+        };
+        let file = file_name(number);
+        if !self.supply.take(number) {
+            disk.create(&file)?;
+            disk.sync_dir()?;
+        }
+        self.segment = Segment { number, file, end: 0, is_left: false, is_loose: false };
+        Ok(Some(header.encode()))
+    }
+
+    /// Each segment has its own salt, made from one random number (splitmix64).
+    fn salt_of(&self, number: SegmentNo) -> u64 {
+        let mut mixed = self.salt.wrapping_add(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 }
 

@@ -67,7 +67,7 @@ fn a_second_broker_on_a_data_directory_is_refused() {
 #[test]
 fn a_damaged_journal_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = directory.path().join("journal");
+    let journal = directory.path().join("segment-0000000001");
     std::fs::write(&journal, "these bytes were never a journal".repeat(100)).unwrap();
     let said = complaint_on(directory.path(), &[]);
     assert_names(&said, &[journal.to_str().unwrap()]);

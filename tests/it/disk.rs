@@ -29,8 +29,8 @@ impl Disk for HookedDisk {
         self.memory.create(file)
     }
 
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        self.memory.append(file, pieces)
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.memory.write_at(file, offset, pieces)
     }
 
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {

@@ -1,7 +1,6 @@
 //! What goes wrong, and how a world comes to rest.
 
-use super::world::{World, journal_len};
-use leveret::store::MemoryDisk;
+use super::world::World;
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -22,28 +21,13 @@ impl World {
     pub(crate) fn crash(&mut self) {
         self.note(|| "power loss".to_owned());
         self.oracle.stats.crashes += 1;
-        let left = self.left_of_disk();
+        let left = self.disk.crash(self.rng.next());
         let clients = self.seats.len();
         for seat in self.seats.drain(..) {
             self.oracle.cut(seat.number);
         }
         self.start(left);
         self.connect(clients);
-    }
-
-    /// What a power loss leaves. Often the whole length of what was not synced, with a hole in it.
-    fn left_of_disk(&self) -> MemoryDisk {
-        const SECTOR: usize = 512;
-        let left = self.disk.crash(self.rng.next());
-        let mut bytes = self.disk.contents("journal").unwrap_or_default();
-        let loose = bytes.len().saturating_sub(self.synced_len);
-        if loose > 0 && self.rng.percent(40) {
-            let hole = (self.synced_len + self.rng.below(loose)) / SECTOR * SECTOR;
-            let end = bytes.len().min(hole + SECTOR);
-            bytes[hole.max(self.synced_len)..end].fill(0);
-            left.overwrite("journal", bytes);
-        }
-        left
     }
 
     /// A stop in good order.
@@ -58,10 +42,7 @@ impl World {
         let journal = self.broker.journal();
         let safe = journal.close_clean(&self.disk).is_ok();
         self.oracle.stopped(journal.appended_lsn().0, safe);
-        if safe {
-            self.synced_len = journal_len(&self.disk);
-        }
-        let left = self.left_of_disk();
+        let left = self.disk.crash(self.rng.next());
         self.start(left);
         self.connect(clients);
     }

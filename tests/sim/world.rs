@@ -9,7 +9,7 @@ use super::workload::{Options, Workload, binding};
 use leveret::Config;
 use leveret::broker::{Broker, Entropy};
 use leveret::session::{Peer, Progress, Scratch, Session};
-use leveret::store::{self, Disk, Durability, MemoryDisk};
+use leveret::store::{self, Durability, MemoryDisk};
 use leveret::time::{Millis, Now, UnixMillis};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -48,8 +48,6 @@ pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     pub(crate) workload: Workload,
     pub(crate) disk: MemoryDisk,
-    /// The journal's length when it was last made safe.
-    pub(crate) synced_len: usize,
     pub(crate) broker: Arc<Broker>,
     scratch: Scratch,
     now: Now,
@@ -87,10 +85,6 @@ fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
     Broker::open(Config::on_loopback("unused"), disk, entropy).expect("what a crash leaves opens")
 }
 
-pub(crate) fn journal_len(disk: &MemoryDisk) -> usize {
-    disk.len("journal").ok().and_then(|len| usize::try_from(len).ok()).unwrap_or(0)
-}
-
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = Rng::new(seed);
@@ -107,7 +101,6 @@ impl World {
             workload: Workload::new(options),
             broker: open(&MemoryDisk::new(), seed),
             disk: MemoryDisk::new(),
-            synced_len: 0,
             scratch: Scratch::default(),
             now: Now { monotonic: Millis(1000), unix: UnixMillis(1_700_000_000_000) },
             connections: 0,
@@ -154,11 +147,10 @@ impl World {
     pub(crate) fn start(&mut self, disk: MemoryDisk) {
         // All of it is safe, so a second power loss leaves the same.
         let twin = disk.crash(0);
-        let (_, recovered) =
-            store::open(&twin, Durability::Fsync, 1).expect("what a crash leaves opens");
+        let (_, recovered) = store::open(&twin, &store::Options::new(Durability::Fsync, 1))
+            .expect("what a crash leaves opens");
         self.broker = open(&disk, self.rng.next());
         self.disk = disk;
-        self.synced_len = journal_len(&self.disk);
         let journal = self.broker.journal();
         self.oracle.started(&recovered, journal.durable_lsn().0, journal.appended_lsn().0);
         self.fails_in = None;
@@ -355,9 +347,7 @@ impl World {
         let journal = self.broker.journal();
         let synced = journal.round(&self.disk).inspect(|wrote| {
             self.oracle.synced(journal.appended_lsn().0);
-            if *wrote {
-                self.synced_len = journal_len(&self.disk);
-            }
+            if *wrote {}
         });
         let sealed = if self.rng.percent(20) { journal.seal(&self.disk) } else { Ok(()) };
         match synced.and(sealed) {

@@ -206,7 +206,7 @@ mod tests {
         let recorded = |workspace: &mut Workspace| {
             assert!(workspace.records.is_empty());
             broker.journal().round(&disk).unwrap();
-            let journal = disk.contents("journal").unwrap();
+            let journal = disk.contents("segment-0000000001").unwrap();
             let found = |table: &Table| {
                 let bytes = table.as_ref().bytes();
                 journal.windows(bytes.len()).filter(|window| *window == bytes).count()

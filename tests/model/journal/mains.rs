@@ -55,8 +55,8 @@ impl Disk for Mains {
         self.change(|| self.disk.create(file))
     }
 
-    fn append(&self, file: &str, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        self.change(|| self.disk.append(file, pieces))
+    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.change(|| self.disk.write_at(file, offset, pieces))
     }
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {

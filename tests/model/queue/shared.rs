@@ -24,7 +24,8 @@ struct Bench {
 impl Bench {
     fn new(core: QueueCore) -> Self {
         let (journal, _) =
-            store::open(&MemoryDisk::new(), Durability::Fsync, 1).expect("an empty disk opens");
+            store::open(&MemoryDisk::new(), &store::Options::new(Durability::Fsync, 1))
+                .expect("an empty disk opens");
         let settings = QueueSettings { durable: true, ..QueueSettings::default() };
         Self {
             queue: Queue::new(Name::new("/"), Name::new("q"), settings, core),

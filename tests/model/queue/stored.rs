@@ -41,7 +41,8 @@ impl World {
         let durable = self.journal.durable_lsn();
         self.disk = self.disk.crash(seed);
         let (journal, mut recovered) =
-            store::open(&self.disk, Durability::Fsync, 1).expect("what a crash leaves opens");
+            store::open(&self.disk, &store::Options::new(Durability::Fsync, 1))
+                .expect("what a crash leaves opens");
         assert_eq!(recovered.clean, clean);
         assert!(recovered.last_lsn >= durable, "what was durable stays");
         let queue = recovered.queues.remove(&QUEUE).expect("the queue's own record was synced");

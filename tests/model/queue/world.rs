@@ -70,7 +70,8 @@ pub(super) fn message(seq: u64, body_len: usize) -> Message {
 impl World {
     pub(super) fn new(durable: bool) -> Self {
         let disk = MemoryDisk::new();
-        let (journal, _) = store::open(&disk, Durability::Fsync, 1).expect("an empty disk opens");
+        let (journal, _) = store::open(&disk, &store::Options::new(Durability::Fsync, 1))
+            .expect("an empty disk opens");
         let mut records = RecordBatch::new();
         records.definition(&Definition::VhostCreated { name: "/".into() });
         records.definition(&Definition::QueueDeclared {

@@ -1,0 +1,144 @@
+//! Reads one segment's frames, whoever wants them: recovery, the index, an offline check.
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use super::disk::Disk;
+use super::error::StoreError;
+use super::frame::{BadHeader, FORMAT_VERSION, FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader};
+use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::id::Lsn;
+use std::io;
+
+/// Bytes read at once; a frame that is longer is read whole.
+const CHUNK_LEN: usize = 1024 * 1024;
+
+/// A segment's file, read through a window.
+pub(super) struct Scan<'a> {
+    disk: &'a dyn Disk,
+    file: String,
+    /// Nothing behind it is looked at.
+    len: u64,
+    header: SegmentHeader,
+    window_at: u64,
+    window: Vec<u8>,
+}
+
+/// Why no frame can be read at some place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoFrame {
+    pub(super) why: &'static str,
+    /// A frame of this segment began here.
+    pub(super) began: bool,
+}
+
+/// Reads a segment's header. `None` if the file waits to be used.
+pub(super) fn header(disk: &dyn Disk, file: &str) -> Result<Option<SegmentHeader>, StoreError> {
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let read = disk.read_at(file, 0, &mut bytes)?;
+    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default());
+    header.map_err(|bad| match bad {
+        BadHeader::Version(version) => unknown_version(disk, file, version),
+        BadHeader::Damaged(what) => StoreError::damaged(disk.path(file), 0, what),
+    })
+}
+
+impl<'a> Scan<'a> {
+    /// Reads up to `end`, or the file's end if that comes first.
+    pub(super) fn new(
+        disk: &'a dyn Disk,
+        file: String,
+        header: SegmentHeader,
+        end: u64,
+    ) -> Result<Self, StoreError> {
+        let len = disk.len(&file)?.min(end);
+        Ok(Self { disk, file, len, header, window_at: 0, window: Vec::new() })
+    }
+
+    /// The frame at `offset` whose payload sums up and whose first record follows `last_lsn`, with
+    /// its payload; or why there is none.
+    pub(super) fn frame(
+        &mut self,
+        offset: u64,
+        last_lsn: Lsn,
+    ) -> Result<Result<(FrameHeader, &[u8]), NoFrame>, StoreError> {
+        let none = |why, began| Ok(Err(NoFrame { why, began }));
+        let Some(bytes) = self.frame_header(offset)? else {
+            return none("the file ends within a frame's header", offset < self.len);
+        };
+        let header = match FrameHeader::decode(&bytes, self.header.salt) {
+            Ok(header) => header,
+            Err(BadHeader::Damaged(why)) => return none(why, false),
+            Err(BadHeader::Version(version)) => {
+                return Err(unknown_version(self.disk, &self.file, version));
+            }
+        };
+        if header.first_lsn != Lsn(last_lsn.0 + 1) {
+            return none("the frame that belongs here is missing", true);
+        }
+        let at = offset + FRAME_HEADER_LEN as u64;
+        if u64::from(header.payload_len) > self.len - at {
+            return none("the file ends within a frame", true);
+        }
+        let payload = self.read(at, usize::try_from(header.payload_len).unwrap_or(usize::MAX))?;
+        if crc32c::crc32c(payload) != header.payload_crc {
+            return none("the checksum of a frame's payload differs", true);
+        }
+        Ok(Ok((header, payload)))
+    }
+
+    /// The highest synced LSN that any frame header from `offset` on states, if there is a frame. A
+    /// header within a message cannot mislead: without the salt it is none, and a copy of an old
+    /// one states less.
+    pub(super) fn stated_beyond(&mut self, mut offset: u64) -> Result<Option<Lsn>, StoreError> {
+        let mut stated = None;
+        let salt = self.header.salt;
+        while self.len.saturating_sub(offset) >= FRAME_HEADER_LEN as u64 {
+            let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
+            let chunk = self.read(offset, left.min(CHUNK_LEN))?;
+            for at in memchr::memmem::find_iter(chunk, &FRAME_MAGIC) {
+                let header = chunk.get(at..).and_then(|bytes| bytes.first_chunk());
+                let header = header.and_then(|bytes| FrameHeader::decode(bytes, salt).ok());
+                stated = stated.max(header.map(|header| header.synced_lsn));
+            }
+            offset += (chunk.len() - FRAME_HEADER_LEN + 1) as u64;
+        }
+        Ok(stated)
+    }
+
+    fn frame_header(&mut self, offset: u64) -> Result<Option<[u8; FRAME_HEADER_LEN]>, StoreError> {
+        if self.len.saturating_sub(offset) < FRAME_HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        Ok(self.read(offset, FRAME_HEADER_LEN)?.first_chunk().copied())
+    }
+
+    /// `len` bytes from `offset` on, which the file has. No number that was read makes the window
+    /// longer than the file.
+    fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
+        let within = |window_at: u64, window: &[u8]| {
+            let skip = usize::try_from(offset.checked_sub(window_at)?).ok()?;
+            (window.len().checked_sub(skip)? >= len).then_some(skip)
+        };
+        if within(self.window_at, &self.window).is_none() {
+            let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
+            self.window.resize(left.min(len.max(CHUNK_LEN)), 0);
+            self.window.shrink_to(CHUNK_LEN);
+            self.window_at = offset;
+            let read = self.disk.read_at(&self.file, offset, &mut self.window)?;
+            self.window.truncate(read);
+        }
+        within(self.window_at, &self.window)
+            .and_then(|skip| self.window.get(skip..skip.checked_add(len)?))
+            .ok_or_else(|| {
+                let ended = io::ErrorKind::UnexpectedEof.into();
+                StoreError::io("read", self.disk.path(&self.file), ended)
+            })
+    }
+}
+
+fn unknown_version(disk: &dyn Disk, file: &str, version: u32) -> StoreError {
+    let why = format!(
+        "it has format version {version}, and this broker knows only {FORMAT_VERSION}; \
+         use the version of Leveret that wrote it, or a newer one"
+    );
+    StoreError::refused("read", disk.path(file), why)
+}

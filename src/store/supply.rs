@@ -1,0 +1,112 @@
+//! Segments ahead of the writer: files that are as long as a segment and were written once, since
+//! syncing such a file is several times faster than syncing one that grows.
+//!
+//! Nothing is prepared for a broker that stores little: only when a quarter of a segment is used
+//! is the next one wanted. Files of dead segments are used again.
+
+use super::disk::Disk;
+use super::error::StoreError;
+use super::segment::{SEGMENT_HEADER_LEN, file_name};
+use crate::id::SegmentNo;
+use parking_lot::Mutex;
+use std::io::IoSlice;
+
+/// A file that becomes a segment gets its name when all of it is safe.
+const NEW_FILE: &str = "segment.new";
+const SPARE_PREFIX: &str = "segment.spare";
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Zeros written before they are synced: many at once would hold up the journal's own syncs.
+const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Supply {
+    segment_bytes: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The segment that is written to, and how far.
+    current: SegmentNo,
+    used: u64,
+    prepared: Option<SegmentNo>,
+}
+
+impl Supply {
+    pub(super) fn after(current: SegmentNo, segment_bytes: u64) -> Self {
+        let state = State { current, used: 0, prepared: None };
+        Self { segment_bytes, state: Mutex::new(state) }
+    }
+
+    /// The writer is in this segment, and that far.
+    pub(super) fn used(&self, current: SegmentNo, used: u64) {
+        let mut state = self.state.lock();
+        (state.current, state.used) = (current, used);
+    }
+
+    /// Whether the segment's file is there to be written to; it is the caller's from now on.
+    pub(super) fn take(&self, number: SegmentNo) -> bool {
+        let mut state = self.state.lock();
+        // Whoever prepares a file now must not give it this name.
+        state.current = state.current.max(number);
+        state.prepared.take_if(|prepared| *prepared == number).is_some()
+    }
+
+    /// The segment's file is there, written once.
+    #[cfg(test)]
+    pub(super) fn adopt(&self, number: SegmentNo) {
+        self.state.lock().prepared = Some(number);
+    }
+
+    /// The next segment's file should be prepared now.
+    pub(super) fn is_wanted(&self) -> bool {
+        let state = self.state.lock();
+        state.prepared.is_none() && state.used > self.segment_bytes / 4
+    }
+
+    /// Prepares the next segment's file. Slow: it writes as much as a segment holds, unless a dead
+    /// segment's file can be used again.
+    pub(super) fn prepare(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        disk.create(NEW_FILE)?;
+        let zeros = ZEROS.get(..SEGMENT_HEADER_LEN).unwrap_or_default();
+        disk.write_at(NEW_FILE, 0, &[IoSlice::new(zeros)])?;
+        self.fit(disk)?;
+        disk.sync(NEW_FILE)?;
+        let mut state = self.state.lock();
+        let number = SegmentNo(state.current.0 + 1);
+        disk.rename(NEW_FILE, &file_name(number))?;
+        disk.sync_dir()?;
+        state.prepared = Some(number);
+        Ok(())
+    }
+
+    /// Makes the file as long as a segment.
+    fn fit(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut len = disk.len(NEW_FILE)?;
+        if len > self.segment_bytes {
+            return disk.truncate(NEW_FILE, self.segment_bytes);
+        }
+        let mut loose = 0;
+        while len < self.segment_bytes {
+            let zeros = usize::try_from(self.segment_bytes - len).unwrap_or(ZEROS.len());
+            let zeros = ZEROS.get(..zeros.min(ZEROS.len())).unwrap_or_default();
+            disk.write_at(NEW_FILE, len, &[IoSlice::new(zeros)])?;
+            len += zeros.len() as u64;
+            loose += zeros.len() as u64;
+            if loose >= SYNC_BYTES {
+                disk.sync(NEW_FILE)?;
+                loose = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what a crash left of preparing files.
+pub(super) fn clear(disk: &dyn Disk, files: &[String]) -> Result<(), StoreError> {
+    let left = files.iter().filter(|file| *file == NEW_FILE || file.starts_with(SPARE_PREFIX));
+    for file in left {
+        disk.remove(file)?;
+    }
+    Ok(())
+}
