@@ -3,12 +3,14 @@
 //! This module reads no file: `conf` parses the text of a `rabbitmq.conf`, `cli/` reads files and
 //! arguments. Every value in a `Config` has been checked where it came in.
 
+mod alarm;
 mod conf;
 mod keys;
 mod pattern;
 mod users;
 mod value;
 
+pub use alarm::ResourceLimit;
 pub use conf::{ConfigError, Warning};
 pub use pattern::compile_pattern;
 
@@ -46,6 +48,11 @@ pub struct Config {
     pub channel_max: u16,
     /// Bytes of a message's body.
     pub max_message_size: u64,
+    /// Publishers are blocked while the process uses more memory than this (RSS: in a program that
+    /// embeds the broker, all of it, with what the allocator keeps).
+    pub memory_high_watermark: ResourceLimit,
+    /// Publishers are blocked while the data directory has less room than this.
+    pub disk_free_limit: ResourceLimit,
     /// Users that may log in from this machine only.
     pub loopback_users: Vec<Name>,
     /// The user that is always there, the vhost that is created if missing, and what the one may do
@@ -125,6 +132,8 @@ impl Default for Config {
             frame_max: limits::FRAME_MAX,
             channel_max: limits::CHANNELS_MAX,
             max_message_size: limits::MESSAGE_SIZE_MAX,
+            memory_high_watermark: ResourceLimit::Relative(limits::MEMORY_HIGH_WATERMARK),
+            disk_free_limit: ResourceLimit::Absolute(limits::DISK_FREE_BYTES_MIN),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),
             default_pass: Secret("guest".into()),

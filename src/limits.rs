@@ -72,6 +72,23 @@ pub const OUTPUT_HARD_BYTES: usize = 8 * 1024 * 1024;
 /// A peer that takes no byte of pending output for this long is closed.
 pub const OUTPUT_STALLED_MS_MAX: u64 = 60_000;
 
+// Alarms.
+/// Default of `vm_memory_high_watermark`: the part of all memory above which publishers are
+/// blocked (RabbitMQ 3: 0.4).
+pub const MEMORY_HIGH_WATERMARK: f64 = 0.4;
+/// Default of `disk_free_limit`: room in bytes below which publishers are blocked (RabbitMQ:
+/// 50 MB).
+pub const DISK_FREE_BYTES_MIN: u64 = 50_000_000;
+/// From one look at memory and disk to the next, at least and at most (RabbitMQ: 0.1 s and 10 s for
+/// the disk, 2.5 s for memory).
+pub const MEASURE_MS_MIN: u64 = 100;
+pub const MEASURE_MS_MAX: u64 = 10_000;
+/// The same while an alarm is in force.
+pub const MEASURE_ALARMED_MS: u64 = 1_000;
+/// What publishers are thought to use up at most: the next look comes before they could have used
+/// what is left.
+pub const MEASURE_BYTES_PER_MS: u64 = 1_000_000;
+
 // Fairness.
 /// Queue operations that one `handle_input` may do before it yields.
 pub const OPERATIONS_PER_TURN: usize = 20_000;

@@ -3,6 +3,7 @@
 
 pub mod access;
 mod access_cache;
+pub mod alarm;
 mod declare;
 mod keep;
 pub mod link;
@@ -20,6 +21,7 @@ use crate::id::{ConnectionId, Lsn, QueueId};
 use crate::name::Name;
 use crate::store::{Definition, Journal, Log, RecordBatch};
 use access::Access;
+use alarm::Alarms;
 use hashbrown::HashMap;
 use link::{Inbox, ReplyTargets, RouteBudget};
 use parking_lot::{Mutex, RwLock};
@@ -44,6 +46,7 @@ impl Entropy {
 pub struct Broker {
     pub config: Config,
     pub access: Access,
+    pub alarms: Alarms,
     pub replies: ReplyTargets,
     pub route_budget: RouteBudget,
     pub entropy: Entropy,
@@ -95,6 +98,7 @@ impl Broker {
 
     pub fn disconnect(&self, id: ConnectionId) {
         self.connections.lock().remove(&id);
+        self.alarms.forget(id);
     }
 
     /// Connections that are open now.

@@ -1,6 +1,7 @@
 //! Starting a broker: what the store recovered becomes vhosts, exchanges, queues and messages.
 
 use super::access::{Access, PasswordHash, Tag};
+use super::alarm::Alarms;
 use super::link::{ReplyTargets, RouteBudget};
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
@@ -70,6 +71,7 @@ impl Broker {
         let broker = Arc::new(Self {
             config,
             access,
+            alarms: Alarms::default(),
             replies: ReplyTargets::default(),
             route_budget: RouteBudget::default(),
             entropy,

@@ -3,6 +3,7 @@
 //! A key of RabbitMQ's that has no effect here is a warning; any other unknown key, and a value out
 //! of its range, is an error of one line that says where, what, why and what to write instead.
 
+use super::alarm::Limits;
 use super::keys::{self, Known};
 use super::users::Users;
 use super::{Config, Secret, compile_pattern, value};
@@ -28,6 +29,8 @@ const KEYS: &[&str] = &[
     "default_user_tags.administrator",
     "default_vhost",
     "default_vhosts.1",
+    "disk_free_limit.absolute",
+    "disk_free_limit.relative",
     "durability",
     "frame_max",
     "handshake_timeout",
@@ -42,6 +45,8 @@ const KEYS: &[&str] = &[
     "node_name",
     "tcp_listen_options.backlog",
     "tcp_listen_options.nodelay",
+    "vm_memory_high_watermark.absolute",
+    "vm_memory_high_watermark.relative",
 ];
 
 /// A line that the broker cannot obey.
@@ -80,6 +85,7 @@ struct Lists<'a> {
     loopback_users: BTreeMap<&'a str, bool>,
     tags: BTreeMap<&'a str, bool>,
     users: Users<'a>,
+    limits: Limits,
     vhosts: BTreeMap<&'a str, Name>,
 }
 
@@ -165,6 +171,7 @@ fn apply_line<'a>(
     value: &str,
 ) -> Result<bool, Fault> {
     if lists.users.take(line, key, value)?
+        || lists.limits.take(key, value)?
         || lists.take(key, value)?
         || apply_scalar(config, key, value)?
     {
@@ -317,6 +324,7 @@ impl<'a> Lists<'a> {
         if !self.vhosts.is_empty() {
             config.vhosts = self.vhosts.into_values().collect();
         }
+        self.limits.apply(config);
         self.users.apply(config)
     }
 }

@@ -31,7 +31,6 @@ const NOT_USED_YET: &[&str] = &[
     "default_policies",
     "default_queue_type",
     "definitions",
-    "disk_free_limit",
     "event_exchange",
     "initial_frame_max",
     "listeners.ssl",
@@ -59,7 +58,6 @@ const NOT_USED_YET: &[&str] = &[
     "tcp_listen_options",
     "total_memory_available_override_value",
     "trust_store",
-    "vm_memory_high_watermark",
     "web_mqtt",
     "web_stomp",
 ];

@@ -35,6 +35,33 @@ pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, String
     })
 }
 
+/// Reads bytes as RabbitMQ's resource limits are written: `k`, `M`, `G` and `kiB` are powers of
+/// 1024, `kB`, `MB` and `GB` of 1000.
+pub(super) fn resource(text: &str) -> Result<u64, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let factor: Option<u64> = match unit.to_ascii_lowercase().as_str() {
+        "" => Some(1),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "tb" => Some(1_000_000_000_000),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "t" | "tib" => Some(1 << 40),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor));
+    bytes.ok_or_else(|| "give bytes, such as 50MB (of 1000 kB) or 2GiB (of 1024 MiB)".into())
+}
+
+/// Reads a part of all memory, from zero to `most`.
+pub(super) fn fraction(text: &str, most: f64) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part| (0.0..=most).contains(part));
+    part.ok_or_else(|| format!("give a part of all memory from 0 to {most}, such as 0.4"))
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" | "on" => Ok(true),
@@ -77,6 +104,18 @@ mod tests {
         assert_eq!(any("131072"), Some(131_072));
         for bad in ["", "kb", "-1", "1.5mb", "3tb", "99999999999999999999", "1 k b"] {
             assert_eq!(any(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn resource_limits_have_rabbitmqs_units() {
+        let bytes = |text| resource(text).ok();
+        assert_eq!([bytes("50MB"), bytes("50mb")], [Some(50_000_000); 2]);
+        assert_eq!([bytes("50MiB"), bytes("50M")], [Some(52_428_800); 2]);
+        assert_eq!([bytes("5kB"), bytes("5k"), bytes("0")], [Some(5000), Some(5120), Some(0)]);
+        assert_eq!(bytes("2TiB"), Some(2 << 40));
+        for bad in ["", "MB", "-1", "5.5GB", "5 MB", "1b", "1e9", "99999999999TB"] {
+            assert_eq!(bytes(bad), None, "{bad}");
         }
     }
 

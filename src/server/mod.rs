@@ -3,17 +3,20 @@
 //! `Server` is also the embedding API: it starts a broker inside any tokio program, several at once
 //! if need be, and leaves nothing global behind.
 
+mod alarms;
 mod clock;
 mod connection;
 mod keeper_thread;
 mod listener;
 pub mod log;
+mod memory;
 mod store_thread;
 
 use crate::broker::{Broker, Entropy, StartError};
 use crate::config::Config;
 use crate::exception::Exception;
 use crate::store::{Disk, RealDisk, StoreError};
+use alarms::Lookout;
 use clock::Clock;
 use keeper_thread::KeeperThread;
 use std::fmt;
@@ -153,12 +156,16 @@ impl Server {
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
         let keeper = KeeperThread::start(Arc::clone(&broker), Arc::clone(&disk))
             .map_err(ServerError::Runtime)?;
+        let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
+        // Before anybody can publish.
+        let pause = lookout.look();
         let store =
             StoreThread::start(Arc::clone(broker.journal()), disk).map_err(ServerError::Runtime)?;
         let clock = Clock::start();
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut tasks = JoinSet::new();
+        tasks.spawn(lookout.run(pause, stop.clone()));
         for listener in listeners {
             let (stop, abort) = (stop.clone(), abort.clone());
             tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));

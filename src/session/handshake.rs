@@ -146,6 +146,7 @@ impl Session {
             let has = |name: &[u8]| capabilities.get(name) == Some(Value::Bool(true));
             self.capabilities = Capabilities {
                 authentication_failure_close: has(b"authentication_failure_close"),
+                connection_blocked: has(b"connection.blocked"),
                 consumer_cancel_notify: has(b"consumer_cancel_notify"),
             };
         }

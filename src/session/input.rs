@@ -23,7 +23,7 @@ pub enum Progress {
     Idle,
     /// The turn's budget is spent: yield, then show the rest again.
     More,
-    /// No input is wanted until the output or the journal has moved on.
+    /// No input is wanted until the output or the journal has moved on, or an alarm is over.
     Held,
     Closed,
 }
@@ -46,8 +46,8 @@ impl Session {
                 break Progress::More;
             }
             // Confirms and held replies are looked at once in a while: 64 frames add little.
-            let full = self.output.len() >= OUTPUT_HARD_BYTES;
-            if full || frames % 64 == 0 && !self.wants_input() {
+            let stop = self.output.len() >= OUTPUT_HARD_BYTES || self.is_blocked();
+            if stop || frames % 64 == 0 && !self.wants_input() {
                 break Progress::Held;
             }
             match self.step(now, &input[consumed..], scratch) {
@@ -70,6 +70,9 @@ impl Session {
         }
         if let Some(partial) = self.partial_body {
             let (taken, done) = self.go_on_with_body(partial, input, scratch);
+            if self.partial_body.is_none() {
+                self.content_frame_came();
+            }
             if let Err(exception) = done {
                 self.raise(partial.channel(), exception, BASIC_PUBLISH, now, scratch);
             }
@@ -140,6 +143,9 @@ impl Session {
             FrameKind::Body => self.take_body(number, payload, scratch),
             FrameKind::Heartbeat => Ok(()),
         };
+        if matches!(kind, FrameKind::Header | FrameKind::Body) {
+            self.content_frame_came();
+        }
         if let Err(exception) = taken {
             let method = match kind {
                 FrameKind::Method => method_id(payload).unwrap_or(MethodId::NONE),

@@ -9,6 +9,7 @@
 //! ```
 //! Every turn ends with the queues told, the journal fed and the touched links woken, once each.
 
+mod blocked;
 mod channel;
 mod close;
 mod confirms;
@@ -85,6 +86,8 @@ pub struct Session {
     /// Bytes of unfinished contents.
     partial_bytes: usize,
     heartbeat: Heartbeat,
+    /// It published during an alarm that is not over.
+    blocked: bool,
     /// Handshake, close or silent-close limit.
     phase_ends_at: Option<Millis>,
     /// Since when the peer has taken no byte of a full output.
@@ -101,6 +104,7 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, Default)]
 struct Capabilities {
     authentication_failure_close: bool,
+    connection_blocked: bool,
     consumer_cancel_notify: bool,
 }
 
@@ -129,6 +133,7 @@ impl Session {
             partial_body: None,
             partial_bytes: 0,
             heartbeat: Heartbeat::off(),
+            blocked: false,
             phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
             stalled_since: None,
             registered: Lsn(0),
@@ -159,10 +164,10 @@ impl Session {
     }
 
     /// Whether input would be taken: not while too much output, too many confirms or too many
-    /// journal bytes wait.
+    /// journal bytes wait, and not while an alarm blocks it.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.has_room() && !self.is_closed() && !self.is_held()
+        self.has_room() && !self.is_closed() && !self.is_held() && !self.is_blocked()
     }
 
     fn has_room(&self) -> bool {
@@ -252,6 +257,9 @@ impl Session {
         }
         if notices.durable {
             self.registered = Lsn(0);
+        }
+        if notices.unblocked {
+            self.unblock();
         }
         self.report_durable();
         self.deliver(scratch);

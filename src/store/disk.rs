@@ -80,6 +80,14 @@ pub trait Disk: Send + Sync {
     /// If that cannot be said.
     fn sync_dir(&self) -> Result<(), StoreError>;
 
+    /// Bytes that may still be written; `None` if the disk cannot tell.
+    ///
+    /// # Errors
+    /// If the file system does not say.
+    fn room(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
     /// Where an operator finds the file.
     fn path(&self, file: &str) -> PathBuf;
 }
@@ -217,6 +225,16 @@ impl Disk for RealDisk {
         sync_directory(&self.directory)
     }
 
+    fn room(&self) -> Result<Option<u64>, StoreError> {
+        // What is left for users other than root.
+        match rustix::fs::statvfs(&self.directory) {
+            Ok(stat) => Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize))),
+            Err(errno) => {
+                Err(StoreError::io("measure the room in", self.directory.clone(), errno.into()))
+            }
+        }
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
@@ -317,6 +335,7 @@ mod tests {
     fn files_are_written_in_pieces_read_cut_renamed_and_removed() {
         let directory = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(directory.path()).unwrap();
+        assert!(disk.room().unwrap().is_some());
         disk.create("a").unwrap();
         let many: Vec<_> = (0..3000).map(|_| IoSlice::new(b"xy")).collect();
         disk.append("a", &many).unwrap();

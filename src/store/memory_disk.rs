@@ -237,6 +237,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn room(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.state.lock().room.map(|room| room as u64))
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         PathBuf::from(file)
     }

@@ -61,6 +61,10 @@ impl Disk for HookedDisk {
         self.memory.sync_dir()
     }
 
+    fn room(&self) -> Result<Option<u64>, StoreError> {
+        self.memory.room()
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.memory.path(file)
     }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here is the test")]
 
+mod alarms;
 mod answers;
 mod basic;
 mod bounds;
@@ -22,6 +23,7 @@ mod program;
 mod queues;
 mod raw;
 mod session;
+mod shortage;
 mod sizes;
 mod strangers;
 mod support;

@@ -22,10 +22,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it, and returns once it serves.
     pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// As `start`, with further arguments.
+    pub(crate) fn start_with(data_dir: &Path, arguments: &[&str]) -> Self {
         let mut child = leveret()
             .args(["--amqp-port", "0", "--bind", "127.0.0.1", "--log-level", "none"])
             .arg("--data-dir")
             .arg(data_dir)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

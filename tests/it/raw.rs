@@ -111,7 +111,17 @@ pub(crate) fn method(channel: u16, id: MethodId, fields: Fields) -> Vec<u8> {
 }
 
 pub(crate) fn start_ok(response: &[u8]) -> Vec<u8> {
-    let fields = Fields::default().longstr(&[]);
+    start_ok_with(&[], response)
+}
+
+/// The bytes of a table `capabilities` with one that is true.
+pub(crate) fn capability(name: &str) -> Vec<u8> {
+    let capability = Fields::default().shortstr(name).octet(b't').octet(1);
+    Fields::default().shortstr("capabilities").octet(b'F').longstr(&capability.0).0
+}
+
+pub(crate) fn start_ok_with(client_properties: &[u8], response: &[u8]) -> Vec<u8> {
+    let fields = Fields::default().longstr(client_properties);
     let fields = fields.shortstr("PLAIN").longstr(response).shortstr("en_US");
     method(0, CONNECTION_START_OK, fields)
 }

@@ -82,6 +82,8 @@ pub(crate) struct Client {
     pub(crate) heartbeat_s: u16,
     /// The handshake is over.
     pub(crate) is_open: bool,
+    /// The broker said that it does not read us.
+    is_blocked: bool,
     /// We said close.
     pub(crate) is_closing: bool,
     /// Nothing more is to be expected.
@@ -98,6 +100,7 @@ impl Client {
             channels: CHANNELS.iter().map(|number| (*number, ChannelView::closed())).collect(),
             heartbeat_s,
             is_open: false,
+            is_blocked: false,
             is_closing: false,
             is_over: false,
         };
@@ -193,6 +196,14 @@ impl Client {
             }
             (10, 41) => self.is_open = true,
             (10, 51) => self.is_over = true,
+            (10, 60) => {
+                assert!(!self.is_blocked, "blocked twice");
+                self.is_blocked = true;
+            }
+            (10, 61) => {
+                assert!(self.is_blocked, "unblocked for nothing");
+                self.is_blocked = false;
+            }
             (class, id) => {
                 let said = (fields.u16(), fields.short());
                 panic!("{class},{id} on channel 0: {said:?}");

@@ -1,6 +1,7 @@
 //! What goes wrong, and how a world comes to rest.
 
 use super::world::World;
+use leveret::broker::alarm::Alarm;
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -47,8 +48,11 @@ impl World {
         self.connect(clients);
     }
 
-    /// Lets everything run out, until nothing moves any more.
+    /// Ends all alarms and lets everything run out, until nothing moves any more.
     pub(crate) fn calm_down(&mut self) {
+        for alarm in [Alarm::Memory, Alarm::Disk] {
+            self.broker.alarms.set(alarm, false);
+        }
         for _ in 0..1000 {
             let mut moved = self.broker.journal().pending_bytes() > 0;
             for at in 0..self.seats.len() {

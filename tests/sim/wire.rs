@@ -33,8 +33,10 @@ fn method(channel: u16, class: u16, id: u16, arguments: impl FnOnce(&mut Vec<u8>
 
 pub(crate) fn start_ok() -> Vec<u8> {
     let mut capability = Vec::new();
-    short(&mut capability, "consumer_cancel_notify");
-    capability.extend_from_slice(b"t\x01");
+    for name in ["consumer_cancel_notify", "connection.blocked"] {
+        short(&mut capability, name);
+        capability.extend_from_slice(b"t\x01");
+    }
     let mut properties = Vec::new();
     short(&mut properties, "capabilities");
     properties.push(b'F');

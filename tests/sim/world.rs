@@ -7,6 +7,7 @@ use super::oracle::{Gauges, Oracle};
 use super::rng::Rng;
 use super::workload::{Options, Workload, binding};
 use leveret::Config;
+use leveret::broker::alarm::Alarm;
 use leveret::broker::{Broker, Entropy};
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{self, Durability, MemoryDisk};
@@ -69,6 +70,7 @@ enum Step {
     Read,
     Round,
     Time,
+    Alarm,
     Cut,
     Crash,
     Stop,
@@ -202,7 +204,10 @@ impl World {
         let before = self.gauges();
         let lsn = self.broker.journal().appended_lsn().0;
         let seat = &mut self.seats[at];
+        let was_blocked = seat.session.is_blocked();
         act(seat, self.now, &mut self.scratch);
+        let blocks = !was_blocked && seat.session.is_blocked();
+        self.oracle.stats.blocks += u64::from(blocks);
         let operations = seat.client.taken(seat.taken);
         let (number, closed) = (seat.number, seat.session.is_closed());
         self.oracle.begin_turn(before, operations.len());
@@ -228,6 +233,7 @@ impl World {
                 (20_000, Step::Read),
                 (rounds, Step::Round),
                 (500, Step::Time),
+                (300, Step::Alarm),
                 (cuts, Step::Cut),
                 (crashes, Step::Crash),
                 (crashes / 3, Step::Stop),
@@ -254,6 +260,7 @@ impl World {
             }
             Step::Round => self.round(),
             Step::Time => self.let_time_pass(),
+            Step::Alarm => self.change_alarm(),
             Step::Cut => self.cut(at),
             Step::Crash => self.crash(),
             Step::Stop if self.fails_in.is_none() => self.stop(),
@@ -358,6 +365,14 @@ impl World {
                 self.fails_in = Some(1 + self.rng.below(30));
             }
         }
+    }
+
+    /// An alarm begins or ends; more of them end than begin.
+    fn change_alarm(&mut self) {
+        let alarm = *self.rng.pick(&[Alarm::Memory, Alarm::Disk]);
+        let on = self.rng.percent(40);
+        self.note(|| format!("{alarm:?} is low: {on}"));
+        self.broker.alarms.set(alarm, on);
     }
 
     fn let_time_pass(&mut self) {

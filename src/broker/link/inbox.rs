@@ -38,6 +38,8 @@ pub struct Notices {
     pub durable: bool,
     /// The journal has failed: nothing that waits for it will ever come.
     pub failed: bool,
+    /// No alarm is in force any more.
+    pub unblocked: bool,
     /// The connection shall end.
     pub close: Option<Exception>,
 }
@@ -79,6 +81,11 @@ impl Inbox {
     /// Asks the connection to end with `exception`.
     pub fn close(&self, exception: Exception) {
         self.notice(|notices| notices.close = Some(exception));
+    }
+
+    /// A blocked connection may go on.
+    pub fn unblock(&self) {
+        self.notice(|notices| notices.unblocked = true);
     }
 
     fn notice(&self, set: impl FnOnce(&mut Notices)) {

@@ -29,6 +29,7 @@ stats!(
     settled,
     confirms,
     returns,
+    blocks,
     commits,
     refusals,
     cuts,

@@ -1,0 +1,219 @@
+//! Looks at memory and disk, sets and clears the broker's alarms, and says so in the log.
+//!
+//! RabbitMQ: no hysteresis, an alarm ends where it began. The nearer a limit, the sooner the next
+//! look; what an alarm does to connections is the session's.
+
+use super::memory::{self, Memory};
+use crate::broker::Broker;
+use crate::broker::alarm::Alarm;
+use crate::limits::{MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN};
+use crate::store::Disk;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What is left of one resource, and what has to be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// So many bytes may still be used before the alarm.
+    Margin(u64),
+    /// The alarm is due.
+    TooLittle,
+    Unknown,
+}
+
+/// Who looks.
+pub(super) struct Lookout {
+    broker: Arc<Broker>,
+    /// A broker that was dropped gives its directory free at once, without waiting for us.
+    disk: Weak<dyn Disk>,
+    /// Said that it cannot be seen, and nothing was seen since.
+    memory_is_hidden: bool,
+    disk_is_hidden: bool,
+}
+
+impl Lookout {
+    pub(super) fn new(broker: Arc<Broker>, disk: &Arc<dyn Disk>) -> Self {
+        let disk = Arc::downgrade(disk);
+        Self { broker, disk, memory_is_hidden: false, disk_is_hidden: false }
+    }
+
+    /// Looks again and again, first after `pause`, until told to stop.
+    pub(super) async fn run(mut self, mut pause: Duration, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            // A file system may take its time to answer.
+            let looked = tokio::task::spawn_blocking(move || {
+                let next = self.look();
+                (self, next)
+            });
+            let Ok(looked) = looked.await else {
+                // The runtime goes down, or a look panicked, which is said where it happened.
+                return;
+            };
+            (self, pause) = looked;
+        }
+    }
+
+    /// Looks once; says when to look again.
+    pub(super) fn look(&mut self) -> Duration {
+        memory::give_back();
+        let memory = Memory::read();
+        pause([self.look_at_memory(memory), self.look_at_disk(memory)])
+    }
+
+    fn look_at_memory(&mut self, memory: Option<Memory>) -> Left {
+        let Some(Memory { used, total }) = memory else {
+            let why = "the system does not say how much of it is used";
+            complain(&mut self.memory_is_hidden, Alarm::Memory, why);
+            return Left::Unknown;
+        };
+        self.memory_is_hidden = false;
+        // More than there is would be no limit.
+        let limit = self.broker.config.memory_high_watermark.bytes(total).min(total);
+        self.judge(Alarm::Memory, used > limit, || {
+            let [used, limit, total] = [used, limit, total].map(megabytes);
+            format!("{used} are in use of {total}, vm_memory_high_watermark is {limit}")
+        });
+        limit.checked_sub(used).map_or(Left::TooLittle, Left::Margin)
+    }
+
+    fn look_at_disk(&mut self, memory: Option<Memory>) -> Left {
+        let Some(disk) = self.disk.upgrade() else { return Left::Unknown };
+        let room = match disk.room() {
+            Ok(Some(room)) => room,
+            Ok(None) => return Left::Unknown,
+            Err(error) => {
+                complain(&mut self.disk_is_hidden, Alarm::Disk, &error.to_string());
+                return Left::Unknown;
+            }
+        };
+        self.disk_is_hidden = false;
+        let total = memory.map_or(0, |memory| memory.total);
+        let limit = self.broker.config.disk_free_limit.bytes(total);
+        self.judge(Alarm::Disk, room < limit, || {
+            let (place, [room, limit]) = (disk.path(""), [room, limit].map(megabytes));
+            format!("{room} are free in {}, disk_free_limit is {limit}", place.display())
+        });
+        room.checked_sub(limit).map_or(Left::TooLittle, Left::Margin)
+    }
+
+    /// Sets an alarm or clears it, and says so if that is news.
+    fn judge(&self, alarm: Alarm, is_low: bool, figures: impl FnOnce() -> String) {
+        if !self.broker.alarms.set(alarm, is_low) {
+            return;
+        }
+        let (name, way_out) = match alarm {
+            Alarm::Memory => ("memory", "messages are consumed or the limit is raised"),
+            Alarm::Disk => ("disk", "there is more room"),
+        };
+        let figures = figures();
+        if is_low {
+            tracing::warn!(
+                "{name} resource limit alarm set: {figures}; publishers are blocked until {way_out}"
+            );
+        } else {
+            tracing::warn!("{name} resource limit alarm cleared: {figures}");
+        }
+    }
+}
+
+/// Says once that a resource cannot be seen. Its alarm stays as it was.
+fn complain(is_hidden: &mut bool, alarm: Alarm, why: &str) {
+    if !std::mem::replace(is_hidden, true) {
+        tracing::warn!("there is no alarm for {alarm:?}: {why}");
+    }
+}
+
+/// Soon enough that publishers cannot have used what is left, nor wait long for an alarm's end.
+fn pause(left: [Left; 2]) -> Duration {
+    let ms = left.map(|left| match left {
+        Left::Margin(bytes) => bytes / MEASURE_BYTES_PER_MS,
+        Left::TooLittle => MEASURE_ALARMED_MS,
+        Left::Unknown => MEASURE_MS_MAX,
+    });
+    let ms = ms.into_iter().fold(MEASURE_MS_MAX, u64::min);
+    Duration::from_millis(ms.max(MEASURE_MS_MIN))
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Entropy;
+    use crate::config::{Config, ResourceLimit};
+    use crate::store::MemoryDisk;
+
+    fn broker(config: Config) -> (Arc<MemoryDisk>, Lookout) {
+        let disk = Arc::new(MemoryDisk::new());
+        let broker = Broker::open(config, &*disk, Entropy::new(|| [7; 16])).unwrap();
+        let dyn_disk: Arc<dyn Disk> = disk.clone();
+        (disk, Lookout::new(broker, &dyn_disk))
+    }
+
+    #[test]
+    fn the_disk_alarm_begins_below_the_limit_and_ends_at_it() {
+        let limit = ResourceLimit::Absolute(5_000_000);
+        let (disk, mut lookout) = broker(Config { disk_free_limit: limit, ..Config::default() });
+        let is_set = |lookout: &Lookout| lookout.broker.alarms.is_set(Alarm::Disk);
+        lookout.look();
+        assert!(!is_set(&lookout), "a disk without a notion of room has no alarm");
+        for (room, low, next_ms) in [
+            (1 << 40, false, 10_000),
+            (2_005_000_000, false, 2_000),
+            (5_000_000, false, 100),
+            (4_999_999, true, 1_000),
+            (0, true, 1_000),
+            (5_000_000, false, 100),
+        ] {
+            disk.limit_room(room);
+            let memory = Some(Memory { used: 0, total: 1 << 50 });
+            let left = lookout.look_at_disk(memory);
+            let next = pause([Left::Unknown, left]);
+            assert_eq!((is_set(&lookout), next.as_millis()), (low, next_ms), "{room} bytes");
+        }
+    }
+
+    #[test]
+    fn a_disk_limit_may_be_a_part_of_all_memory() {
+        let limit = ResourceLimit::Relative(1.5);
+        let (disk, mut lookout) = broker(Config { disk_free_limit: limit, ..Config::default() });
+        disk.limit_room(1500);
+        let mut look = |total| lookout.look_at_disk(Some(Memory { used: 0, total }));
+        assert_eq!([look(1000), look(1001)], [Left::Margin(0), Left::TooLittle]);
+    }
+
+    #[test]
+    fn the_memory_alarm_begins_above_the_watermark_which_is_never_above_all() {
+        let half = ResourceLimit::Relative(0.5);
+        let (_, mut lookout) = broker(Config { memory_high_watermark: half, ..Config::default() });
+        let mut look = |used| lookout.look_at_memory(Some(Memory { used, total: 1000 }));
+        assert_eq!([look(499), look(500), look(501)].map(low), [false, false, true]);
+        assert!(lookout.broker.alarms.is_set(Alarm::Memory));
+        assert_eq!(lookout.look_at_memory(None), Left::Unknown);
+        assert!(lookout.broker.alarms.is_set(Alarm::Memory), "nothing was seen");
+
+        let all = ResourceLimit::Absolute(u64::MAX);
+        let (_, mut lookout) = broker(Config { memory_high_watermark: all, ..Config::default() });
+        let mut look = |used| lookout.look_at_memory(Some(Memory { used, total: 1000 }));
+        assert_eq!([look(1000), look(1001)].map(low), [false, true]);
+    }
+
+    fn low(left: Left) -> bool {
+        left == Left::TooLittle
+    }
+
+    #[test]
+    fn a_disk_that_is_gone_is_not_looked_at() {
+        let (disk, mut lookout) = broker(Config::default());
+        disk.limit_room(0);
+        drop(disk);
+        assert_eq!(lookout.look_at_disk(None), Left::Unknown);
+    }
+}
