@@ -45,6 +45,8 @@ pub struct QueueCounters {
     pub ready_bytes: Gauge,
     pub unacked: Gauge,
     pub consumers: Gauge,
+    /// What its messages take in memory.
+    pub resident_bytes: Gauge,
 }
 
 /// What one exchange counts.

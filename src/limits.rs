@@ -95,6 +95,20 @@ pub const OPERATIONS_PER_TURN: usize = 20_000;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
 
+// Paging.
+/// What a message in memory costs beside its body: its entry, its names and properties, and what
+/// the allocator adds.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 160;
+/// Messages of a page: 48 bytes of memory for them if they were published one after the other.
+pub const PAGE_LEN: usize = 1_024;
+/// Messages that one load brings back; it is answered in one lock hold.
+pub const LOAD_LEN: usize = WORK_PER_LOCK_MAX;
+/// Body bytes of the same, roughly.
+pub const LOAD_BYTES: u64 = 8 * 1024 * 1024;
+/// A queue with consumers asks for pages while fewer messages than this are in memory before them:
+/// as many as are handed over while a page is read.
+pub const READ_AHEAD_LEN: usize = 4_096;
+
 // Store.
 /// Journal bytes that wait for the disk before publishers are not read.
 pub const JOURNAL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::exception::Exception;
 use crate::id::{ConnectionId, Lsn, QueueId};
 use crate::name::Name;
+use crate::queue::Residence;
 use crate::store::{Definition, Journal, Log, RecordBatch};
 use access::Access;
 use alarm::Alarms;
@@ -49,6 +50,8 @@ pub struct Broker {
     pub alarms: Alarms,
     pub replies: ReplyTargets,
     pub route_budget: RouteBudget,
+    /// What all queues hold in memory.
+    pub residence: Arc<Residence>,
     pub entropy: Entropy,
     journal: Arc<Journal>,
     vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,

@@ -10,7 +10,7 @@ use crate::exception::Resource;
 use crate::exchange::{Destination, Kind, Settings, alternate_exchange};
 use crate::id::{Lsn, QueueId};
 use crate::name::Name;
-use crate::queue::{Queue, QueueCore, QueueSettings};
+use crate::queue::{Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
     self, BoundTo, Definitions, Disk, Recovered, RecoveredQueue, StoredQueue, StoredVhost,
 };
@@ -61,10 +61,11 @@ impl Broker {
             store::open(disk, &store::Options::new(durability, salt)).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
+        let residence = Arc::default();
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Lsn(0));
-            restore(&vhost, stored, &definitions, &mut queues)?;
+            restore(&vhost, stored, &definitions, &mut queues, &residence)?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -74,6 +75,7 @@ impl Broker {
             alarms: Alarms::default(),
             replies: ReplyTargets::default(),
             route_budget: RouteBudget::default(),
+            residence,
             entropy,
             journal: Arc::new(journal),
             vhosts: RwLock::new(vhosts),
@@ -115,6 +117,7 @@ fn restore(
     stored: &StoredVhost,
     definitions: &Definitions,
     messages: &mut HashMap<QueueId, RecoveredQueue>,
+    residence: &Arc<Residence>,
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (name, exchange) in stored.exchanges() {
@@ -136,7 +139,7 @@ fn restore(
         state.topology.declare(Name::new(name), settings);
     }
     for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
-        state.restore_queue(&vhost.name, id, queue, messages.remove(&id));
+        state.restore_queue(&vhost.name, id, queue, messages.remove(&id), residence);
     }
     for binding in stored.bindings() {
         let destination = match &binding.destination {
@@ -158,6 +161,7 @@ impl State {
         id: QueueId,
         stored: &StoredQueue,
         recovered: Option<RecoveredQueue>,
+        residence: &Arc<Residence>,
     ) {
         let mut core = QueueCore::new(id, true);
         if let Some(recovered) = recovered {
@@ -173,7 +177,7 @@ impl State {
             arguments: stored.arguments.clone(),
         };
         let name = Name::new(&stored.name);
-        let queue = Arc::new(Queue::new(vhost.clone(), name.clone(), settings, core));
+        let queue = Arc::new(Queue::new(vhost.clone(), name.clone(), settings, core, residence));
         self.queues.insert(name, Arc::clone(&queue));
         self.by_id.insert(id, queue);
     }

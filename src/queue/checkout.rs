@@ -8,6 +8,7 @@
 use super::consumers::ConsumerKey;
 use super::free_slots::FreeSlots;
 use super::ready::Entry;
+use crate::limits::MESSAGE_OVERHEAD_BYTES;
 
 /// Slots for which memory is kept in any case.
 const KEPT_MAX: usize = 256;
@@ -26,6 +27,9 @@ pub(super) struct Checkout {
     /// Apart, and only there once a slot is free that is not the last.
     free: Option<Box<FreeSlots>>,
     occupied: usize,
+    /// Those with content in memory, and the bytes of their bodies.
+    resident: usize,
+    resident_body_bytes: u64,
 }
 
 impl Checkout {
@@ -33,10 +37,18 @@ impl Checkout {
         self.occupied
     }
 
+    /// What the messages take in memory.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.resident_body_bytes + self.resident as u64 * MESSAGE_OVERHEAD_BYTES
+    }
+
     /// Keeps the message in the lowest free slot. Never inlined: what needs no slot passes by here.
     #[inline(never)]
     pub(super) fn insert(&mut self, checked_out: CheckedOut) -> u32 {
+        debug_assert!(checked_out.entry.message.is_some(), "what goes out is in memory");
         self.occupied += 1;
+        self.resident += 1;
+        self.resident_body_bytes += u64::from(checked_out.entry.body_len);
         let slot = match self.free.as_mut().and_then(|free| free.take_lowest()) {
             Some(slot) => {
                 self.slots[slot] = Some(checked_out);
@@ -57,14 +69,18 @@ impl Checkout {
         if place.as_ref()?.entry.seq != seq {
             return None;
         }
-        let taken = place.take();
+        let taken = place.take()?;
         self.occupied -= 1;
+        if taken.entry.message.is_some() {
+            self.resident -= 1;
+            self.resident_body_bytes -= u64::from(taken.entry.body_len);
+        }
         if slot + 1 == self.slots.len() {
             self.drop_last();
         } else {
             self.free.get_or_insert_default().insert(slot);
         }
-        taken
+        Some(taken)
     }
 
     pub(super) fn get(&self, slot: u32, seq: u64) -> Option<&CheckedOut> {
@@ -73,6 +89,24 @@ impl Checkout {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
+    }
+
+    /// Slots, free ones too.
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Gives the message in this slot to `take`, which may take its content.
+    pub(super) fn shed(&mut self, slot: usize, take: impl FnOnce(&mut Entry)) {
+        let Some(Some(out)) = self.slots.get_mut(slot) else { return };
+        if out.entry.message.is_none() {
+            return;
+        }
+        take(&mut out.entry);
+        if out.entry.message.is_none() {
+            self.resident -= 1;
+            self.resident_body_bytes -= u64::from(out.entry.body_len);
+        }
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Entry> {
@@ -99,13 +133,14 @@ impl Checkout {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::publish;
     use super::*;
 
     fn insert(checkout: &mut Checkout, seq: u64) -> u32 {
         let entry = Entry {
             seq,
-            message: None,
-            body_len: 0,
+            message: Some(publish().message),
+            body_len: 1,
             persistent: false,
             redelivered: false,
             reserved: false,

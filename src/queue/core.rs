@@ -3,10 +3,12 @@
 
 use super::checkout::Checkout;
 use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
-use super::effects::{Effects, Load};
+use super::effects::Effects;
+use super::load::Paging;
 use super::outlet::{Delivery, EndReason, Event, Outlet};
-use super::ready::{Dropped, Entry, Head, Ready};
-use super::runs::{Run, runs};
+use super::page::Page;
+use super::ready::{Entry, Head, Ready};
+use super::runs::Run;
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;
 use crate::store::{RecordBatch, Target};
@@ -45,21 +47,18 @@ pub enum Got {
     Later,
 }
 
-/// What dispatch handed over, for the counters.
+/// What was handed over, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delivered {
     pub messages: u64,
+    /// Of these.
     pub redelivered: u64,
+    /// What gets took, also those that had to wait.
+    pub gotten: u64,
 }
 
-/// The messages that a purge takes, whichever is shorter to say.
-#[derive(Debug, PartialEq, Eq)]
-enum Purged {
-    These(Vec<(Seq, Seq)>),
-    AllBut(Vec<(Seq, Seq)>),
-}
-
-struct GetWaiter {
+/// A `get` whose message is being loaded.
+pub(super) struct GetWaiter {
     outlet: Arc<dyn Outlet>,
     token: ConsumerToken,
     no_ack: bool,
@@ -67,16 +66,17 @@ struct GetWaiter {
 
 /// One queue's messages and consumers.
 pub struct QueueCore {
-    id: QueueId,
+    pub(super) id: QueueId,
     /// Persistent messages have records.
-    durable: bool,
-    next_seq: u64,
+    pub(super) durable: bool,
+    pub(super) next_seq: u64,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
     pub(super) consumers: Consumers,
-    get_waiters: VecDeque<GetWaiter>,
-    /// The message that was asked for by `Effects::loads`.
-    pub(super) loading: Option<u64>,
+    pub(super) get_waiters: VecDeque<GetWaiter>,
+    pub(super) paging: Paging,
+    /// `Effects::loads` asked for something and the answer is not there.
+    pub(super) loading: bool,
     pub(super) delivered: Delivered,
 }
 
@@ -91,9 +91,16 @@ impl QueueCore {
             checkout: Checkout::default(),
             consumers: Consumers::default(),
             get_waiters: VecDeque::new(),
-            loading: None,
+            paging: Paging::default(),
+            loading: false,
             delivered: Delivered::default(),
         }
+    }
+
+    /// The same queue with pages of another length. Call before it is used.
+    #[must_use]
+    pub fn with_paging(self, paging: Paging) -> Self {
+        Self { paging, ..self }
     }
 
     #[must_use]
@@ -104,7 +111,7 @@ impl QueueCore {
     /// Puts a recovered message in its place; seqs must increase.
     pub fn restore(&mut self, seq: Seq, message: Message, redelivered: bool) {
         self.next_seq = self.next_seq.max(seq.0 + 1);
-        self.ready.push(Entry {
+        self.ready.restore(Entry {
             seq: seq.0,
             body_len: body_len(&message),
             message: Some(message),
@@ -112,6 +119,12 @@ impl QueueCore {
             redelivered,
             reserved: false,
         });
+    }
+
+    /// As `restore`, for the messages of a page.
+    pub fn restore_page(&mut self, page: Page) {
+        self.next_seq = self.next_seq.max(page.last().0 + 1);
+        self.ready.restore_page(page);
     }
 
     /// Seqs below `next` were given in an earlier run.
@@ -133,6 +146,18 @@ impl QueueCore {
     #[must_use]
     pub fn unacked_len(&self) -> usize {
         self.checkout.len()
+    }
+
+    /// What its messages take in memory: bodies, and a fixed sum for each of them.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.ready.resident_bytes() + self.checkout.resident_bytes()
+    }
+
+    /// Messages that cannot be read back.
+    #[must_use]
+    pub fn damaged_len(&self) -> usize {
+        self.ready.damaged_len()
     }
 
     #[must_use]
@@ -328,75 +353,16 @@ impl QueueCore {
         self.dispatch(records, effects);
     }
 
-    /// Removes every ready message; the caller drops them without the lock.
-    pub fn purge(&mut self, records: &mut RecordBatch, effects: &mut Effects) -> Dropped {
-        if self.durable && self.ready.len() > 0 {
-            match self.purged() {
-                Purged::These(runs) => records.ack(self.id, runs),
-                Purged::AllBut(runs) => records.purge(self.id, Seq(self.next_seq), runs),
-            }
-        }
-        self.loading = None;
-        let purged = self.ready.take_all();
-        // Whoever waited for a message that is gone finds the queue empty.
-        self.serve_gets(records, effects);
-        purged
-    }
-
-    /// What a purge takes, said in as few runs as can be. A hundred thousand unacked messages are
-    /// not even sorted if all that is ready is one run.
-    fn purged(&self) -> Purged {
-        let staying = self.checkout.len() + self.ready.reserved_len();
-        let these = self.ready.runs(staying);
-        if let Some(these) = these.as_ref().filter(|runs| runs.len() == 1) {
-            return Purged::These(these.clone());
-        }
-        let out = self.checkout.entries().map(|entry| entry.seq);
-        let mut stay: Vec<u64> = out.chain(self.ready.reserved_seqs()).collect();
-        stay.sort_unstable();
-        let except = runs(stay);
-        match these {
-            Some(these) if these.len() < except.len() => Purged::These(these),
-            _ => Purged::AllBut(except),
-        }
-    }
-
-    /// A message that `Effects::loads` asked for is back in memory.
-    pub fn loaded(
-        &mut self,
-        seq: Seq,
-        message: Message,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) {
-        if self.loading == Some(seq.0) {
-            self.loading = None;
-        }
-        self.ready.loaded(seq.0, message);
-        self.dispatch(records, effects);
-    }
-
-    /// Drops a ready message's content from memory. `None` if it cannot be read back.
-    pub fn evict(&mut self, seq: Seq) -> Option<Message> {
-        self.ready.evict(seq.0)
-    }
-
     /// Seqs of the visible messages, in order.
     #[must_use]
     pub fn ready_seqs(&self) -> Vec<Seq> {
         self.ready.seqs().into_iter().map(Seq).collect()
     }
 
-    /// The queue ends: consumers are told, messages are the caller's to drop without the lock.
-    pub fn end(&mut self, effects: &mut Effects) -> (Dropped, impl Drop + use<>) {
-        let reason = EndReason::QueueGone;
-        self.consumers.remove_all(|token| Event::Ended { token, reason });
-        self.push_events(effects);
-        for waiter in std::mem::take(&mut self.get_waiters) {
-            tell_got(&waiter, None, 0, effects);
-        }
-        let checked_out = self.checkout.take_all();
-        (self.ready.take_all(), checked_out)
+    /// Seqs of those of them that are not in memory, in order.
+    #[must_use]
+    pub fn absent_seqs(&self) -> Vec<Seq> {
+        self.ready.absent_seqs().into_iter().map(Seq).collect()
     }
 
     /// Answers the waiting gets that can be answered now.
@@ -421,13 +387,6 @@ impl QueueCore {
         !self.get_waiters.is_empty()
     }
 
-    pub(super) fn ask_to_load(&mut self, seq: u64, effects: &mut Effects) {
-        if self.loading != Some(seq) {
-            self.loading = Some(seq);
-            effects.loads.push(Load { queue: self.id, seq: Seq(seq) });
-        }
-    }
-
     pub(super) fn record_end(&self, entry: &Entry, records: &mut RecordBatch) {
         if entry.persistent {
             records.ack(self.id, [(Seq(entry.seq), Seq(entry.seq))]);
@@ -441,6 +400,7 @@ impl QueueCore {
         records: &mut RecordBatch,
     ) -> Option<Delivery> {
         let entry = self.ready.pop_visible()?;
+        self.delivered.gotten += 1;
         if no_ack {
             self.record_end(&entry, records);
         }
@@ -453,76 +413,27 @@ impl QueueCore {
     }
 }
 
-fn tell_got(waiter: &GetWaiter, delivery: Option<Delivery>, left: u64, effects: &mut Effects) {
+pub(super) fn tell_got(
+    waiter: &GetWaiter,
+    delivery: Option<Delivery>,
+    left: u64,
+    effects: &mut Effects,
+) {
     let mut event = vec![Event::Got { token: waiter.token, delivery, ready_left: left }];
     effects.push(&waiter.outlet, &mut event);
 }
 
-fn body_len(message: &Message) -> u32 {
+pub(super) fn body_len(message: &Message) -> u32 {
     u32::try_from(message.body_len()).expect("a body is at most 512 MiB")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Sink, publish, spec};
+    use super::super::samples::{Sink, get, spec, with};
     use super::*;
 
     fn core(id: u64) -> QueueCore {
         QueueCore::new(QueueId(id), true)
-    }
-
-    /// A durable queue that was given `count` messages.
-    fn with(count: usize, records: &mut RecordBatch, effects: &mut Effects) -> QueueCore {
-        let mut core = core(1);
-        core.publish(&mut vec![publish(); count], records, effects);
-        core
-    }
-
-    fn get(core: &mut QueueCore, records: &mut RecordBatch, effects: &mut Effects) -> (u32, Seq) {
-        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
-        match core.get(&outlet, ConsumerToken(1), false, records, effects) {
-            Got::Message { delivery, .. } => (delivery.slot, delivery.seq),
-            got => panic!("{got:?}"),
-        }
-    }
-
-    fn run(first: u64, last: u64) -> (Seq, Seq) {
-        (Seq(first), Seq(last))
-    }
-
-    #[test]
-    fn what_a_purge_takes_is_said_in_as_few_runs_as_can_be() {
-        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
-        let (records, effects) = (&mut records, &mut effects);
-        let mut core = with(10, records, effects);
-        assert_eq!(core.purged(), Purged::AllBut(vec![]));
-        // 1, 3 and 5 stay out, all that is ready is one run.
-        let out: Vec<_> = (0..6).map(|_| get(&mut core, records, effects)).collect();
-        core.settle(&[out[1], out[3], out[5]], Settlement::Ack, records, effects);
-        assert_eq!(core.purged(), Purged::These(vec![run(7, 10)]));
-        // 1 and 5 are back: three runs are ready, and one is out.
-        core.settle(&[out[0], out[4]], Settlement::Requeue, records, effects);
-        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3)]));
-        // An invisible message is not named by what goes.
-        let target = core.reserve(publish());
-        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3), run(11, 11)]));
-        core.show(&[target.seq], records, effects);
-        core.settle(&[out[2]], Settlement::Requeue, records, effects);
-        assert_eq!(core.purged(), Purged::AllBut(vec![]));
-        core.purge(records, effects);
-        assert_eq!(core.ready_len(), 0);
-    }
-
-    #[test]
-    fn two_runs_that_go_are_fewer_than_four_that_stay() {
-        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
-        let (records, effects) = (&mut records, &mut effects);
-        let mut core = with(9, records, effects);
-        let out: Vec<_> = (0..8).map(|_| get(&mut core, records, effects)).collect();
-        core.settle(&[out[1], out[3], out[6]], Settlement::Ack, records, effects);
-        core.settle(&[out[5]], Settlement::Requeue, records, effects);
-        // 1, 3, 5 and 8 are out.
-        assert_eq!(core.purged(), Purged::These(vec![run(6, 6), run(9, 9)]));
     }
 
     #[test]

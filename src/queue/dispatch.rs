@@ -10,30 +10,24 @@ use crate::id::{ConsumerToken, Seq};
 use crate::store::RecordBatch;
 
 impl QueueCore {
-    /// Hands over what can be handed over. Stops at a message that is not in memory, and asks for
-    /// it.
+    /// Hands over what can be handed over. Stops at a message that is not in memory; asks for those
+    /// that will be wanted.
     pub(super) fn dispatch(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
         if self.has_get_waiters() {
             self.serve_gets(records, effects);
         }
-        loop {
-            match self.ready.head() {
-                Head::Nothing => return,
-                Head::Evicted(seq) => {
-                    if self.consumers.next().is_some() {
-                        self.ask_to_load(seq, effects);
-                    }
-                    return;
-                }
-                Head::Resident => {}
-            }
+        let before = self.delivered.messages;
+        while let Head::Resident = self.ready.head() {
             let Some((key, limited)) = self.next_consumer() else {
-                return;
+                break;
             };
             let Some(entry) = self.ready.pop() else {
-                return;
+                break;
             };
             self.hand_over(key, entry, limited, records);
+        }
+        if self.ready.has_absent() {
+            self.read_ahead(self.delivered.messages > before, effects);
         }
     }
 

@@ -5,11 +5,14 @@ use crate::id::{QueueId, Seq};
 use crate::message::Message;
 use std::sync::Arc;
 
-/// A ready message that must be brought back from disk before the queue can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Ready messages that must be brought back from disk, in order, from the first on, as many as
+/// whoever reads them likes. Every load is answered once with `QueueCore::loaded`, and the queue
+/// has no other until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     pub queue: QueueId,
-    pub seq: Seq,
+    /// Sorted; never empty.
+    pub runs: Vec<(Seq, Seq)>,
 }
 
 /// Collected over a batch of verbs, carried out at its end.
@@ -17,7 +20,7 @@ pub struct Load {
 pub struct Effects {
     /// Links with new events, each once a batch.
     wake: Vec<Arc<dyn Outlet>>,
-    /// Pages to read.
+    /// Messages to read, each queue at most once.
     pub loads: Vec<Load>,
     /// Queues whose last consumer went away; those that are auto-delete end.
     pub unused: Vec<QueueId>,

@@ -14,17 +14,29 @@
 //! `RecordBatch`, everything else that must be done elsewhere as an `Effects`: also what takes time
 //! to free. What a verb costs depends on what it settles or hands over, not on how many messages or
 //! consumers there are; what was long gives its memory back as it becomes short.
+//!
+//! A ready message need not be in memory. `page_out` makes pages of the middle of a long queue, a
+//! few words for a thousand messages; `Effects::loads` asks for what is wanted again, and `loaded`
+//! brings it. Both are driven from outside: this module knows no disk and no budget.
 
+mod alive;
 mod checkout;
 mod consumers;
 mod core;
+mod damaged;
 mod dispatch;
 mod effects;
 mod free_slots;
 mod limiter;
+mod load;
+mod middle;
 mod outgoing;
 mod outlet;
+mod page;
+mod page_out;
+mod purge;
 mod ready;
+mod residence;
 mod rings;
 mod runs;
 #[cfg(test)]
@@ -33,10 +45,15 @@ mod settings;
 mod shared;
 
 pub use self::core::{Delivered, Got, Publish, QueueCore, Settlement};
+pub use alive::Alive;
 pub use consumers::{ConsumerKey, ConsumerSpec};
 pub use effects::{Effects, Load};
 pub use limiter::ChannelLimiter;
+pub use load::Paging;
 pub use outlet::{Delivery, EndReason, Event, Outlet};
+pub use page::{Page, Paged};
+pub use page_out::{Freed, Sweep};
 pub use ready::Dropped;
+pub use residence::Residence;
 pub use settings::QueueSettings;
 pub use shared::{Gone, Queue, Turn};

@@ -1,11 +1,17 @@
 //! The ready side of a queue: messages by their seq, oldest first.
 //!
-//! New messages join at the tail of a deque; requeued ones return to their old place by way of a
-//! sorted map beside it, so that settling 100 k in random order stays O(n log n). A queue that was
-//! long gives its memory back as it drains.
+//! ```text
+//!   fifo, in memory  <  pages, on disk  <  tail, in memory        returned: any place between
+//!   `---- head window    `------- middle -------------'
+//! ```
+//! New messages join at the end of a deque; requeued ones return to their old place by way of a
+//! sorted map beside it, so that settling 100 k in random order stays O(n log n). Without pages the
+//! fifo is all there is. A queue that was long gives its memory back as it drains.
 
-use super::runs::{run_end, runs};
-use crate::id::Seq;
+use super::damaged::Damaged;
+use super::middle::Middle;
+use super::page::Page;
+use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::message::Message;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -31,6 +37,8 @@ pub(super) struct Entry {
 pub struct Dropped {
     _fifo: VecDeque<Entry>,
     _returned: BTreeMap<u64, Entry>,
+    _middle: Option<Box<Middle>>,
+    _damaged: Option<Box<Damaged>>,
 }
 
 /// What stands at the head.
@@ -44,17 +52,29 @@ pub(super) enum Head {
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     /// Seqs increase; gaps where messages were handed over directly.
-    fifo: VecDeque<Entry>,
-    /// Requeued messages by seq, none of which is in `fifo`.
-    returned: BTreeMap<u64, Entry>,
+    pub(super) fifo: VecDeque<Entry>,
+    /// By seq, none of which is elsewhere: requeued messages, and those that stayed in memory when
+    /// their neighbours became a page. None is invisible.
+    pub(super) returned: BTreeMap<u64, Entry>,
+    /// Only there while there are pages.
+    pub(super) middle: Option<Box<Middle>>,
+    /// Only there if there are some.
+    pub(super) damaged: Option<Box<Damaged>>,
     reserved: usize,
+    reserved_bytes: u64,
     bytes: u64,
+    /// Visible messages without content: in pages, or evicted one by one.
+    pub(super) absent: usize,
+    pub(super) absent_bytes: u64,
+    /// In fifo and tail nothing from this seq on is marked redelivered.
+    pub(super) marked_below: u64,
 }
 
 impl Ready {
     /// Visible messages.
     pub(super) fn len(&self) -> usize {
-        self.fifo.len() + self.returned.len() - self.reserved
+        let middle = self.middle.as_ref().map_or(0, |middle| middle.len());
+        self.fifo.len() + self.returned.len() + middle - self.reserved
     }
 
     /// Body bytes of visible messages.
@@ -62,20 +82,95 @@ impl Ready {
         self.bytes
     }
 
+    /// What the messages take in memory.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        let resident = self.len() - self.absent + self.reserved;
+        let bodies = self.bytes - self.absent_bytes + self.reserved_bytes;
+        bodies + resident as u64 * MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Messages that cannot be read back.
+    pub(super) fn damaged_len(&self) -> usize {
+        self.damaged.as_ref().map_or(0, |damaged| damaged.len)
+    }
+
+    /// Some visible message is not in memory.
+    #[inline]
+    pub(super) fn has_absent(&self) -> bool {
+        self.absent > 0
+    }
+
+    /// A visible message has lost its content.
+    pub(super) fn count_absent(&mut self, bytes: u64) {
+        self.absent += 1;
+        self.absent_bytes += bytes;
+    }
+
+    /// An absent message has its content again, or is damaged.
+    pub(super) fn count_present(&mut self, bytes: u64) {
+        self.absent -= 1;
+        self.absent_bytes -= bytes;
+    }
+
+    /// A loaded message has more body bytes than its page had said.
+    pub(super) fn count_more_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// A page ends that had said more body bytes than its messages have.
+    pub(super) fn count_fewer_bytes(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.absent_bytes -= bytes;
+    }
+
+    /// A damaged message leaves its place.
+    pub(super) fn damage(&mut self, seq: u64, redelivered: bool) {
+        self.damaged.get_or_insert_default().insert(seq, redelivered);
+    }
+
     /// Nothing stands before a new message, not even an invisible one.
     pub(super) fn is_clear(&self) -> bool {
-        self.fifo.is_empty() && self.returned.is_empty()
+        self.fifo.is_empty() && self.returned.is_empty() && self.middle.is_none()
     }
 
     /// Adds a message with the highest seq so far.
     pub(super) fn push(&mut self, entry: Entry) {
-        debug_assert!(self.fifo.back().is_none_or(|last| last.seq < entry.seq));
         if entry.reserved {
             self.reserved += 1;
+            self.reserved_bytes += u64::from(entry.body_len);
         } else {
             self.bytes += u64::from(entry.body_len);
         }
-        self.fifo.push_back(entry);
+        let deque = match &mut self.middle {
+            None => &mut self.fifo,
+            Some(middle) => &mut middle.tail,
+        };
+        debug_assert!(deque.back().is_none_or(|last| last.seq < entry.seq));
+        deque.push_back(entry);
+    }
+
+    /// As `push`, for a message of an earlier run, which may be marked.
+    pub(super) fn restore(&mut self, entry: Entry) {
+        self.mark(&entry);
+        self.push(entry);
+    }
+
+    /// As `restore`, for a page. What was restored since the page before goes aside.
+    pub(super) fn restore_page(&mut self, page: Page) {
+        debug_assert!(self.fifo.back().is_none_or(|last| last.seq < page.first().0));
+        self.bytes += page.bytes();
+        self.absent += page.len();
+        self.absent_bytes += page.bytes();
+        let middle = self.middle.get_or_insert_default();
+        self.returned.extend(middle.tail.drain(..).map(|entry| (entry.seq, entry)));
+        middle.push_page(page);
+    }
+
+    /// Remembers how far there are marked messages in fifo and tail.
+    pub(super) fn mark(&mut self, entry: &Entry) {
+        if entry.redelivered {
+            self.marked_below = self.marked_below.max(entry.seq + 1);
+        }
     }
 
     /// Makes a reserved message visible. False if it is not there.
@@ -86,7 +181,9 @@ impl Ready {
         if !std::mem::take(&mut entry.reserved) {
             return false;
         }
-        self.bytes += u64::from(entry.body_len);
+        let bytes = u64::from(entry.body_len);
+        self.bytes += bytes;
+        self.reserved_bytes -= bytes;
         self.reserved -= 1;
         true
     }
@@ -94,7 +191,16 @@ impl Ready {
     /// Puts a message back to its old place.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.bytes += u64::from(entry.body_len);
-        if self.fifo.front().is_none_or(|first| entry.seq < first.seq) && self.returned.is_empty() {
+        if entry.message.is_none() {
+            self.count_absent(entry.body_len.into());
+        }
+        let before_all = match (self.fifo.front(), &self.middle) {
+            (Some(first), _) => entry.seq < first.seq,
+            (None, None) => true,
+            (None, Some(middle)) => entry.seq < middle.first(),
+        };
+        if before_all && self.returned.is_empty() {
+            self.mark(&entry);
             self.fifo.push_front(entry);
         } else {
             self.returned.insert(entry.seq, entry);
@@ -112,13 +218,25 @@ impl Ready {
                     b
                 }
             }
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => return Head::Nothing,
+            (Some(a), None) => a,
+            (None, first) => return self.head_behind_fifo(first),
         };
         match (&entry.message, entry.reserved) {
             (_, true) => Head::Nothing,
             (Some(_), _) => Head::Resident,
             (None, _) => Head::Evicted(entry.seq),
+        }
+    }
+
+    /// What stands at the head if nothing visible is in the fifo.
+    fn head_behind_fifo(&self, first_returned: Option<&Entry>) -> Head {
+        let paged = self.middle.as_ref().map(|middle| middle.first());
+        match (paged, first_returned) {
+            (Some(paged), Some(entry)) if paged < entry.seq => Head::Evicted(paged),
+            (_, Some(entry)) if entry.message.is_some() => Head::Resident,
+            (_, Some(entry)) => Head::Evicted(entry.seq),
+            (Some(paged), None) => Head::Evicted(paged),
+            (None, None) => Head::Nothing,
         }
     }
 
@@ -129,8 +247,9 @@ impl Ready {
             (front, _) => front.is_some(),
         };
         let entry = if from_fifo { self.fifo.pop_front()? } else { self.returned.pop_first()?.1 };
-        self.shrink();
+        shrink(&mut self.fifo);
         debug_assert!(!entry.reserved, "dispatch stops at an invisible message");
+        debug_assert!(entry.message.is_some(), "dispatch stops at a message that is not there");
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
     }
@@ -147,8 +266,8 @@ impl Ready {
                     b
                 }
             }
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => return Head::Nothing,
+            (Some(a), None) => a,
+            (None, first) => return self.head_behind_fifo(first),
         };
         match entry.message {
             Some(_) => Head::Resident,
@@ -166,47 +285,35 @@ impl Ready {
             (Some(at), None) => self.fifo.remove(at)?,
             (None, None) => return None,
         };
-        self.shrink();
+        shrink(&mut self.fifo);
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
     }
 
-    /// Takes out everything visible.
+    /// Takes out everything visible, and what is damaged.
     pub(super) fn take_all(&mut self) -> Dropped {
         let mut fifo = std::mem::take(&mut self.fifo);
+        let mut middle = self.middle.take();
         if self.reserved > 0 {
             let (stay, go) = fifo.into_iter().partition(|entry| entry.reserved);
             self.fifo = stay;
             fifo = go;
+            if let Some(middle) = &mut middle {
+                let tail = std::mem::take(&mut middle.tail).into_iter();
+                let (mut stay, go): (VecDeque<_>, _) = tail.partition(|entry| entry.reserved);
+                self.fifo.append(&mut stay);
+                middle.tail = go;
+            }
         }
         self.bytes = 0;
-        Dropped { _fifo: fifo, _returned: std::mem::take(&mut self.returned) }
-    }
-
-    /// Gives memory back that is far too much. What is moved is less than what was taken since the
-    /// last time, so it costs next to nothing.
-    fn shrink(&mut self) {
-        let capacity = self.fifo.capacity();
-        if capacity > KEPT_MAX && self.fifo.len() * 8 < capacity {
-            self.fifo.shrink_to(KEPT_MAX.max(self.fifo.len() * 2));
+        self.absent = 0;
+        self.absent_bytes = 0;
+        Dropped {
+            _fifo: fifo,
+            _returned: std::mem::take(&mut self.returned),
+            _middle: middle,
+            _damaged: self.damaged.take(),
         }
-    }
-
-    /// The visible messages as runs, in no order. `None` if there are more than `max` runs or
-    /// requeued messages, since finding out more would cost more, or if some are invisible.
-    pub(super) fn runs(&self, max: usize) -> Option<Vec<(Seq, Seq)>> {
-        if self.reserved > 0 || self.returned.len() > max {
-            return None;
-        }
-        let mut found = runs(self.returned.keys().copied());
-        let seq = |at: usize| self.fifo[at].seq;
-        let mut at = 0;
-        while at < self.fifo.len() && found.len() <= max {
-            let end = run_end(at, self.fifo.len(), seq);
-            found.push((Seq(seq(at)), Seq(seq(end))));
-            at = end + 1;
-        }
-        (found.len() <= max).then_some(found)
     }
 
     /// Invisible messages.
@@ -217,52 +324,92 @@ impl Ready {
     /// Seqs of invisible messages.
     pub(super) fn reserved_seqs(&self) -> impl Iterator<Item = u64> {
         let any = self.reserved > 0;
-        let fifo = any.then_some(&self.fifo).into_iter().flatten();
-        fifo.filter(|entry| entry.reserved).map(|entry| entry.seq)
-    }
-
-    /// Gives an evicted message its content back. False if it is no longer here.
-    pub(super) fn loaded(&mut self, seq: u64, message: Message) -> bool {
-        let Some(entry) = self.find(seq) else {
-            return false;
-        };
-        entry.message = Some(message);
-        true
-    }
-
-    /// Drops the content of a visible persistent message, which the journal holds too.
-    pub(super) fn evict(&mut self, seq: u64) -> Option<Message> {
-        let entry = self.find(seq)?;
-        if entry.reserved || !entry.persistent {
-            return None;
-        }
-        entry.message.take()
+        let reserved = any.then(|| self.in_deques()).into_iter().flatten();
+        reserved.filter(|entry| entry.reserved).map(|entry| entry.seq)
     }
 
     /// Seqs of the visible messages, in order.
     pub(super) fn seqs(&self) -> Vec<u64> {
-        let visible = self.fifo.iter().filter(|entry| !entry.reserved).map(|entry| entry.seq);
-        let mut seqs: Vec<u64> = visible.chain(self.returned.keys().copied()).collect();
+        let visible = self.in_deques().filter(|entry| !entry.reserved).map(|entry| entry.seq);
+        let returned = self.returned.keys().copied();
+        let mut seqs: Vec<u64> = visible.chain(returned).chain(self.paged_seqs()).collect();
         seqs.sort_unstable();
         seqs
     }
 
-    fn find(&mut self, seq: u64) -> Option<&mut Entry> {
-        match self.fifo.binary_search_by_key(&seq, |entry| entry.seq) {
-            Ok(at) => self.fifo.get_mut(at),
-            Err(_) => self.returned.get_mut(&seq),
+    /// Seqs of those of them that are not in memory.
+    pub(super) fn absent_seqs(&self) -> Vec<u64> {
+        let entries = self.in_deques().chain(self.returned.values());
+        let evicted = entries.filter(|entry| entry.message.is_none()).map(|entry| entry.seq);
+        let mut seqs: Vec<u64> = evicted.chain(self.paged_seqs()).collect();
+        seqs.sort_unstable();
+        seqs
+    }
+
+    fn paged_seqs(&self) -> impl Iterator<Item = u64> {
+        let pages = self.middle.iter().flat_map(|middle| &middle.pages);
+        pages.flat_map(|page| page.walk().map(|(seq, _)| seq))
+    }
+
+    fn in_deques(&self) -> impl Iterator<Item = &Entry> {
+        self.fifo.iter().chain(self.middle.iter().flat_map(|middle| &middle.tail))
+    }
+
+    /// The message's entry, if it has one: none is there for what lies in a page.
+    pub(super) fn find(&mut self, seq: u64) -> Option<&mut Entry> {
+        if let Some(at) = place(&self.fifo, seq) {
+            return self.fifo.get_mut(at);
         }
+        if let Some(middle) = &mut self.middle
+            && let Some(at) = place(&middle.tail, seq)
+        {
+            return middle.tail.get_mut(at);
+        }
+        self.returned.get_mut(&seq)
+    }
+
+    /// Takes the message's entry out, wherever it is.
+    pub(super) fn take_absent(&mut self, seq: u64) -> Option<Entry> {
+        let absent = self.find(seq)?.message.is_none();
+        if !absent {
+            return None;
+        }
+        let entry = if let Some(at) = place(&self.fifo, seq) {
+            self.fifo.remove(at)
+        } else if let Some(entry) = self.returned.remove(&seq) {
+            Some(entry)
+        } else {
+            let tail = &mut self.middle.as_mut()?.tail;
+            tail.remove(place(tail, seq)?)
+        }?;
+        self.count_present(entry.body_len.into());
+        self.bytes -= u64::from(entry.body_len);
+        Some(entry)
+    }
+}
+
+fn place(deque: &VecDeque<Entry>, seq: u64) -> Option<usize> {
+    deque.binary_search_by_key(&seq, |entry| entry.seq).ok()
+}
+
+/// Gives memory back that is far too much. What is moved is less than what was taken since the last
+/// time, so it costs next to nothing.
+pub(super) fn shrink(deque: &mut VecDeque<Entry>) {
+    let capacity = deque.capacity();
+    if capacity > KEPT_MAX && deque.len() * 8 < capacity {
+        deque.shrink_to(KEPT_MAX.max(deque.len() * 2));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::publish;
     use super::*;
 
     fn entry(seq: u64) -> Entry {
         Entry {
             seq,
-            message: None,
+            message: Some(publish().message),
             body_len: 1,
             persistent: true,
             redelivered: false,
@@ -310,18 +457,5 @@ mod tests {
         let mut ready = ready(0..100_000);
         while ready.pop_visible().is_some() {}
         assert!(ready.fifo.capacity() <= KEPT_MAX, "{}", ready.fifo.capacity());
-    }
-
-    #[test]
-    fn what_is_visible_makes_runs() {
-        let mut ready = ready((10..20).chain([25]).chain(30..1_000));
-        ready.put_back(entry(22));
-        ready.put_back(entry(4));
-        let runs = ready.runs(5).map(|runs| runs.iter().map(|run| (run.0.0, run.1.0)).collect());
-        assert_eq!(runs, Some(vec![(4, 4), (22, 22), (10, 19), (25, 25), (30, 999)]));
-        assert_eq!(ready.runs(4), None);
-        assert_eq!(ready.runs(1), None);
-        ready.push(Entry { reserved: true, ..entry(1_000) });
-        assert_eq!(ready.runs(5), None);
     }
 }

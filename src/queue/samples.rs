@@ -1,10 +1,12 @@
 //! What the tests of this module publish and consume with.
 
 use super::consumers::ConsumerSpec;
-use super::core::Publish;
+use super::core::{Got, Publish, QueueCore};
+use super::effects::Effects;
 use super::outlet::{Event, Outlet};
-use crate::id::ConsumerToken;
+use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;
+use crate::store::RecordBatch;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -45,5 +47,25 @@ pub(super) fn spec(outlet: &Arc<dyn Outlet>, token: u64) -> ConsumerSpec {
         priority: 0,
         prefetch: 0,
         limiter: Arc::default(),
+    }
+}
+
+/// A durable queue that was given `count` messages.
+pub(super) fn with(count: usize, records: &mut RecordBatch, effects: &mut Effects) -> QueueCore {
+    let mut core = QueueCore::new(QueueId(1), true);
+    core.publish(&mut vec![publish(); count], records, effects);
+    core
+}
+
+/// Takes a message that is in memory, to be settled; says its slot and seq.
+pub(super) fn get(
+    core: &mut QueueCore,
+    records: &mut RecordBatch,
+    effects: &mut Effects,
+) -> (u32, Seq) {
+    let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+    match core.get(&outlet, ConsumerToken(1), false, records, effects) {
+        Got::Message { delivery, .. } => (delivery.slot, delivery.seq),
+        got => panic!("{got:?}"),
     }
 }

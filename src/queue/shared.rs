@@ -5,10 +5,13 @@
 //! buffer, then the deliveries are pushed. So a record always precedes what follows from it. What
 //! the core hands out to be freed is freed behind the lock.
 
+use super::alive::Alive;
 use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Got, Publish, QueueCore, Settlement};
 use super::effects::Effects;
 use super::outlet::Outlet;
+use super::page_out::{Freed, Sweep};
+use super::residence::{Residence, Share};
 use super::settings::QueueSettings;
 use crate::counters::QueueCounters;
 use crate::exception::Resource;
@@ -35,6 +38,8 @@ pub struct Queue {
     /// Set under the lock, read without it.
     gone: Arc<AtomicBool>,
     core: Mutex<QueueCore>,
+    /// Written under the lock.
+    share: Share,
 }
 
 /// What a verb needs from its caller: where records go, a batch to build them in, and what is left
@@ -47,7 +52,13 @@ pub struct Turn<'a> {
 
 impl Queue {
     #[must_use]
-    pub fn new(vhost: Name, name: Name, settings: QueueSettings, core: QueueCore) -> Self {
+    pub fn new(
+        vhost: Name,
+        name: Name,
+        settings: QueueSettings,
+        core: QueueCore,
+        residence: &Arc<Residence>,
+    ) -> Self {
         let queue = Self {
             id: core.id(),
             vhost,
@@ -56,6 +67,7 @@ impl Queue {
             counters: QueueCounters::default(),
             gone: Arc::default(),
             core: Mutex::new(core),
+            share: Share::new(residence),
         };
         queue.count(&mut queue.core.lock());
         queue
@@ -151,12 +163,10 @@ impl Queue {
         no_ack: bool,
         turn: &mut Turn<'_>,
     ) -> Result<Got, Gone> {
-        let (_, got) = self
-            .run(turn, |core, turn| core.get(outlet, token, no_ack, turn.records, turn.effects))?;
-        if matches!(got, Got::Message { .. }) {
-            self.counters.gotten.add(1);
-        }
-        Ok(got)
+        let get = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.get(outlet, token, no_ack, turn.records, turn.effects)
+        };
+        self.run(turn, get).map(|(_, got)| got)
     }
 
     /// Ends deliveries, many at a time but never holding the lock for long.
@@ -234,15 +244,73 @@ impl Queue {
         Ok((purged, lsn))
     }
 
-    /// Brings a message back that `Effects::loads` asked for.
+    /// Answers a load: messages that it asked for, and those of them that cannot be read.
     ///
     /// # Errors
     /// `Gone`.
-    pub fn loaded(&self, seq: Seq, message: Message, turn: &mut Turn<'_>) -> Result<(), Gone> {
+    pub fn loaded(
+        &self,
+        messages: Vec<(Seq, Message)>,
+        lost: &[Seq],
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Gone> {
         let loaded = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.loaded(seq, message, turn.records, turn.effects);
+            core.loaded(messages, lost, turn.records, turn.effects);
         };
         self.run(turn, loaded).map(drop)
+    }
+
+    /// As `QueueCore::pageable`. `None` too if the queue is gone.
+    #[must_use]
+    pub fn pageable(&self, keep_head: usize, keep_tail: usize) -> Option<(Seq, Seq)> {
+        self.core.lock().pageable(keep_head, keep_tail).filter(|_| !self.is_gone())
+    }
+
+    /// As `QueueCore::page_out`, for any number of messages. Says how many bytes left memory.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn page_out(
+        &self,
+        stored: &[(Seq, Seq)],
+        keep_head: usize,
+        keep_tail: usize,
+        max: usize,
+    ) -> Result<u64, Gone> {
+        let (mut left, mut bytes) = (max, 0);
+        loop {
+            let part = left.min(WORK_PER_LOCK_MAX);
+            let freed = self.relieve(|core| core.page_out(stored, keep_head, keep_tail, part))?;
+            left -= freed.steps;
+            bytes += freed.bytes;
+            if left == 0 || freed.steps < part {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// Drops the contents of all requeued and checked-out messages that `stored` holds: sorted runs
+    /// of seqs that can be read from disk. Says how many bytes left memory.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn evict_bodies(&self, stored: &[(Seq, Seq)]) -> Result<u64, Gone> {
+        let (mut sweep, mut bytes) = (Sweep::default(), 0);
+        while !sweep.is_over() {
+            let evict =
+                |core: &mut QueueCore| core.evict_bodies(stored, &mut sweep, WORK_PER_LOCK_MAX);
+            bytes += self.relieve(evict)?.bytes;
+        }
+        Ok(bytes)
+    }
+
+    /// Which messages have not ended.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn alive(&self) -> Result<Alive, Gone> {
+        let core = self.core.lock();
+        if self.is_gone() { Err(Gone) } else { Ok(core.alive()) }
     }
 
     /// Ends the queue if `check` lets it; says how many messages were ready. From then on every
@@ -265,6 +333,7 @@ impl Queue {
             let ready = core.ready_len() as u64;
             let remains = core.end(effects);
             self.count(&mut core);
+            self.share.give_back();
             (ready, remains)
         };
         drop(remains);
@@ -276,6 +345,18 @@ impl Queue {
     pub fn depth(&self) -> (u64, u64) {
         let core = self.core.lock();
         (core.ready_len() as u64, core.consumers_len() as u64)
+    }
+
+    /// One lock hold that takes contents out of memory, and frees them behind it.
+    fn relieve(&self, verb: impl FnOnce(&mut QueueCore) -> Freed) -> Result<Freed, Gone> {
+        let mut core = self.core.lock();
+        if self.is_gone() {
+            return Err(Gone);
+        }
+        let freed = verb(&mut core);
+        self.count(&mut core);
+        drop(core);
+        Ok(freed)
     }
 
     fn run<R>(
@@ -300,14 +381,20 @@ impl Queue {
         let delivered = std::mem::take(&mut core.delivered);
         if delivered.messages > 0 {
             self.counters.delivered.add(delivered.messages);
+            if delivered.redelivered > 0 {
+                self.counters.redelivered.add(delivered.redelivered);
+            }
         }
-        if delivered.redelivered > 0 {
-            self.counters.redelivered.add(delivered.redelivered);
+        if delivered.gotten > 0 {
+            self.counters.gotten.add(delivered.gotten);
         }
         self.counters.ready.set(core.ready_len() as u64);
         self.counters.ready_bytes.set(core.ready_bytes());
         self.counters.unacked.set(core.unacked_len() as u64);
         self.counters.consumers.set(core.consumers_len() as u64);
+        let resident = core.resident_bytes();
+        self.counters.resident_bytes.set(resident);
+        self.share.report(resident);
     }
 
     fn count_settled(&self, deliveries: &[(u32, Seq)], how: Settlement) {

@@ -3,6 +3,7 @@
 
 mod checks;
 mod model;
+mod paging;
 mod settle;
 mod shared;
 mod stored;
@@ -10,6 +11,7 @@ mod world;
 
 use leveret::queue::Settlement;
 use model::Consumer;
+use paging::{Answer, PageOut};
 use proptest::prelude::*;
 use world::{CHANNELS, World};
 
@@ -40,7 +42,12 @@ enum Op {
     },
     Purge,
     Evict(usize),
-    Load(usize),
+    PageOut(PageOut),
+    EvictBodies {
+        max: usize,
+        holes: u64,
+    },
+    Answer(Answer),
     Round,
     Restart {
         clean: bool,
@@ -69,7 +76,9 @@ impl World {
             Op::Limit { channel, limit } => self.limit(*channel, *limit),
             Op::Purge => self.purge(),
             Op::Evict(nth) => self.evict(*nth),
-            Op::Load(nth) => self.load(*nth),
+            Op::PageOut(page_out) => self.page_out(*page_out),
+            Op::EvictBodies { max, holes } => self.evict_bodies(*max, *holes),
+            Op::Answer(answer) => self.answer(*answer),
             Op::Round => self.round(),
             Op::Restart { clean, seed } => self.restart(*clean, *seed),
         }
@@ -78,9 +87,7 @@ impl World {
     /// Nothing stays behind: all that is there can be loaded, shown, gotten and settled.
     fn empty(&mut self) {
         self.record(true);
-        while !self.loads.is_empty() {
-            self.load(0);
-        }
+        self.answer_all();
         assert!(self.model.waiting.is_empty(), "every get is answered");
         while !self.model.consumers.is_empty() {
             self.cancel(0);
@@ -89,10 +96,11 @@ impl World {
         self.settle(&out, Settlement::Requeue, false);
         while self.core.ready_len() > 0 {
             self.get(0, true);
-            while !self.loads.is_empty() {
-                self.load(0);
-            }
+            self.answer_all();
         }
+        let damaged = |entry: &model::Entry| entry.state == model::State::Damaged;
+        assert!(self.model.entries.iter().all(damaged));
+        self.purge();
         assert!(self.model.entries.is_empty());
     }
 }
@@ -113,6 +121,30 @@ fn consumer() -> impl Strategy<Value = Consumer> {
             ..Consumer::new(0, channel, no_ack, prefetch)
         },
     )
+}
+
+/// The disk has all, nearly all, or some.
+fn holes() -> impl Strategy<Value = u64> {
+    let few =
+        (0..61_u32, any::<bool>()).prop_map(|(at, spilled)| 1 << at | u64::from(spilled) << 62);
+    prop_oneof![Just(0), Just(1 << 62), few, any::<u64>()]
+}
+
+fn page_out() -> impl Strategy<Value = PageOut> {
+    let keep = prop_oneof![2 => Just(0), 1 => 0..4_usize];
+    (keep.clone(), keep, 1..20_usize, holes())
+        .prop_map(|(keep_head, keep_tail, max, holes)| PageOut { keep_head, keep_tail, max, holes })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let lost =
+        prop_oneof![3 => Just(0), 1 => (0..64_u32).prop_map(|at| 1 << at), 1 => any::<u64>()];
+    let skipped = prop_oneof![3 => Just(0), 1 => any::<u64>()];
+    (0..8_usize, skipped, lost).prop_map(|(looked_at, skipped, lost)| Answer {
+        looked_at,
+        skipped,
+        lost,
+    })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -141,7 +173,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Purge),
         3 => (0..32_usize).prop_map(Op::Evict),
         6 => Just(Op::Evict(0)),
-        4 => (0..8_usize).prop_map(Op::Load),
+        8 => page_out().prop_map(Op::PageOut),
+        2 => (1..5_usize, holes()).prop_map(|(max, holes)| Op::EvictBodies { max, holes }),
+        4 => answer().prop_map(Op::Answer),
+        4 => Just(Op::Answer(Answer::WHOLE)),
         4 => Just(Op::Round),
         1 => (any::<bool>(), any::<u64>()).prop_map(|(clean, seed)| Op::Restart { clean, seed }),
     ]
@@ -154,9 +189,9 @@ fn what_was_evicted_again_is_asked_for_again() {
     for asked in 1..=2 {
         world.evict(0);
         world.consume(Consumer::new(0, 0, false, 0));
-        assert_eq!(world.loads, [1], "time {asked}");
+        assert_eq!(world.load, Some(vec![1]), "time {asked}");
         world.cancel(0);
-        world.load(0);
+        world.answer(Answer::WHOLE);
     }
     world.empty();
 }
@@ -170,7 +205,7 @@ fn a_get_that_waits_is_served_before_consumers() {
     world.consume(Consumer::new(0, 0, false, 1));
     world.purge();
     world.publish(&[(true, 1), (true, 1)]);
-    world.load(0);
+    world.answer(Answer::WHOLE);
     world.empty();
 }
 

@@ -72,7 +72,8 @@ impl Link {
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable);
-        let queue = Arc::new(Queue::new(vhost.name.clone(), name.clone(), settings, core));
+        let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
+        let queue = Arc::new(Queue::new(vhost_name, name.clone(), settings, core, residence));
         if let Some(owner) = queue.settings.exclusive_owner {
             state.exclusive.entry(owner).or_default().insert(queue.id);
         }

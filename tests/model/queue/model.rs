@@ -21,19 +21,13 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Invisible; `recorded` once its record is in the journal.
-    Reserved {
-        recorded: bool,
-    },
-    Ready {
-        evicted: bool,
-    },
+    Reserved { recorded: bool },
+    /// `evicted` if it is not in memory, alone or in a page.
+    Ready { evicted: bool },
+    /// The disk cannot give it back; nobody sees it again.
+    Damaged,
     /// With a consumer, or with a get if `token` is none of a consumer.
-    Out {
-        slot: u32,
-        token: u64,
-        channel: usize,
-        limited: bool,
-    },
+    Out { slot: u32, token: u64, channel: usize, limited: bool, evicted: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +103,12 @@ impl Model {
         self.entries.iter().filter(|entry| matches!(entry.state, State::Out { .. }))
     }
 
+    /// Visible but not in memory.
+    pub(super) fn absent(&self) -> Vec<u64> {
+        let absent = self.visible().filter(|e| e.state == State::Ready { evicted: true });
+        absent.map(|entry| entry.seq).collect()
+    }
+
     pub(super) fn stored(&self) -> Stored {
         let unrecorded = State::Reserved { recorded: false };
         let known = self.entries.iter().filter(|e| e.persistent && e.state != unrecorded);
@@ -126,7 +126,8 @@ impl Model {
 
     /// What a consumer may be given next: an invisible message holds back those behind it.
     pub(super) fn head(&self) -> Option<&Entry> {
-        let head = self.entries.iter().find(|entry| !matches!(entry.state, State::Out { .. }))?;
+        let passed = |state| matches!(state, State::Out { .. } | State::Damaged);
+        let head = self.entries.iter().find(|entry| !passed(entry.state))?;
         matches!(head.state, State::Ready { .. }).then_some(head)
     }
 
@@ -206,13 +207,13 @@ impl Model {
         if no_ack {
             self.entries.retain(|entry| entry.seq != seq);
         } else {
-            self.find(seq).state = State::Out { slot, token, channel, limited };
+            self.find(seq).state = State::Out { slot, token, channel, limited, evicted: false };
         }
     }
 
     /// A delivery ends; says whether it counted in its channel's limit.
     pub(super) fn settled(&mut self, seq: u64, how: Settlement) -> bool {
-        let State::Out { token, limited, .. } = self.find(seq).state else {
+        let State::Out { token, limited, evicted, .. } = self.find(seq).state else {
             panic!("seq {seq} is not out")
         };
         if let Some(owner) = self.consumers.iter_mut().find(|c| c.token == token) {
@@ -220,7 +221,7 @@ impl Model {
         }
         if how == Settlement::Requeue {
             let entry = self.find(seq);
-            entry.state = State::Ready { evicted: false };
+            entry.state = State::Ready { evicted };
             entry.redelivered = true;
         } else {
             self.entries.retain(|entry| entry.seq != seq);
@@ -229,7 +230,8 @@ impl Model {
     }
 
     pub(super) fn purged(&mut self) {
-        self.entries.retain(|entry| !matches!(entry.state, State::Ready { .. }));
+        let stays = |state| !matches!(state, State::Ready { .. } | State::Damaged);
+        self.entries.retain(|entry| stays(entry.state));
     }
 
     /// Who cannot take anything does not wait for its turn.

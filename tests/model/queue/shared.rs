@@ -7,7 +7,7 @@ use leveret::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use leveret::name::Name;
 use leveret::queue::{
     ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Gone, Got, Outlet, Publish,
-    Queue, QueueCore, QueueSettings, Settlement, Turn,
+    Queue, QueueCore, QueueSettings, Residence, Settlement, Turn,
 };
 use leveret::store::{self, Durability, Journal, MemoryDisk, RecordBatch};
 use proptest::prelude::*;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 struct Bench {
     queue: Queue,
+    residence: Arc<Residence>,
     journal: Journal,
     records: RecordBatch,
     effects: Effects,
@@ -26,9 +27,11 @@ impl Bench {
         let (journal, _) =
             store::open(&MemoryDisk::new(), &store::Options::new(Durability::Fsync, 1))
                 .expect("an empty disk opens");
+        let residence = Arc::default();
         let settings = QueueSettings { durable: true, ..QueueSettings::default() };
         Self {
-            queue: Queue::new(Name::new("/"), Name::new("q"), settings, core),
+            queue: Queue::new(Name::new("/"), Name::new("q"), settings, core, &residence),
+            residence,
             journal,
             records: RecordBatch::new(),
             effects: Effects::new(),
@@ -145,9 +148,48 @@ fn a_queue_that_ended_answers_gone_to_every_verb() {
     assert_eq!(bench.with(|queue, turn| queue.grant(key, 1, 1, turn)), Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.cancel(key, turn)), Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.purge(turn)), Err(Gone));
-    let content = message(2, 1);
-    assert_eq!(bench.with(|queue, turn| queue.loaded(Seq(2), content, turn)), Err(Gone));
+    let read = vec![(Seq(2), message(2, 1))];
+    assert_eq!(bench.with(|queue, turn| queue.loaded(read, &[Seq(3)], turn)), Err(Gone));
+    let all = [(Seq(1), Seq(9))];
+    assert_eq!(bench.queue.page_out(&all, 0, 0, 9), Err(Gone));
+    assert_eq!(bench.queue.evict_bodies(&all), Err(Gone));
+    assert_eq!((bench.queue.alive(), bench.queue.pageable(0, 0)), (Err(Gone), None));
     assert!(bench.link.take().is_empty(), "nobody hears of it again");
+}
+
+#[test]
+fn what_is_paged_out_leaves_the_residence_and_comes_back_to_a_late_get() {
+    let mut bench = Bench::new(QueueCore::new(QueueId(1), true));
+    bench.publish(10_000, 100).unwrap();
+    let counters = &bench.queue.counters;
+    let full = counters.resident_bytes.get();
+    assert!(full > 1_000_000 && bench.residence.total() == full);
+    let (first, last) = bench.queue.pageable(0, 10).unwrap();
+    assert_eq!((first, last), (Seq(1), Seq(9_990)));
+    let freed = bench.queue.page_out(&[(first, last)], 0, 10, usize::MAX).unwrap();
+    assert_eq!(freed, full / 10_000 * 9_990);
+    assert_eq!(counters.resident_bytes.get(), full - freed);
+    assert_eq!((counters.ready.get(), counters.ready_bytes.get()), (10_000, 1_000_000));
+    assert_eq!(bench.residence.total(), full - freed);
+
+    assert!(matches!(bench.get(1), Ok(Got::Later)));
+    let load = bench.effects.loads.pop().unwrap();
+    let asked = load.runs.iter().flat_map(|run| run.0.0..=run.1.0);
+    let read: Vec<_> = asked.map(|seq| (Seq(seq), message(seq, 100))).collect();
+    assert_eq!(bench.queue.counters.gotten.get(), 0);
+    bench.with(|queue, turn| queue.loaded(read, &[], turn)).unwrap();
+    let told = bench.link.take();
+    assert!(matches!(&told[..], [Event::Got { delivery: Some(got), .. }] if got.seq == Seq(1)));
+    let counters = &bench.queue.counters;
+    assert_eq!((counters.gotten.get(), counters.unacked.get()), (1, 1));
+
+    let out = bench.queue.evict_bodies(&[(Seq(1), Seq(1))]).unwrap();
+    assert_eq!(out, full / 10_000);
+    let alive = bench.queue.alive().unwrap();
+    assert_eq!(alive.live, [(Seq(1), Seq(10_000))]);
+    assert!(bench.residence.total() > 0);
+    let ended = bench.queue.close_if(&mut bench.effects, |_| Ok::<(), Exception>(()));
+    assert_eq!((ended, bench.residence.total()), (Ok(9_999), 0));
 }
 
 proptest! {

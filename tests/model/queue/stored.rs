@@ -1,9 +1,9 @@
 //! The journal's side: what each record left there, and what a queue begins with after a stop.
 
 use super::model::{Entry, Model, State, Stored};
-use super::world::{QUEUE, World};
-use leveret::queue::{QueueCore, Settlement};
-use leveret::store::{self, Durability};
+use super::world::{PAGING, QUEUE, World};
+use leveret::queue::{Page, Paged, QueueCore, Settlement};
+use leveret::store::{self, Durability, RecoveredMessage};
 use std::collections::BTreeMap;
 
 impl World {
@@ -55,23 +55,58 @@ impl World {
         assert_eq!(found.collect::<Stored>(), stored, "the journal holds what the queue held");
         assert!(stored.iter().all(|(seq, _)| *seq < queue.next_seq.0), "no seq is given twice");
         self.next_seq = queue.next_seq.0.max(1);
-        self.core = QueueCore::new(QUEUE, self.durable);
+        self.core = QueueCore::new(QUEUE, self.durable).with_paging(PAGING);
         self.core.restore_next_seq(queue.next_seq);
         self.model = Model::default();
-        for message in queue.messages {
-            assert_eq!(message.message.routing_key(), message.seq.to_string().as_bytes());
-            self.model.entries.push(Entry {
-                seq: message.seq.0,
-                body_len: message.message.body_len() as u64,
-                persistent: true,
-                redelivered: message.redelivered,
-                state: State::Ready { evicted: false },
-            });
-            self.core.restore(message.seq, message.message, message.redelivered);
-        }
+        self.restore(queue.messages, seed);
         self.history = BTreeMap::from([(journal.appended_lsn().0, stored)]);
         self.journal = journal;
         self.connect();
         self.finish();
     }
+
+    /// Gives the queue what was recovered, some of it in pages.
+    fn restore(&mut self, messages: Vec<RecoveredMessage>, seed: u64) {
+        let mut messages = messages.into_iter().peekable();
+        while let Some(first) = messages.peek().map(|message| message.seq.0) {
+            let in_page = seed >> (first % 64) & 1 == 1;
+            let few = if in_page { PAGING.page_len } else { 1 };
+            let part: Vec<_> = messages.by_ref().take(few).collect();
+            for message in &part {
+                let body_len = message.message.body_len() as u64;
+                assert_eq!(message.message.routing_key(), message.seq.to_string().as_bytes());
+                self.model.entries.push(Entry {
+                    seq: message.seq.0,
+                    body_len,
+                    persistent: true,
+                    redelivered: message.redelivered,
+                    state: State::Ready { evicted: in_page },
+                });
+            }
+            if in_page {
+                self.core.restore_page(page(&part));
+                continue;
+            }
+            for message in part {
+                self.core.restore(message.seq, message.message, message.redelivered);
+            }
+        }
+    }
+}
+
+fn page(messages: &[RecoveredMessage]) -> Page {
+    let (first, last) = (&messages[0], &messages[messages.len() - 1]);
+    let bytes = messages.iter().map(|message| message.message.body_len() as u64).sum();
+    let is_dense = last.seq.0 - first.seq.0 + 1 == messages.len() as u64
+        && messages.iter().all(|message| message.redelivered == first.redelivered);
+    if is_dense {
+        return Page::dense(first.seq, last.seq, bytes, first.redelivered);
+    }
+    let paged = messages.iter().map(|message| Paged {
+        seq: message.seq,
+        body_len: u32::try_from(message.message.body_len()).expect("test bodies are small"),
+        persistent: true,
+        redelivered: message.redelivered,
+    });
+    Page::new(paged).expect("there are some")
 }

@@ -5,17 +5,21 @@ use leveret::id::{ConsumerToken, QueueId, Seq};
 use leveret::message::Message;
 use leveret::queue::{
     ChannelLimiter, ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Got, Outlet,
-    Publish, QueueCore,
+    Paging, Publish, QueueCore,
 };
 use leveret::store::{self, Definition, Durability, Journal, MemoryDisk, RecordBatch};
 use leveret::table::Table;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 pub(super) const CHANNELS: usize = 4;
 /// Two channels each.
 pub(super) const LINKS: usize = 2;
 pub(super) const QUEUE: QueueId = QueueId(7);
+
+/// So small that every run crosses every boundary.
+pub(super) const PAGING: Paging =
+    Paging { page_len: 4, read_ahead_len: 3, load_len: 6, load_bytes: 1 << 20 };
 
 /// A link's inbox.
 #[derive(Default)]
@@ -50,9 +54,12 @@ pub(super) struct World {
     tokens: u64,
     /// The seq that the next message gets.
     pub(super) next_seq: u64,
-    /// Every content, as the disk has it, and those that the queue asked for.
+    /// Every content, as the disk has it.
     pub(super) contents: BTreeMap<u64, Message>,
-    pub(super) loads: Vec<u64>,
+    /// What the queue asked for and was not answered.
+    pub(super) load: Option<Vec<u64>>,
+    /// Seqs that a record names or will name; those that are not in the model have ended.
+    pub(super) persistent: BTreeSet<u64>,
     /// What the journal held after the record of each LSN.
     pub(super) history: BTreeMap<u64, Stored>,
 }
@@ -84,7 +91,7 @@ impl World {
         let declared = journal.append(&mut records);
         journal.round(&disk).expect("a healthy disk takes a round");
         let mut world = Self {
-            core: QueueCore::new(QUEUE, durable),
+            core: QueueCore::new(QUEUE, durable).with_paging(PAGING),
             model: Model::default(),
             durable,
             journal,
@@ -97,7 +104,8 @@ impl World {
             tokens: 0,
             next_seq: 1,
             contents: BTreeMap::new(),
-            loads: Vec::new(),
+            load: None,
+            persistent: BTreeSet::new(),
             history: BTreeMap::from([(declared.0, Stored::new())]),
         };
         world.connect();
@@ -109,7 +117,7 @@ impl World {
         self.limiters = (0..CHANNELS).map(|_| Arc::default()).collect();
         self.model.limits = vec![Limit::default(); CHANNELS];
         self.keys.clear();
-        self.loads.clear();
+        self.load = None;
     }
 
     fn outlet(&self, channel: usize) -> Arc<dyn Outlet> {
@@ -121,6 +129,9 @@ impl World {
         self.next_seq += 1;
         let message = message(seq, body_len);
         self.contents.insert(seq, message.clone());
+        if persistent && self.durable {
+            self.persistent.insert(seq);
+        }
         self.model.entries.push(Entry {
             seq,
             body_len: body_len as u64,
@@ -276,21 +287,6 @@ impl World {
         }
         let content = self.core.evict(Seq(*seq));
         assert_eq!(content.is_some(), can_go, "what the journal holds can leave the memory");
-        self.finish();
-    }
-
-    pub(super) fn load(&mut self, nth: usize) {
-        if self.loads.is_empty() {
-            return;
-        }
-        let seq = self.loads.swap_remove(nth % self.loads.len());
-        if let Some(entry) = self.model.entries.iter_mut().find(|entry| entry.seq == seq)
-            && entry.state == (State::Ready { evicted: true })
-        {
-            entry.state = State::Ready { evicted: false };
-        }
-        let message = self.contents[&seq].clone();
-        self.core.loaded(Seq(seq), message, &mut self.records, &mut self.effects);
         self.finish();
     }
 }

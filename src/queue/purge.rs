@@ -1,0 +1,139 @@
+//! Taking everything that is ready out of a queue at once: on demand, or because the queue ends.
+
+use super::core::{QueueCore, tell_got};
+use super::effects::Effects;
+use super::outlet::{EndReason, Event};
+use super::ready::{Dropped, Ready};
+use super::runs::runs;
+use crate::id::Seq;
+use crate::store::RecordBatch;
+
+/// The messages that a purge takes, whichever is shorter to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Purged {
+    These(Vec<(Seq, Seq)>),
+    AllBut(Vec<(Seq, Seq)>),
+}
+
+impl QueueCore {
+    /// Removes every ready message, and those that cannot be read; the caller drops them without
+    /// the lock.
+    pub fn purge(&mut self, records: &mut RecordBatch, effects: &mut Effects) -> Dropped {
+        if self.durable && self.ready.len() + self.ready.damaged_len() > 0 {
+            match self.purged() {
+                Purged::These(runs) => records.ack(self.id, runs),
+                Purged::AllBut(runs) => records.purge(self.id, Seq(self.next_seq), runs),
+            }
+        }
+        let purged = self.ready.take_all();
+        // Whoever waited for a message that is gone finds the queue empty.
+        self.serve_gets(records, effects);
+        purged
+    }
+
+    /// What a purge takes, said in as few runs as can be. A hundred thousand unacked messages are
+    /// not even sorted if all that is ready is one run.
+    fn purged(&self) -> Purged {
+        let staying = self.checkout.len() + self.ready.reserved_len();
+        let these = self.ready.runs(staying);
+        if let Some(these) = these.as_ref().filter(|runs| runs.len() == 1) {
+            return Purged::These(these.clone());
+        }
+        let out = self.checkout.entries().map(|entry| entry.seq);
+        let mut stay: Vec<u64> = out.chain(self.ready.reserved_seqs()).collect();
+        stay.sort_unstable();
+        let except = runs(stay);
+        match these {
+            Some(these) if these.len() < except.len() => Purged::These(these),
+            _ => Purged::AllBut(except),
+        }
+    }
+
+    /// The queue ends: consumers are told, messages are the caller's to drop without the lock.
+    pub fn end(&mut self, effects: &mut Effects) -> (Dropped, impl Drop + use<>) {
+        let reason = EndReason::QueueGone;
+        self.consumers.remove_all(|token| Event::Ended { token, reason });
+        self.push_events(effects);
+        for waiter in std::mem::take(&mut self.get_waiters) {
+            tell_got(&waiter, None, 0, effects);
+        }
+        let checked_out = self.checkout.take_all();
+        (self.ready.take_all(), checked_out)
+    }
+}
+
+impl Ready {
+    /// What a purge takes as runs, in no order. `None` if there are more than `max` runs or
+    /// requeued messages, since finding out more would cost more, or if some are invisible.
+    fn runs(&self, max: usize) -> Option<Vec<(Seq, Seq)>> {
+        if self.reserved_len() > 0 || self.returned.len() > max {
+            return None;
+        }
+        let mut found = runs(self.returned.keys().copied());
+        found.extend(self.damaged.iter().flat_map(|damaged| &damaged.all));
+        found.extend(self.runs_in_order(max.checked_sub(found.len())?));
+        (found.len() <= max).then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Settlement;
+    use super::super::samples::{get, publish, with};
+    use super::*;
+
+    fn run(first: u64, last: u64) -> (Seq, Seq) {
+        (Seq(first), Seq(last))
+    }
+
+    #[test]
+    fn what_a_purge_takes_is_said_in_as_few_runs_as_can_be() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(10, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![]));
+        // 1, 3 and 5 stay out, all that is ready is one run.
+        let out: Vec<_> = (0..6).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[1], out[3], out[5]], Settlement::Ack, records, effects);
+        assert_eq!(core.purged(), Purged::These(vec![run(7, 10)]));
+        // 1 and 5 are back: three runs are ready, and one is out.
+        core.settle(&[out[0], out[4]], Settlement::Requeue, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3)]));
+        // An invisible message is not named by what goes.
+        let target = core.reserve(publish());
+        assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3), run(11, 11)]));
+        core.show(&[target.seq], records, effects);
+        core.settle(&[out[2]], Settlement::Requeue, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![]));
+        core.purge(records, effects);
+        assert_eq!(core.ready_len(), 0);
+    }
+
+    #[test]
+    fn two_runs_that_go_are_fewer_than_four_that_stay() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(9, records, effects);
+        let out: Vec<_> = (0..8).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[1], out[3], out[6]], Settlement::Ack, records, effects);
+        core.settle(&[out[5]], Settlement::Requeue, records, effects);
+        // 1, 3, 5 and 8 are out.
+        assert_eq!(core.purged(), Purged::These(vec![run(6, 6), run(9, 9)]));
+    }
+
+    #[test]
+    fn what_is_visible_makes_runs() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(30, records, effects);
+        let out: Vec<_> = (0..9).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[3], out[7]], Settlement::Requeue, records, effects);
+        core.page_out(&[run(12, 20)], 0, 0, 100);
+        let runs = vec![run(8, 8), run(4, 4), run(10, 30)];
+        assert_eq!(core.ready.runs(3), Some(runs));
+        assert_eq!(core.ready.runs(2), None);
+        assert_eq!(core.ready.runs(0), None);
+        core.reserve(publish());
+        assert_eq!(core.ready.runs(3), None);
+    }
+}
