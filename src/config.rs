@@ -35,6 +35,7 @@ pub struct Config {
     /// Created if missing.
     pub data_dir: PathBuf,
     pub durability: Durability,
+    pub sizes: Sizes,
     pub log_level: LogLevel,
     pub node_name: Name,
     /// What clients see as `cluster_name`; the node's name if not set.
@@ -67,6 +68,33 @@ pub struct Config {
     pub users: Vec<UserConfig>,
     /// Vhosts besides the default one that are created if missing, and stay.
     pub vhosts: Vec<Name>,
+}
+
+/// How the store and the queues cut what they hold. Tests use tiny ones, to cross every boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of a journal segment.
+    pub segment_bytes: u64,
+    /// Records of a journal segment, at most, but for what one sync covers.
+    pub segment_records: u64,
+    /// Messages of a page of a queue or of an index.
+    pub page_len: usize,
+    /// Messages that a queue reads ahead, and that come back in one load, at most.
+    pub load_len: usize,
+    /// Bytes of messages that the queues hold before stored ones leave memory.
+    pub resident_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            segment_bytes: limits::SEGMENT_BYTES,
+            segment_records: limits::SEGMENT_RECORDS_MAX,
+            page_len: limits::PAGE_LEN,
+            load_len: limits::LOAD_LEN,
+            resident_bytes: limits::RESIDENT_BYTES,
+        }
+    }
 }
 
 /// When something counts as written.
@@ -124,6 +152,7 @@ impl Default for Config {
             tcp_nodelay: true,
             data_dir: PathBuf::from("leveret-data"),
             durability: Durability::default(),
+            sizes: Sizes::default(),
             log_level: LogLevel::default(),
             node_name: "leveret@localhost".into(),
             cluster_name: None,

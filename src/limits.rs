@@ -114,3 +114,17 @@ pub const READ_AHEAD_LEN: usize = 4_096;
 pub const JOURNAL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Default length of a journal segment.
 pub const SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
+/// Entries of an index page: decoding one takes microseconds, remembering one 40 bytes.
+pub const INDEX_PAGE_LEN: usize = 1_024;
+/// Bytes of a segment that are read at once for messages that lie near each other.
+pub const MESSAGE_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes between two messages that are read rather than skipped: less than a read of its own costs.
+pub const MESSAGE_READ_GAP_MAX: u64 = 64 * 1024;
+/// Records of a segment, at most.
+pub const SEGMENT_RECORDS_MAX: u64 = 4_000_000;
+/// Changes of definitions that wait in memory for a checkpoint before one is made.
+pub const DEFINITIONS_PENDING_MAX: usize = 16_384;
+/// Changes that the catalogue is given at once.
+pub const CATALOGUE_SLICE_MAX: usize = 4_096;
+/// Bytes of stored messages that the queues hold in memory before some leave it.
+pub const RESIDENT_BYTES: u64 = 64 * 1024 * 1024;

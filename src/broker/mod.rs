@@ -4,9 +4,12 @@
 pub mod access;
 mod access_cache;
 pub mod alarm;
+mod checkpoint;
 mod declare;
 mod keep;
 pub mod link;
+mod loads;
+mod relief;
 pub mod sasl;
 mod start;
 mod vhost;
@@ -19,13 +22,15 @@ use crate::config::Config;
 use crate::exception::Exception;
 use crate::id::{ConnectionId, Lsn, QueueId};
 use crate::name::Name;
-use crate::queue::Residence;
-use crate::store::{Definition, Journal, Log, RecordBatch};
+use crate::queue::{Queue, Residence};
+use crate::store::{Definition, Journal, Log, RecordBatch, Store};
 use access::Access;
 use alarm::Alarms;
 use hashbrown::HashMap;
 use link::{Inbox, ReplyTargets, RouteBudget};
+use loads::Loads;
 use parking_lot::{Mutex, RwLock};
+use relief::Relief;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,7 +58,11 @@ pub struct Broker {
     /// What all queues hold in memory.
     pub residence: Arc<Residence>,
     pub entropy: Entropy,
-    journal: Arc<Journal>,
+    store: Store,
+    /// Held for reading from the reservation of a message for several queues until all show it.
+    gate: RwLock<()>,
+    loads: Loads,
+    relief: Relief,
     vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,
     connections: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
     next_queue: AtomicU64,
@@ -75,7 +84,7 @@ impl Broker {
         }
         let mut records = RecordBatch::new();
         records.definition(&Definition::VhostCreated { name: name.into() });
-        let created = self.journal.append(&mut records);
+        let created = self.journal().append(&mut records);
         self.access.create_vhost(name);
         let name = Name::new(name);
         vhosts.insert(name.clone(), Arc::new(Vhost::new(name, created)));
@@ -84,12 +93,18 @@ impl Broker {
 
     #[must_use]
     pub fn journal(&self) -> &Arc<Journal> {
-        &self.journal
+        self.store.journal()
     }
 
     #[must_use]
     pub fn log(&self) -> &dyn Log {
-        &*self.journal
+        &**self.store.journal()
+    }
+
+    /// The queue with this id, in whichever vhost.
+    fn queue_by_id(&self, id: QueueId) -> Option<Arc<Queue>> {
+        let vhosts = self.vhosts.read();
+        vhosts.values().find_map(|vhost| vhost.state.read().by_id.get(&id).cloned())
     }
 
     /// Enters a connection, so that it can be told of a shutdown.

@@ -3,16 +3,19 @@
 use super::access::{Access, PasswordHash, Tag};
 use super::alarm::Alarms;
 use super::link::{ReplyTargets, RouteBudget};
+use super::loads::Loads;
+use super::relief::Relief;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
-use crate::config::{Config, Durability, Secret};
+use crate::config::{Config, Durability, Secret, Sizes};
 use crate::exception::Resource;
 use crate::exchange::{Destination, Kind, Settings, alternate_exchange};
 use crate::id::{Lsn, QueueId};
 use crate::name::Name;
-use crate::queue::{Queue, QueueCore, QueueSettings, Residence};
+use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
-    self, BoundTo, Definitions, Disk, Recovered, RecoveredQueue, StoredQueue, StoredVhost,
+    self, BoundTo, Definitions, Disk, Recovered, RecoveredQueue, StoredPage, StoredQueue,
+    StoredVhost,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -57,19 +60,25 @@ impl Broker {
             Durability::Fsync => store::Durability::Fsync,
             Durability::Os => store::Durability::Os,
         };
-        let (journal, recovered) =
-            store::open(disk, &store::Options::new(durability, salt)).map_err(StartError::Store)?;
+        let options = store::Options {
+            segment_bytes: config.sizes.segment_bytes,
+            segment_records: config.sizes.segment_records,
+            page_len: config.sizes.page_len,
+            ..store::Options::new(durability, salt)
+        };
+        let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         let residence = Arc::default();
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Lsn(0));
-            restore(&vhost, stored, &definitions, &mut queues, &residence)?;
+            restore(&vhost, stored, &definitions, &mut queues, (&residence, config.sizes))?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
         let broker = Arc::new(Self {
+            relief: Relief::new(config.sizes.resident_bytes),
             config,
             access,
             alarms: Alarms::default(),
@@ -77,7 +86,9 @@ impl Broker {
             route_budget: RouteBudget::default(),
             residence,
             entropy,
-            journal: Arc::new(journal),
+            store,
+            gate: RwLock::new(()),
+            loads: Loads::default(),
             vhosts: RwLock::new(vhosts),
             connections: Mutex::new(HashMap::new()),
             next_queue: AtomicU64::new(next_queue_id.0),
@@ -117,7 +128,7 @@ fn restore(
     stored: &StoredVhost,
     definitions: &Definitions,
     messages: &mut HashMap<QueueId, RecoveredQueue>,
-    residence: &Arc<Residence>,
+    holding: (&Arc<Residence>, Sizes),
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (name, exchange) in stored.exchanges() {
@@ -139,7 +150,7 @@ fn restore(
         state.topology.declare(Name::new(name), settings);
     }
     for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
-        state.restore_queue(&vhost.name, id, queue, messages.remove(&id), residence);
+        state.restore_queue(&vhost.name, id, queue, messages.remove(&id), holding);
     }
     for binding in stored.bindings() {
         let destination = match &binding.destination {
@@ -161,14 +172,13 @@ impl State {
         id: QueueId,
         stored: &StoredQueue,
         recovered: Option<RecoveredQueue>,
-        residence: &Arc<Residence>,
+        (residence, sizes): (&Arc<Residence>, Sizes),
     ) {
-        let mut core = QueueCore::new(id, true);
+        let mut core = QueueCore::new(id, true).with_paging(sizes.into());
+        let changed = recovered.as_ref().is_some_and(|recovered| recovered.changed);
         if let Some(recovered) = recovered {
             core.restore_next_seq(recovered.next_seq);
-            for message in recovered.messages {
-                core.restore(message.seq, message.message, message.redelivered);
-            }
+            recovered.pages.into_iter().filter_map(page).for_each(|page| core.restore_page(page));
         }
         let settings = QueueSettings {
             durable: true,
@@ -178,8 +188,25 @@ impl State {
         };
         let name = Name::new(&stored.name);
         let queue = Arc::new(Queue::new(vhost.clone(), name.clone(), settings, core, residence));
+        if changed {
+            queue.mark_changed();
+        }
         self.queues.insert(name, Arc::clone(&queue));
         self.by_id.insert(id, queue);
+    }
+}
+
+fn page(stored: StoredPage) -> Option<Page> {
+    match stored {
+        StoredPage::Dense { first, last, bytes, redelivered } => {
+            Some(Page::dense(first, last, bytes, redelivered))
+        }
+        StoredPage::List(messages) => Page::new(messages.iter().map(|message| Paged {
+            seq: message.seq,
+            body_len: message.body_len,
+            persistent: true,
+            redelivered: message.redelivered,
+        })),
     }
 }
 

@@ -268,6 +268,11 @@ impl QueueCore {
         Got::Later
     }
 
+    /// Forgets a get that waits for its message, if it still does.
+    pub fn withdraw_get(&mut self, token: ConsumerToken) {
+        self.get_waiters.retain(|waiter| waiter.token != token);
+    }
+
     /// Ends deliveries. Each pair must be checked out; another is passed over.
     pub fn settle(
         &mut self,

@@ -6,6 +6,7 @@ use super::effects::{Effects, Load};
 use super::page::Marks;
 use super::ready::{Entry, Head, Ready};
 use super::runs::runs;
+use crate::config::Sizes;
 use crate::id::Seq;
 use crate::limits::{LOAD_BYTES, LOAD_LEN, PAGE_LEN, READ_AHEAD_LEN};
 use crate::message::Message;
@@ -23,6 +24,17 @@ pub struct Paging {
     pub load_len: usize,
     /// Body bytes of a load and of what is read ahead, roughly.
     pub load_bytes: u64,
+}
+
+impl From<Sizes> for Paging {
+    fn from(sizes: Sizes) -> Self {
+        Self {
+            page_len: sizes.page_len,
+            read_ahead_len: sizes.load_len,
+            load_len: sizes.load_len,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Paging {

@@ -37,6 +37,8 @@ pub struct Queue {
     pub counters: QueueCounters,
     /// Set under the lock, read without it.
     gone: Arc<AtomicBool>,
+    /// Something that is stored changed since a checkpoint looked. Set under the lock.
+    changed: AtomicBool,
     core: Mutex<QueueCore>,
     /// Written under the lock.
     share: Share,
@@ -66,6 +68,7 @@ impl Queue {
             settings,
             counters: QueueCounters::default(),
             gone: Arc::default(),
+            changed: AtomicBool::new(false),
             core: Mutex::new(core),
             share: Share::new(residence),
         };
@@ -116,6 +119,7 @@ impl Queue {
             return Err(Gone);
         }
         targets.extend(batch.map(|publish| core.reserve(publish)));
+        self.mark_changed();
         Ok(())
     }
 
@@ -169,6 +173,11 @@ impl Queue {
         self.run(turn, get).map(|(_, got)| got)
     }
 
+    /// Nobody waits for this get any more; if it was answered, the answer is in the inbox.
+    pub fn withdraw_get(&self, token: ConsumerToken) {
+        self.core.lock().withdraw_get(token);
+    }
+
     /// Ends deliveries, many at a time but never holding the lock for long.
     ///
     /// # Errors
@@ -202,6 +211,7 @@ impl Queue {
     ) -> Result<(), Gone> {
         for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
             self.run(turn, |core, turn| {
+                self.mark_changed();
                 core.settle_recorded(part, how, turn.records, turn.effects);
             })?;
         }
@@ -304,6 +314,18 @@ impl Queue {
         Ok(bytes)
     }
 
+    /// Whether what is stored of it changed since this was asked last.
+    pub fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The last checkpoint does not know how it stands.
+    pub fn mark_changed(&self) {
+        if !self.changed.load(Ordering::Relaxed) {
+            self.changed.store(true, Ordering::Release);
+        }
+    }
+
     /// Which messages have not ended.
     ///
     /// # Errors
@@ -369,6 +391,9 @@ impl Queue {
             return Err(Gone);
         }
         let answer = verb(&mut core, turn);
+        if !turn.records.is_empty() {
+            self.mark_changed();
+        }
         let lsn = if turn.records.is_empty() { Lsn(0) } else { turn.log.append(turn.records) };
         core.push_events(turn.effects);
         self.count(&mut core);

@@ -4,9 +4,9 @@
 //! if need be, and leaves nothing global behind.
 
 mod alarms;
+mod bell_thread;
 mod clock;
 mod connection;
-mod keeper_thread;
 mod listener;
 pub mod log;
 mod memory;
@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::exception::Exception;
 use crate::store::{Disk, RealDisk, StoreError};
 use alarms::Lookout;
+use bell_thread::BellThread;
 use clock::Clock;
-use keeper_thread::KeeperThread;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -122,7 +122,8 @@ pub struct Server {
     /// No connections.
     abort: CancellationToken,
     /// Stopped before the store is.
-    keeper: KeeperThread,
+    reader: BellThread,
+    keeper: BellThread,
     store: StoreThread,
 }
 
@@ -154,13 +155,14 @@ impl Server {
         let mut probe = [0; 16];
         getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
-        let keeper = KeeperThread::start(Arc::clone(&broker), Arc::clone(&disk))
+        let keeper = BellThread::keeper(Arc::clone(&broker), Arc::clone(&disk))
+            .map_err(ServerError::Runtime)?;
+        let reader = BellThread::reader(Arc::clone(&broker), Arc::clone(&disk))
             .map_err(ServerError::Runtime)?;
         let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
         // Before anybody can publish.
         let pause = lookout.look();
-        let store =
-            StoreThread::start(Arc::clone(broker.journal()), disk).map_err(ServerError::Runtime)?;
+        let store = StoreThread::start(Arc::clone(&broker), disk).map_err(ServerError::Runtime)?;
         let clock = Clock::start();
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -170,7 +172,7 @@ impl Server {
             let (stop, abort) = (stop.clone(), abort.clone());
             tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));
         }
-        Ok(Self { broker, addresses, listeners: tasks, stop, abort, keeper, store })
+        Ok(Self { broker, addresses, listeners: tasks, stop, abort, reader, keeper, store })
     }
 
     /// Where it accepts AMQP.
@@ -211,6 +213,7 @@ impl Server {
             self.abort.cancel();
             while self.listeners.join_next().await.is_some() {}
         }
+        self.reader.stop();
         self.keeper.stop();
         self.store.stop().map_err(ServerError::Store)
     }

@@ -146,7 +146,8 @@ impl Session {
     /// From here on no queue has anything more for the channel.
     fn stop_channel(&mut self, number: u16, scratch: &mut Scratch) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        channel.held.give_up_deliveries();
+        channel.held.give_up_gets(|out| ServerMethod::BasicGetEmpty.encode(number, out));
+        self.awaits_get.take_if(|awaiting| *awaiting == number);
         channel.assembly.clear();
         channel.assembly.release();
         channel.charge(&mut self.partial_bytes);

@@ -148,6 +148,7 @@ impl Session {
             }
             Got::Later => {
                 channel.held.hold(Until::Got(token));
+                self.awaits_get = Some(number);
                 self.wait_on(number);
             }
         }
@@ -160,11 +161,8 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
-        let queue = channel.link.got_later(token);
-        let tag = match (&queue, &delivery) {
-            (Some(queue), Some(delivery)) => Some(channel.link.take_got(queue, delivery)),
-            _ => None,
-        };
+        self.awaits_get = None;
+        let tag = channel.link.got_later(token, delivery.as_ref());
         let mut answer = crate::wire::Output::new();
         match (delivery, tag) {
             (Some(delivery), Some(tag)) => {

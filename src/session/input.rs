@@ -23,7 +23,8 @@ pub enum Progress {
     Idle,
     /// The turn's budget is spent: yield, then show the rest again.
     More,
-    /// No input is wanted until the output or the journal has moved on, or an alarm is over.
+    /// No input is wanted until the output or the journal has moved on, an alarm is over, or a
+    /// message was loaded.
     Held,
     Closed,
 }
@@ -46,7 +47,7 @@ impl Session {
                 break Progress::More;
             }
             // Confirms and held replies are looked at once in a while: 64 frames add little.
-            let stop = self.output.len() >= OUTPUT_HARD_BYTES || self.is_blocked();
+            let stop = self.output.len() >= OUTPUT_HARD_BYTES || self.must_pause();
             if stop || frames % 64 == 0 && !self.wants_input() {
                 break Progress::Held;
             }

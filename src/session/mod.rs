@@ -88,6 +88,8 @@ pub struct Session {
     heartbeat: Heartbeat,
     /// It published during an alarm that is not over.
     blocked: bool,
+    /// The channel whose get waits for its message.
+    awaits_get: Option<u16>,
     /// Handshake, close or silent-close limit.
     phase_ends_at: Option<Millis>,
     /// Since when the peer has taken no byte of a full output.
@@ -134,6 +136,7 @@ impl Session {
             partial_bytes: 0,
             heartbeat: Heartbeat::off(),
             blocked: false,
+            awaits_get: None,
             phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
             stalled_since: None,
             registered: Lsn(0),
@@ -164,10 +167,16 @@ impl Session {
     }
 
     /// Whether input would be taken: not while too much output, too many confirms or too many
-    /// journal bytes wait, and not while an alarm blocks it.
+    /// journal bytes wait, and not while an alarm blocks it or a get waits for its message.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.has_room() && !self.is_closed() && !self.is_held() && !self.is_blocked()
+        self.has_room() && !self.is_closed() && !self.is_held() && !self.must_pause()
+    }
+
+    /// Nothing may be read, not even the next frame: an alarm is in force, or a get waits for its
+    /// message and what follows must find it done.
+    fn must_pause(&self) -> bool {
+        self.is_blocked() || self.awaits_get.is_some() && self.phase == Phase::Running
     }
 
     fn has_room(&self) -> bool {
@@ -274,6 +283,8 @@ impl Session {
     fn finish_turn(&mut self, scratch: &mut Scratch) {
         self.flush(scratch);
         self.wait_for_journal();
+        self.broker.want_loads(&mut scratch.workspace.effects);
+        self.broker.check_memory();
         scratch.workspace.effects.wake_all();
     }
 

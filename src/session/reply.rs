@@ -85,13 +85,17 @@ impl HeldReplies {
         }
     }
 
-    /// The channel ends: gets that wait for their message are not answered.
-    pub(super) fn give_up_deliveries(&mut self) {
-        for held in &mut self.queue {
-            match held.until {
-                Until::Durable(_) => {}
-                Until::Got(_) => held.until = Until::Durable(Lsn(0)),
-            }
+    /// The channel ends: gets that wait for their message find nothing. Replies stay in the order
+    /// of their requests, as clients rely on.
+    pub(super) fn give_up_gets(&mut self, empty: impl Fn(&mut Output)) {
+        let waiting = self.queue.iter().filter_map(|held| match held.until {
+            Until::Got(token) => Some(token),
+            Until::Durable(_) => None,
+        });
+        for token in waiting.collect::<Vec<_>>() {
+            let mut answer = Output::new();
+            empty(&mut answer);
+            self.answer(token, answer);
         }
     }
 

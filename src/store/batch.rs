@@ -5,7 +5,7 @@
 
 use super::definition::Definition;
 use super::record::{self, PREFIX_LEN, Target};
-use crate::id::{QueueId, Seq};
+use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use bytes::Bytes;
 use std::io::IoSlice;
@@ -25,6 +25,8 @@ pub(super) struct Block {
     bodies: Vec<(usize, Bytes)>,
     bodies_len: usize,
     records: u64,
+    /// Those among the records, for the catalogue.
+    definitions: Vec<Definition>,
 }
 
 /// Where a record began whose length is not known yet.
@@ -92,6 +94,7 @@ impl RecordBatch {
         let start = self.block.begin(record::DEF);
         self.block.bytes.extend_from_slice(&definition.encode());
         self.end(start);
+        self.block.definitions.push(definition.clone());
     }
 
     /// From here to `end_transaction` everything is one record, with one LSN.
@@ -143,6 +146,16 @@ impl RecordBatch {
     /// A broker stopped, and everything that was out with consumers is accounted for.
     pub(super) fn clean(&mut self) {
         let start = self.block.begin(record::CLEAN);
+        self.end(start);
+    }
+
+    /// The catalogue is safe in this generation, and these segments hold nothing that lives.
+    pub(super) fn checkpoint(&mut self, generation: u64, freed: &[SegmentNo]) {
+        let start = self.block.begin(record::CHECKPOINT);
+        put_varint(&mut self.block.bytes, generation);
+        for number in freed {
+            put_varint(&mut self.block.bytes, number.0);
+        }
         self.end(start);
     }
 
@@ -202,6 +215,11 @@ impl Block {
         self.bodies.clear();
         self.bodies_len = 0;
         self.records = 0;
+        self.definitions.clear();
+    }
+
+    pub(super) fn definitions(&mut self) -> &mut Vec<Definition> {
+        &mut self.definitions
     }
 
     /// Takes over another's records behind its own; the other is empty then.
@@ -266,7 +284,7 @@ impl Block {
 }
 
 /// LEB128: seven bits a byte, the lowest first.
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;

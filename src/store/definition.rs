@@ -77,11 +77,13 @@ impl Definition {
     #[must_use]
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (definition, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
-        let checked = match definition.arguments() {
-            Some(arguments) => Table::from_bytes(arguments.as_ref().bytes()).is_ok(),
-            None => true,
-        };
-        (rest.is_empty() && checked).then_some(definition)
+        (rest.is_empty() && definition.is_sound()).then_some(definition)
+    }
+
+    /// Its arguments are a table that can be walked.
+    pub(super) fn is_sound(&self) -> bool {
+        let arguments = self.arguments();
+        arguments.is_none_or(|table| Table::from_bytes(table.as_ref().bytes()).is_ok())
     }
 
     fn arguments(&self) -> Option<&Table> {

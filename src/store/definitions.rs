@@ -6,6 +6,7 @@
 use super::definition::{BoundTo, Definition};
 use crate::id::QueueId;
 use crate::table::Table;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct StoredVhost {
     by_source: BTreeMap<String, BTreeSet<Arc<StoredBinding>>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredExchange {
     pub kind: String,
     pub auto_delete: bool,
@@ -35,7 +36,7 @@ pub struct StoredExchange {
     pub arguments: Table,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredQueue {
     pub vhost: String,
     pub name: String,
@@ -43,7 +44,7 @@ pub struct StoredQueue {
     pub arguments: Table,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBinding {
     pub source: String,
     pub destination: BoundTo,
@@ -203,7 +204,13 @@ impl StoredVhost {
 }
 
 impl StoredExchange {
-    fn of(declared: &Definition) -> Option<Self> {
+    /// The definition that leads to it.
+    pub(super) fn declared(self, vhost: String, name: String) -> Definition {
+        let Self { kind, auto_delete, internal, arguments } = self;
+        Definition::ExchangeDeclared { vhost, name, kind, auto_delete, internal, arguments }
+    }
+
+    pub(super) fn of(declared: &Definition) -> Option<Self> {
         match declared.clone() {
             Definition::ExchangeDeclared { kind, auto_delete, internal, arguments, .. } => {
                 Some(Self { kind, auto_delete, internal, arguments })
@@ -214,7 +221,13 @@ impl StoredExchange {
 }
 
 impl StoredQueue {
-    fn of(declared: &Definition) -> Option<Self> {
+    /// The definition that leads to it.
+    pub(super) fn declared(self, id: QueueId) -> Definition {
+        let Self { vhost, name, auto_delete, arguments } = self;
+        Definition::QueueDeclared { id, vhost, name, auto_delete, arguments }
+    }
+
+    pub(super) fn of(declared: &Definition) -> Option<Self> {
         match declared.clone() {
             Definition::QueueDeclared { vhost, name, auto_delete, arguments, .. } => {
                 Some(Self { vhost, name, auto_delete, arguments })
@@ -225,7 +238,13 @@ impl StoredQueue {
 }
 
 impl StoredBinding {
-    fn of(bound: &Definition) -> Option<Self> {
+    /// The definition that leads to it.
+    pub(super) fn bound(self, vhost: String) -> Definition {
+        let Self { source, destination, key, arguments } = self;
+        Definition::Bound { vhost, source, destination, key, arguments }
+    }
+
+    pub(super) fn of(bound: &Definition) -> Option<Self> {
         match bound {
             Definition::Bound { source, destination, key, arguments, .. }
             | Definition::Unbound { source, destination, key, arguments, .. } => Some(Self {

@@ -3,6 +3,7 @@
 //! What a file holds is safe after `sync`, what the directory lists (create, rename, remove) only
 //! after `sync_dir`. This is the only file that touches the file system.
 
+use super::catalogue::{ANSWER_TIME, Catalogue, CatalogueError, SledCatalogue};
 use super::error::StoreError;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -90,6 +91,19 @@ pub trait Disk: Send + Sync {
 
     /// Where an operator finds the file.
     fn path(&self, file: &str) -> PathBuf;
+
+    /// Opens the catalogue that is there, or a new one; one at a time.
+    ///
+    /// # Errors
+    /// If it errs or gives no answer in time. The way on is `discard_catalogue`.
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError>;
+
+    /// Puts the catalogue aside, whatever state it is in, so that the next one opened is new. One
+    /// that is still open does not reach the new one.
+    ///
+    /// # Errors
+    /// If the directory cannot be changed.
+    fn discard_catalogue(&self) -> Result<(), StoreError>;
 }
 
 /// Pieces that one call to the operating system takes (Linux: 1024).
@@ -238,6 +252,20 @@ impl Disk for RealDisk {
     fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
+
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
+        let place = self.directory.join(CATALOGUE);
+        let (live, broken) = catalogues(&place)
+            .map_err(|error| CatalogueError::new("open", &place, &error.to_string()))?;
+        let fresh = broken.last().map_or(1, |last| last + 1);
+        let current = live.last().copied().unwrap_or(fresh);
+        let catalogue = SledCatalogue::open(&place.join(current.to_string()), ANSWER_TIME)?;
+        Ok(Box::new(catalogue))
+    }
+
+    fn discard_catalogue(&self) -> Result<(), StoreError> {
+        discard_catalogue(&self.directory.join(CATALOGUE))
+    }
 }
 
 fn create_directory(directory: &Path) -> Result<(), StoreError> {
@@ -283,6 +311,77 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
             Err(StoreError::io(operation, directory.into(), source))
         }
     }
+}
+
+/// In it each catalogue has a directory, a number one above the last one's: a stalled one that
+/// comes to life finds its files by name, and must not find those of its successor.
+const CATALOGUE: &str = "catalogue";
+
+/// Before the number of one that was put aside.
+const BROKEN: &str = "broken-";
+
+/// For whoever wants to know what became of it.
+const BROKEN_KEPT: usize = 2;
+
+/// The numbers of the catalogues and of the broken ones, each in order.
+fn catalogues(place: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
+    let (mut live, mut broken) = (Vec::new(), Vec::new());
+    let listed = match fs::read_dir(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((live, broken)),
+        listed => listed?,
+    };
+    for entry in listed {
+        let name = entry?.file_name();
+        let name = name.to_str().unwrap_or_default();
+        let (number, numbers) = match name.strip_prefix(BROKEN) {
+            Some(number) => (number, &mut broken),
+            None => (name, &mut live),
+        };
+        numbers.extend(number.parse::<u64>());
+    }
+    live.sort_unstable();
+    broken.sort_unstable();
+    Ok((live, broken))
+}
+
+fn discard_catalogue(place: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("put the catalogue aside in", place.into(), source);
+    let (live, mut broken) = catalogues(place).map_err(failed)?;
+    let last = live.iter().chain(&broken).max().copied().unwrap_or(0);
+    // First the successor: without it, a crash in between would open the old one's number again.
+    fs::create_dir_all(place.join((last + 1).to_string())).map_err(failed)?;
+    for number in live {
+        let aside = place.join(format!("{BROKEN}{number}"));
+        if broken.contains(&number) {
+            // A catalogue that was given up while it opened made its directory only now.
+            fs::remove_dir_all(&aside).map_err(failed)?;
+        } else {
+            broken.push(number);
+        }
+        fs::rename(place.join(number.to_string()), aside).map_err(failed)?;
+    }
+    broken.sort_unstable();
+    let too_many = broken.len().saturating_sub(BROKEN_KEPT);
+    for number in broken.iter().take(too_many) {
+        fs::remove_dir_all(place.join(format!("{BROKEN}{number}"))).map_err(failed)?;
+    }
+    sync_directory(place)
+}
+
+/// What the files hold whose names begin so; a directory that is not there holds none.
+pub(super) fn files(directory: &Path, begin: &str) -> io::Result<Vec<Vec<u8>>> {
+    let listed = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    let mut contents = Vec::new();
+    for entry in listed {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(begin)) {
+            contents.push(fs::read(entry.path())?);
+        }
+    }
+    Ok(contents)
 }
 
 /// Writes every byte: a vectored write may stop anywhere, also within a piece.

@@ -8,16 +8,17 @@
 
 use super::batch::{Block, RecordBatch};
 use super::bell::Bell;
+use super::definition::Definition;
 use super::disk::Disk;
+use super::entries::Complete;
 use super::error::StoreError;
 use super::pending::Pending;
 use super::supply::Supply;
 use super::waiters::{Waiter, Waiters};
 use super::writer::Writer;
 use crate::counters::Counter;
-use crate::id::Lsn;
-#[cfg(test)]
-use crate::id::SegmentNo;
+use crate::id::{Lsn, SegmentNo};
+use crate::limits::DEFINITIONS_PENDING_MAX;
 use parking_lot::{Condvar, Mutex};
 use std::mem;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct Journal {
 /// A leaf in the order of locks.
 struct Shared {
     pending: Pending,
+    /// Appended since the last checkpoint asked for them.
+    definitions: Vec<Definition>,
     state: State,
     stopping: bool,
     /// The store's thread waits for `work`. Who appends clears this and wakes it, so that a round
@@ -84,12 +87,18 @@ impl Journal {
     /// waiting for it fails at once.
     pub const NEVER: Lsn = Lsn(u64::MAX);
 
-    pub(super) fn new(writer: Writer, durability: Durability) -> Self {
+    /// `definitions` were appended before, and no checkpoint knows them.
+    pub(super) fn new(
+        writer: Writer,
+        durability: Durability,
+        definitions: Vec<Definition>,
+    ) -> Self {
         let last_lsn = writer.written();
         let supply = Arc::clone(writer.supply());
         Self {
             shared: Mutex::new(Shared {
                 pending: Pending::after(last_lsn),
+                definitions,
                 state: State::Open,
                 stopping: false,
                 asleep: false,
@@ -201,6 +210,56 @@ impl Journal {
         Ok(())
     }
 
+    /// Makes durable all that was appended before, whatever this broker's durability is.
+    ///
+    /// # Errors
+    /// As for `round`.
+    pub fn flush(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut round = self.round.lock();
+        let flushed = self
+            .write_pending(&mut round, disk, Durability::Fsync)
+            .and_then(|_| self.sync(&mut round.writer, disk));
+        flushed.inspect_err(|error| self.fail(error))
+    }
+
+    /// Lets the next record begin a new segment.
+    pub(super) fn leave_segment(&self) {
+        self.round.lock().writer.leave_segment();
+    }
+
+    /// The segments that were left since this was asked last.
+    pub(super) fn take_complete(&self) -> Vec<(SegmentNo, Complete)> {
+        self.round.lock().writer.take_complete()
+    }
+
+    /// The segment that is written to, and how far; what comes before is in the page cache at
+    /// least.
+    pub(super) fn position(&self) -> (SegmentNo, u64) {
+        self.round.lock().writer.position()
+    }
+
+    /// The catalogue is safe in this generation.
+    pub(super) fn append_checkpoint(&self, generation: u64, freed: &[SegmentNo]) {
+        let mut batch = RecordBatch::new();
+        batch.checkpoint(generation, freed);
+        self.append(&mut batch);
+    }
+
+    /// Takes the file of a dead segment, to use it again or to remove it.
+    pub(super) fn recycle(&self, disk: &dyn Disk, file: &str) -> Result<(), StoreError> {
+        self.supply.recycle(disk, file)
+    }
+
+    /// Many definitions wait for a checkpoint.
+    pub(super) fn has_many_definitions(&self) -> bool {
+        self.shared.lock().definitions.len() >= DEFINITIONS_PENDING_MAX
+    }
+
+    /// Takes the definitions that were appended since this was asked last, in order.
+    pub(super) fn take_definitions(&self) -> Vec<Definition> {
+        mem::take(&mut self.shared.lock().definitions)
+    }
+
     /// Rings when there is something to do for a thread that has time.
     #[must_use]
     pub fn bell(&self) -> &Bell {
@@ -286,6 +345,12 @@ impl Journal {
 
     fn push(&self, shared: &mut Shared, block: &mut Block) -> Lsn {
         self.pending_bytes.fetch_add(block.len(), Relaxed);
+        if !block.definitions().is_empty() {
+            shared.definitions.append(block.definitions());
+            if shared.definitions.len() >= DEFINITIONS_PENDING_MAX {
+                self.bell.ring();
+            }
+        }
         shared.pending.push(block)
     }
 
@@ -311,7 +376,7 @@ impl Journal {
         let appended = round.blocks.iter().map(Block::len).sum();
         self.pending_bytes.fetch_sub(appended, Relaxed);
         self.waiters.reach(lsn);
-        if self.supply.is_wanted() {
+        if self.supply.is_wanted() || round.writer.has_complete() {
             self.bell.ring();
         }
         self.shared.lock().pending.recycle(&mut round.blocks);

@@ -1,8 +1,9 @@
 //! The journal at run time: what is durable when, who is told, what a failed disk does.
 
-use super::samples::{backlog, message, queue, to, vhost};
+use super::samples::{backlog, message, opened, queue, to, vhost};
 use super::{
-    Disk, Durability, Journal, MemoryDisk, Options, RecordBatch, StoreError, Waiter, open,
+    Catalogue, CatalogueError, Disk, Durability, Journal, MemoryDisk, Options, RecordBatch,
+    StoreError, Waiter, open,
 };
 use crate::id::{Lsn, QueueId};
 use crate::limits::INLINE_BODY_MAX;
@@ -32,8 +33,8 @@ impl Waiter for Witness {
     }
 }
 
-fn journal(disk: &dyn Disk) -> Journal {
-    open(disk, &Options::new(Durability::Fsync, 7)).unwrap().0
+fn journal(disk: &dyn Disk) -> Arc<Journal> {
+    opened(disk, 7).store.journal().clone()
 }
 
 /// A batch with one message for queue 1.
@@ -165,10 +166,11 @@ fn a_full_disk_fails_the_journal_and_leaves_a_torn_tail() {
 #[test]
 fn with_durability_os_nothing_is_synced_and_no_frame_says_so() {
     let disk = MemoryDisk::new();
-    let (journal, _) = open(&disk, &Options::new(Durability::Os, 7)).unwrap();
+    let (store, _) = open(&disk, &Options::new(Durability::Os, 7)).unwrap();
+    let journal = store.journal();
     let syncs = disk.syncs();
     for seq in 1..=3 {
-        declare(&journal);
+        declare(journal);
         journal.append(&mut publish(seq));
         assert!(journal.round(&disk).unwrap());
         journal.seal(&disk).unwrap();
@@ -255,6 +257,14 @@ impl Disk for Gate {
     fn path(&self, file: &str) -> PathBuf {
         self.disk.path(file)
     }
+
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
+        self.disk.catalogue()
+    }
+
+    fn discard_catalogue(&self) -> Result<(), StoreError> {
+        self.disk.discard_catalogue()
+    }
 }
 
 #[test]
@@ -336,8 +346,8 @@ fn long_rounds_and_long_messages_come_back_whole() {
     let before = disk.writes();
     journal.round(&disk).unwrap();
     assert!(disk.writes() - before > 3, "one round, several frames");
-    let (_, recovered) = open(&disk, &Options::new(Durability::Fsync, 8)).unwrap();
-    assert_eq!(recovered.last_lsn, Lsn(402));
-    assert_eq!(recovered.queues[&QueueId(1)].next_seq.0, 400);
-    assert!(backlog(&recovered, 1) == expected);
+    let opened = opened(&disk, 8);
+    assert_eq!(opened.last_lsn, Lsn(402));
+    assert_eq!(opened.queues[&QueueId(1)].next_seq.0, 400);
+    assert!(backlog(&opened, 1) == expected);
 }

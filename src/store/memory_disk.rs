@@ -4,8 +4,10 @@
 //! rest what chance keeps: an old or a new directory, and of the writes and cuts of each file all,
 //! none, the first ones, or any sectors in any order. Chance comes from a seed.
 
+use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
 use super::error::StoreError;
+use super::memory_catalogue::CatalogueDirectory;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -17,6 +19,7 @@ type Directory = BTreeMap<String, u64>;
 #[derive(Debug, Default)]
 pub struct MemoryDisk {
     state: Mutex<State>,
+    catalogue: Mutex<CatalogueDirectory>,
 }
 
 #[derive(Debug)]
@@ -81,7 +84,28 @@ impl MemoryDisk {
             }
         }
         left.sync_directory();
-        Self { state: Mutex::new(left) }
+        let catalogue = self.catalogue.lock().crash(&mut chance);
+        Self { state: Mutex::new(left), catalogue: Mutex::new(catalogue) }
+    }
+
+    /// Takes the catalogue back to the flush before the last one.
+    pub fn roll_back_catalogue(&self) {
+        self.catalogue.lock().roll_back();
+    }
+
+    /// The catalogue is gone; the next one opened is new.
+    pub fn lose_catalogue(&self) {
+        *self.catalogue.lock() = CatalogueDirectory::default();
+    }
+
+    /// Damages the catalogue: bits of values flip, or entries are missing, or every call errs.
+    pub fn rot_catalogue(&self, seed: u64) {
+        self.catalogue.lock().rot(seed);
+    }
+
+    /// From now on the catalogue gives no answer, and each call says so at once.
+    pub fn stall_catalogue(&self) {
+        self.catalogue.lock().stall();
     }
 
     /// Lets `syncs` more syncs of files pass and fails the next one with EIO.
@@ -244,6 +268,16 @@ impl Disk for MemoryDisk {
     fn path(&self, file: &str) -> PathBuf {
         PathBuf::from(file)
     }
+
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
+        let opened = self.catalogue.lock().open()?;
+        Ok(Box::new(opened))
+    }
+
+    fn discard_catalogue(&self) -> Result<(), StoreError> {
+        self.lose_catalogue();
+        Ok(())
+    }
 }
 
 impl State {
@@ -362,11 +396,11 @@ impl Change {
 }
 
 /// Chance from a seed (splitmix64).
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
     /// A number below `bound`, which is at least 1.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

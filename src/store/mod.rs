@@ -10,22 +10,37 @@
 //! it a message for a thousand queues or a transaction. What the disk loses or changes later is
 //! found by checksums and refused with file and offset; it is never passed on.
 
+mod base;
 mod batch;
 mod bell;
+mod catalogue;
+mod catalogue_log;
+mod catalogue_thread;
+mod checkpoint;
+mod contents;
 mod definition;
 mod definitions;
 mod disk;
+mod entries;
 mod error;
 mod frame;
+pub mod index;
 mod journal;
 mod log;
+mod memory_catalogue;
 mod memory_disk;
+mod open;
 mod pending;
+mod reader;
 mod record;
+mod recovered;
 mod recovery;
 mod replay;
+mod run_set;
 mod scan;
 mod segment;
+mod snapshot;
+mod sum;
 mod supply;
 mod waiters;
 mod writer;
@@ -33,7 +48,11 @@ mod writer;
 #[cfg(test)]
 mod batch_tests;
 #[cfg(test)]
+mod catalogue_tests;
+#[cfg(test)]
 mod journal_tests;
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
@@ -41,20 +60,29 @@ mod samples;
 
 pub use batch::RecordBatch;
 pub use bell::Bell;
+pub use catalogue::{ANSWER_TIME, Catalogue, CatalogueError, Change, SledCatalogue};
+pub use checkpoint::Source;
+pub use contents::Loaded;
 pub use definition::{BoundTo, Definition};
 pub use definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue, StoredVhost};
 pub use disk::{Disk, RealDisk};
+pub use entries::Standing;
 pub use error::StoreError;
 pub use journal::{Durability, Journal, JournalCounters};
 pub use log::Log;
 pub use memory_disk::MemoryDisk;
+pub use open::open;
 pub use record::Target;
-pub use replay::{Recovered, RecoveredMessage, RecoveredQueue, Torn};
+pub use recovered::{Recovered, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn};
+pub use run_set::RunSet;
 pub use waiters::Waiter;
 
-use crate::id::Lsn;
-use crate::limits::SEGMENT_BYTES;
-use writer::Writer;
+use crate::id::{QueueId, Seq};
+use crate::limits::{INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX};
+use checkpoint::Checkpointer;
+use contents::Contents;
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -65,27 +93,125 @@ pub struct Options {
     pub salt: u64,
     /// Length of a segment; one that holds a longer message is longer.
     pub segment_bytes: u64,
+    /// Records of a segment, at most, but for what one round writes.
+    pub segment_records: u64,
+    /// Entries of an index page.
+    pub page_len: usize,
 }
 
 impl Options {
     #[must_use]
     pub fn new(durability: Durability, salt: u64) -> Self {
-        Self { durability, salt, segment_bytes: SEGMENT_BYTES }
+        Self {
+            durability,
+            salt,
+            segment_bytes: SEGMENT_BYTES,
+            segment_records: SEGMENT_RECORDS_MAX,
+            page_len: INDEX_PAGE_LEN,
+        }
     }
 }
 
-/// Replays what the disk holds and opens the journal behind it.
-///
-/// # Errors
-/// If the disk fails, or the journal is damaged or of another version.
-pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Journal, Recovered), StoreError> {
-    let (recovered, tail) = recovery::recover(disk)?;
-    let writer = Writer::after(tail, options.segment_bytes, options.salt);
-    let journal = Journal::new(writer, options.durability);
-    // What this broker delivers leaves no record. Without a mark, a crash would look like the clean
-    // stop before it, and delivered messages would not count as redelivered.
-    if recovered.last_lsn > Lsn(0) {
-        journal.begin(disk)?;
+/// One data directory's journal, and what is needed to find things in it again.
+pub struct Store {
+    journal: Arc<Journal>,
+    contents: Contents,
+    checkpointer: Mutex<Checkpointer>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.journal.fmt(f)
     }
-    Ok((journal, recovered))
+}
+
+impl Store {
+    #[must_use]
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Makes a checkpoint if one is due: a segment was left, or many definitions changed. False if
+    /// none was.
+    ///
+    /// # Errors
+    /// The disk's. If the journal has not failed, all goes on, and the next one is tried later.
+    pub fn checkpoint(&self, disk: &dyn Disk, source: &dyn Source) -> Result<bool, StoreError> {
+        if self.journal.has_many_definitions() {
+            self.journal.leave_segment();
+        }
+        self.checkpointer.lock().run(disk, &self.journal, &self.contents, source)
+    }
+
+    /// As `checkpoint`, whether one is due or not, unless nothing was written since the last.
+    ///
+    /// # Errors
+    /// As for `checkpoint`.
+    pub fn checkpoint_now(&self, disk: &dyn Disk, source: &dyn Source) -> Result<bool, StoreError> {
+        self.journal.flush(disk)?;
+        self.journal.leave_segment();
+        self.checkpoint(disk, source)
+    }
+
+    /// Reads wanted messages of a queue, from the first on, as many as fit both bounds but one.
+    ///
+    /// # Errors
+    /// The disk's, if nothing at all can be said of them.
+    pub fn load(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        wanted: &[(Seq, Seq)],
+        messages_max: usize,
+        bytes_max: u64,
+    ) -> Result<Loaded, StoreError> {
+        self.contents.read(disk, queue, wanted, messages_max, bytes_max)
+    }
+
+    /// Reads all messages of a recovered queue, for whoever wants to look at a store as it is.
+    ///
+    /// # Errors
+    /// The disk's, or a message that cannot be read.
+    pub fn read_all(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        recovered: &RecoveredQueue,
+    ) -> Result<Vec<RecoveredMessage>, StoreError> {
+        let mut all = Vec::new();
+        for page in &recovered.pages {
+            let runs: Vec<_> = page.messages().map(|(seq, _)| (seq, seq)).collect();
+            let loaded = self.load(disk, queue, &runs, usize::MAX, u64::MAX)?;
+            if let Some(lost) = loaded.lost.first() {
+                let why = format!("message {lost} of queue {queue} cannot be read");
+                return Err(StoreError::refused("read", disk.path(""), why));
+            }
+            all.extend(loaded.messages.into_iter().zip(page.messages()).map(
+                |((seq, message), (_, redelivered))| RecoveredMessage { seq, message, redelivered },
+            ));
+        }
+        Ok(all)
+    }
+
+    /// Makes what was written so far known to `stored` and `load`.
+    ///
+    /// # Errors
+    /// The disk's, or damage.
+    pub fn index_new(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.contents.catch_up(disk, &self.journal)
+    }
+
+    /// The runs of seqs from `first` to `last` that `load` can bring back.
+    ///
+    /// # Errors
+    /// The disk's, or damage.
+    pub fn stored(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+    ) -> Result<Vec<(Seq, Seq)>, StoreError> {
+        self.contents.stored(disk, queue, first, last)
+    }
 }

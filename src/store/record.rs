@@ -9,12 +9,13 @@
 //! TX      = record*                                        all or nothing
 //! DEF     = a `Definition`
 //! OPENED, CLEAN = nothing                                  a broker began; one stopped cleanly
+//! CHECKPOINT = generation | freed segment*                 the catalogue knows all up to a segment
 //! ```
 //! All other numbers are LEB128. Writing is in `batch`; this file reads, and never trusts.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::definition::Definition;
-use crate::id::{QueueId, Seq};
+use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -27,6 +28,7 @@ pub(super) const TX: u8 = 5;
 pub(super) const DEF: u8 = 6;
 pub(super) const OPENED: u8 = 7;
 pub(super) const CLEAN: u8 = 8;
+pub(super) const CHECKPOINT: u8 = 9;
 
 /// Kind and payload length.
 pub(super) const PREFIX_LEN: usize = 5;
@@ -43,26 +45,57 @@ pub(super) type Runs = Vec<RangeInclusive<Seq>>;
 
 #[derive(Debug)]
 pub(super) enum Record<'a> {
-    Enqueue { targets: Vec<Target>, message: Message },
-    Ack { queue: QueueId, runs: Runs },
-    Requeue { queue: QueueId, runs: Runs },
-    Purge { queue: QueueId, below: Seq, except: Runs },
+    Enqueue {
+        targets: Vec<Target>,
+        message: Message,
+    },
+    Ack {
+        queue: QueueId,
+        runs: Runs,
+    },
+    Requeue {
+        queue: QueueId,
+        runs: Runs,
+    },
+    Purge {
+        queue: QueueId,
+        below: Seq,
+        except: Runs,
+    },
     Transaction(Records<'a>),
     Definition(Definition),
     Opened,
     Clean,
+    /// The catalogue is safe in this generation; these segments hold nothing that lives.
+    Checkpoint {
+        generation: u64,
+        freed: Vec<SegmentNo>,
+    },
 }
 
 /// Reads records one after the other.
 #[derive(Debug)]
 pub(super) struct Records<'a> {
     rest: &'a [u8],
+    /// Where `rest` begins in the payload, the outermost one for the parts of a transaction.
+    at: usize,
     within_transaction: bool,
+}
+
+/// A record as it lies there, with nothing but its prefix read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawRecord<'a> {
+    /// Where it begins in the payload, the outermost one for a part of a transaction.
+    pub(super) at: usize,
+    kind: u8,
+    /// The whole record, prefix included.
+    pub(super) bytes: &'a [u8],
+    payload: &'a [u8],
 }
 
 /// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadRecord {
+pub enum BadRecord {
     /// It runs past the end of what holds it, or a number has no end.
     Truncated,
     /// It is longer than what it says.
@@ -89,13 +122,21 @@ impl fmt::Display for BadRecord {
     }
 }
 
+impl std::error::Error for BadRecord {}
+
 impl<'a> Records<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Self {
-        Self { rest: payload, within_transaction: false }
+        Self { rest: payload, at: 0, within_transaction: false }
     }
 
     /// The next record, or `None` behind the last.
     pub(super) fn next(&mut self) -> Result<Option<Record<'a>>, BadRecord> {
+        self.next_raw()?.map(|raw| raw.decode()).transpose()
+    }
+
+    /// As `next`, without looking into the record.
+    #[inline]
+    pub(super) fn next_raw(&mut self) -> Result<Option<RawRecord<'a>>, BadRecord> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -104,19 +145,56 @@ impl<'a> Records<'a> {
         let (len, rest) = rest.split_first_chunk().ok_or(truncated)?;
         let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| truncated)?;
         let (payload, rest) = rest.split_at_checked(len).ok_or(truncated)?;
-        if self.within_transaction && matches!(*kind, TX | OPENED | CLEAN) {
+        if self.within_transaction && matches!(*kind, TX | OPENED | CLEAN | CHECKPOINT) {
             return Err(BadRecord::Misplaced(*kind));
         }
+        let bytes = self.rest.get(..PREFIX_LEN + len).ok_or(truncated)?;
+        let raw = RawRecord { at: self.at, kind: *kind, bytes, payload };
         self.rest = rest;
-        decode(*kind, payload).map(Some)
+        self.at += bytes.len();
+        Ok(Some(raw))
     }
 }
 
+impl<'a> RawRecord<'a> {
+    pub(super) fn decode(&self) -> Result<Record<'a>, BadRecord> {
+        match self.parts() {
+            Some(parts) => Ok(Record::Transaction(parts)),
+            None => decode(self.kind, self.payload),
+        }
+    }
+
+    /// The records of a transaction; `None` for another kind.
+    pub(super) fn parts(&self) -> Option<Records<'a>> {
+        let (rest, at) = (self.payload, self.at + PREFIX_LEN);
+        (self.kind == TX).then_some(Records { rest, at, within_transaction: true })
+    }
+
+    /// For an ENQUEUE, puts its targets in place of what `targets` held and gives the length of the
+    /// message's body, without building the message. `None` for another kind, be it an unknown one.
+    #[inline]
+    pub(super) fn enqueue(&self, targets: &mut Vec<Target>) -> Result<Option<u32>, BadRecord> {
+        if self.kind != ENQUEUE {
+            return Ok(None);
+        }
+        let mut rest = self.payload;
+        targets.clear();
+        take_targets(&mut rest, targets)?;
+        let body_len = take_varint(&mut rest)?;
+        if body_len > rest.len() as u64 {
+            return Err(BadRecord::Content);
+        }
+        u32::try_from(body_len).map(Some).map_err(|_| BadRecord::Content)
+    }
+}
+
+/// A single record: a transaction is read by its parts.
 fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
     let mut rest = payload;
     let record = match kind {
         ENQUEUE => {
-            let targets = take_targets(&mut rest)?;
+            let mut targets = Vec::new();
+            take_targets(&mut rest, &mut targets)?;
             let body_len = usize::try_from(take_varint(&mut rest)?);
             let body_len = body_len.map_err(|_| BadRecord::Content)?;
             let message = Message::from_stored(rest, body_len).ok_or(BadRecord::Content)?;
@@ -125,9 +203,6 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
         DEF => {
             let definition = Definition::decode(rest).ok_or(BadRecord::Definition)?;
             return Ok(Record::Definition(definition));
-        }
-        TX => {
-            return Ok(Record::Transaction(Records { rest, within_transaction: true }));
         }
         ACK => Record::Ack { queue: QueueId(take_varint(&mut rest)?), runs: take_runs(&mut rest)? },
         REQUEUE => {
@@ -140,19 +215,25 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
         },
         OPENED => Record::Opened,
         CLEAN => Record::Clean,
+        CHECKPOINT => {
+            let generation = take_varint(&mut rest)?;
+            let mut freed = Vec::new();
+            while !rest.is_empty() {
+                freed.push(SegmentNo(take_varint(&mut rest)?));
+            }
+            Record::Checkpoint { generation, freed }
+        }
         unknown => return Err(BadRecord::UnknownKind(unknown)),
     };
     if rest.is_empty() { Ok(record) } else { Err(BadRecord::TooLong) }
 }
 
 /// Grows with the bytes that are there, whatever number is announced.
-fn take_targets(rest: &mut &[u8]) -> Result<Vec<Target>, BadRecord> {
-    let count = take_varint(rest)?;
-    let mut targets = Vec::new();
-    for _ in 0..count {
+fn take_targets(rest: &mut &[u8], targets: &mut Vec<Target>) -> Result<(), BadRecord> {
+    for _ in 0..take_varint(rest)? {
         targets.push(Target { queue: QueueId(take_varint(rest)?), seq: Seq(take_varint(rest)?) });
     }
-    Ok(targets)
+    Ok(())
 }
 
 fn take_runs(rest: &mut &[u8]) -> Result<Runs, BadRecord> {
@@ -165,7 +246,14 @@ fn take_runs(rest: &mut &[u8]) -> Result<Runs, BadRecord> {
     Ok(runs)
 }
 
-fn take_varint(rest: &mut &[u8]) -> Result<u64, BadRecord> {
+#[inline]
+pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, BadRecord> {
+    if let Some((byte, tail)) = rest.split_first()
+        && *byte < 0x80
+    {
+        *rest = tail;
+        return Ok((*byte).into());
+    }
     let mut number = 0;
     for shift in (0..u64::BITS).step_by(7) {
         let (byte, tail) = rest.split_first().ok_or(BadRecord::Truncated)?;

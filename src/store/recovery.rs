@@ -1,4 +1,5 @@
-//! Reads the journal from its beginning, segment by segment, and tells a torn tail from damage.
+//! Finds the newest checkpoint that fits the journal, reads the journal from there, segment by
+//! segment, and tells a torn tail from damage.
 //!
 //! A frame that cannot be read is the torn end of a crashed broker's last write if nothing from it
 //! on was ever safe: it is cut, and logged. It is damage if a frame, be it a later one, states that
@@ -8,47 +9,140 @@
 //! left behind that end is never read again.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use super::base::Base;
 use super::disk::Disk;
+use super::entries::Complete;
 use super::error::StoreError;
 use super::frame::FRAME_HEADER_LEN;
-use super::replay::{Recovered, Replay, Torn};
+use super::index::SegmentIndexer;
+use super::recovered::Torn;
+use super::replay::Replay;
 use super::scan::{self, NoFrame, Scan};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader, file_name};
-use super::supply;
 use super::writer::Tail;
 use crate::id::{Lsn, SegmentNo};
+use std::collections::BTreeMap;
 
-/// Replays the journal and leaves its files ready for the writer to go on.
-pub(super) fn recover(disk: &dyn Disk) -> Result<(Recovered, Tail), StoreError> {
-    let files = disk.list()?;
-    let mut numbers: Vec<_> = files.iter().filter_map(|file| segment::number_of(file)).collect();
-    numbers.sort_unstable();
-    let mut used = Vec::new();
-    let mut unused = Vec::new();
-    for number in numbers {
-        match scan::header(disk, &file_name(number))? {
-            Some(header) if header.number == number => used.push(header),
-            Some(_) => {
-                let what = "it holds another segment than its name says";
-                return Err(StoreError::damaged(disk.path(&file_name(number)), 0, what));
+/// The segments' headers, by number, and the files that wait to be used.
+pub(super) struct Segments {
+    pub(super) used: BTreeMap<SegmentNo, SegmentHeader>,
+    unused: Vec<SegmentNo>,
+}
+
+impl Segments {
+    pub(super) fn read(disk: &dyn Disk) -> Result<Self, StoreError> {
+        let mut segments = Self { used: BTreeMap::new(), unused: Vec::new() };
+        for number in disk.list()?.iter().filter_map(|file| segment::number_of(file)) {
+            match scan::header(disk, &file_name(number))? {
+                Some(header) if header.number == number => {
+                    segments.used.insert(number, header);
+                }
+                Some(_) => {
+                    let what = "it holds another segment than its name says";
+                    return Err(StoreError::damaged(disk.path(&file_name(number)), 0, what));
+                }
+                None => segments.unused.push(number),
             }
-            None => unused.push(number),
         }
+        Ok(segments)
     }
-    supply::clear(disk, &files)?;
-    let mut chain = Chain { disk, replay: Replay::new(), stated: Lsn(0), torn: None, end: 0 };
-    let kept = chain.walk(&used)?;
-    let tail = chain.cut(&used, kept)?;
-    for number in unused {
-        disk.remove(&file_name(number))?;
+}
+
+/// What a replay led to.
+pub(super) struct Replayed {
+    pub(super) replay: Replay,
+    pub(super) tail: Tail,
+    pub(super) torn: Option<Torn>,
+    /// Every segment that may hold something that lives, those of the checkpoint included.
+    pub(super) segments: BTreeMap<SegmentNo, Complete>,
+    /// The index of each segment that was replayed.
+    pub(super) indexers: Vec<(SegmentNo, SegmentIndexer)>,
+}
+
+/// Why a replay from some checkpoint led to nothing.
+pub(super) enum Failed {
+    /// The checkpoint is older than the journal says; another may fit.
+    Outdated(String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
-    // A killed broker's last writes may be in the page cache only, and so may a name; the next
-    // frame will state that all of it is safe.
-    for header in used.get(..kept).unwrap_or_default() {
-        disk.sync(&file_name(header.number))?;
+}
+
+/// Replays the journal behind `base`, changing nothing on the disk. A base that must be the
+/// `newest` is none if the journal knows of a later checkpoint.
+pub(super) fn replay(
+    disk: &dyn Disk,
+    segments: &Segments,
+    base: Base,
+    newest: bool,
+    page_len: usize,
+) -> Result<Replayed, Failed> {
+    let from = base.meta.replay_from;
+    let generation = base.meta.generation;
+    let previous = SegmentNo(from.0.saturating_sub(1));
+    let kept = base.segments.iter().filter(|(number, _)| **number < from);
+    let mut chain = Chain {
+        disk,
+        segments: kept.map(|(number, complete)| (*number, *complete)).collect(),
+        replay: Replay::after(base),
+        stated: Lsn(0),
+        torn: None,
+        tail: (previous, 0),
+        indexers: Vec::new(),
+        page_len,
+    };
+    chain.tail.1 = chain.segments.get(&previous).map_or(0, |complete| complete.end);
+    let used: Vec<_> = segments.used.range(from..).map(|(_, header)| *header).collect();
+    chain.walk(&used)?;
+    if newest && chain.replay.generation > generation {
+        let latest = chain.replay.generation;
+        return Err(Failed::Outdated(format!("it ends with checkpoint {generation} of {latest}")));
     }
-    disk.sync_dir()?;
-    Ok((chain.replay.finish(chain.torn), tail))
+    for freed in &chain.replay.freed {
+        chain.segments.remove(freed);
+    }
+    if let Some(lost) = chain.segments.keys().find(|number| !segments.used.contains_key(number)) {
+        let file = disk.path(&file_name(*lost));
+        let why = "it is not there, though messages in it are not settled";
+        return Err(Failed::Store(StoreError::refused("read", file, why)));
+    }
+    chain.replay.finish();
+    let tail = Tail {
+        segment: chain.tail.0,
+        end: chain.tail.1,
+        last_lsn: chain.replay.last_lsn,
+        stated: chain.stated,
+    };
+    let Chain { replay, torn, segments, indexers, .. } = chain;
+    Ok(Replayed { replay, tail, torn, segments, indexers })
+}
+
+/// Makes the files what `replayed` says: cuts what is no part of the journal, and makes safe what
+/// is. A killed broker's last writes may be in the page cache only, and so may a name; the next
+/// frame will state that all of it is safe.
+pub(super) fn settle(
+    disk: &dyn Disk,
+    segments: &Segments,
+    replayed: &Replayed,
+) -> Result<(), StoreError> {
+    let tail = &replayed.tail;
+    for number in segments.used.range(SegmentNo(tail.segment.0 + 1)..).map(|(number, _)| number) {
+        disk.remove(&file_name(*number))?;
+    }
+    for number in &segments.unused {
+        disk.remove(&file_name(*number))?;
+    }
+    if segments.used.contains_key(&tail.segment) && tail.end > 0 {
+        disk.truncate(&file_name(tail.segment), tail.end)?;
+    }
+    for (number, _) in &replayed.indexers {
+        disk.sync(&file_name(*number))?;
+    }
+    disk.sync_dir()
 }
 
 /// The segments, one behind the other.
@@ -57,8 +151,11 @@ struct Chain<'a> {
     replay: Replay,
     stated: Lsn,
     torn: Option<Torn>,
-    /// Where the last segment's last frame ends.
-    end: u64,
+    /// The last segment so far, and where its last frame ends.
+    tail: (SegmentNo, u64),
+    segments: BTreeMap<SegmentNo, Complete>,
+    indexers: Vec<(SegmentNo, SegmentIndexer)>,
+    page_len: usize,
 }
 
 /// Where a segment's last frame ends, and why nothing follows.
@@ -68,25 +165,25 @@ struct End {
 }
 
 impl Chain<'_> {
-    /// Replays the segments up to the last that is whole or torn; says how many those are.
-    fn walk(&mut self, used: &[SegmentHeader]) -> Result<usize, StoreError> {
-        let mut previous = SegmentNo(0);
+    /// Replays the segments up to the last that is whole or torn.
+    fn walk(&mut self, used: &[SegmentHeader]) -> Result<(), StoreError> {
         for (nth, header) in used.iter().enumerate() {
-            if header.previous != previous {
+            if header.previous != self.tail.0 {
                 // Only the first can come here: its predecessor is gone, or never became safe.
                 self.learn_what_was_safe(used)?;
-                let torn = self.stated == Lsn(0);
-                return if torn { Ok(0) } else { Err(self.missing(header)) };
+                let torn = self.stated <= self.replay.last_lsn;
+                return if torn { Ok(()) } else { Err(self.missing(header)) };
             }
             let next = used.get(nth + 1).filter(|next| next.previous == header.number);
             let end = self.segment(header, next.map_or(u64::MAX, |next| next.previous_end))?;
-            (previous, self.end) = (header.number, end.offset);
+            self.tail = (header.number, end.offset);
+            let complete = Complete { end: end.offset, last_lsn: self.replay.last_lsn };
+            self.segments.insert(header.number, complete);
             if next.is_none_or(|next| next.previous_end != end.offset) {
-                self.judge(used.get(nth..).unwrap_or_default(), &end)?;
-                return Ok(nth + 1);
+                return self.judge(used.get(nth..).unwrap_or_default(), &end);
             }
         }
-        Ok(used.len())
+        Ok(())
     }
 
     fn missing(&self, header: &SegmentHeader) -> StoreError {
@@ -99,20 +196,23 @@ impl Chain<'_> {
     fn segment(&mut self, header: &SegmentHeader, limit: u64) -> Result<End, StoreError> {
         let file = file_name(header.number);
         let mut scan = Scan::new(self.disk, file.clone(), *header, limit)?;
+        let mut indexer = SegmentIndexer::new(self.page_len);
         let mut offset = SEGMENT_HEADER_LEN as u64;
-        loop {
-            let (frame, payload) = match scan.frame(offset, self.replay.last_lsn())? {
+        let none = loop {
+            let (frame, payload) = match scan.frame(offset, self.replay.last_lsn)? {
                 Ok(frame) => frame,
-                Err(none) => return Ok(End { offset, none }),
+                Err(none) => break none,
             };
             // A whole frame that does not add up was written so, by another version or by our
             // mistake.
             let damaged = |what| StoreError::damaged(self.disk.path(&file), offset, what);
-            self.replay.frame(payload).map_err(|bad| {
-                let lsn = self.replay.last_lsn().0 + 1;
+            let read = self.replay.frame(payload);
+            let read = read.and_then(|()| indexer.add(offset + FRAME_HEADER_LEN as u64, payload));
+            read.map_err(|bad| {
+                let lsn = self.replay.last_lsn.0 + 1;
                 damaged(format!("record {lsn} of a frame that is whole: {bad}"))
             })?;
-            if frame.last_lsn() != Some(self.replay.last_lsn()) {
+            if frame.last_lsn() != Some(self.replay.last_lsn) {
                 let records = frame.records;
                 return Err(damaged(format!(
                     "a frame that is whole holds other than {records} records"
@@ -120,7 +220,9 @@ impl Chain<'_> {
             }
             self.stated = self.stated.max(frame.synced_lsn);
             offset += FRAME_HEADER_LEN as u64 + u64::from(frame.payload_len);
-        }
+        };
+        self.indexers.push((header.number, indexer));
+        Ok(End { offset, none })
     }
 
     /// Says what follows the last frame that can be read: nothing, a torn tail, or an error.
@@ -131,7 +233,7 @@ impl Chain<'_> {
         let beyond = scan.stated_beyond(end.offset)?;
         self.stated = self.stated.max(beyond.unwrap_or_default());
         self.learn_what_was_safe(later)?;
-        let (last, why) = (self.replay.last_lsn(), end.none.why);
+        let (last, why) = (self.replay.last_lsn, end.none.why);
         let lost = last.0 + 1;
         if lost <= self.stated.0 {
             if let Some(next) = later.first().filter(|next| next.previous != broken.number) {
@@ -164,21 +266,5 @@ impl Chain<'_> {
             self.stated = self.stated.max(stated.unwrap_or_default());
         }
         Ok(())
-    }
-
-    /// Cuts what is no part of the journal, and says where it goes on.
-    fn cut(&self, used: &[SegmentHeader], kept: usize) -> Result<Tail, StoreError> {
-        let (kept, torn) = used.split_at(kept);
-        for header in torn {
-            self.disk.remove(&file_name(header.number))?;
-        }
-        let last_lsn = self.replay.last_lsn();
-        let mut tail = Tail { segment: SegmentNo(0), end: 0, last_lsn, stated: self.stated };
-        if let Some(last) = kept.last() {
-            tail.segment = last.number;
-            tail.end = self.end;
-            self.disk.truncate(&file_name(last.number), tail.end)?;
-        }
-        Ok(tail)
     }
 }

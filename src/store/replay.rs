@@ -1,161 +1,119 @@
-//! What the records of a journal add up to.
+//! What the records of a journal add up to, beginning with what a checkpoint says.
 //!
-//! Replaying is idempotent by (queue, seq). What names a queue that is gone is passed over: a
-//! publish, an ack and a delete may be under way at the same time, and each is one record.
+//! Replaying is idempotent by (queue, seq): a checkpoint may know more than the records before it,
+//! as long as every record behind that is replayed. What names a queue that is gone is passed over:
+//! a publish, an ack and a delete may be under way at the same time, and each is one record.
+//! Contents are not kept: the index says where they lie.
 
+use super::base::Base;
 use super::definition::Definition;
 use super::definitions::Definitions;
-use super::record::{BadRecord, Record, Records, Runs, Target};
+use super::entries::Standing;
+use super::record::{BadRecord, RawRecord, Record, Records, Runs, Target};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
-use crate::message::Message;
-use hashbrown::HashMap;
-use std::collections::BTreeMap;
-use std::ops::Range;
-
-/// What a broker starts with.
-#[derive(Debug)]
-pub struct Recovered {
-    pub definitions: Definitions,
-    /// One for each queue of the definitions.
-    pub queues: HashMap<QueueId, RecoveredQueue>,
-    /// No stored queue ever had this id or a higher one.
-    pub next_queue_id: QueueId,
-    pub last_lsn: Lsn,
-    /// The last broker stopped cleanly, or there was none. Otherwise every message is redelivered.
-    pub clean: bool,
-    /// What a crash left of its last write, and is cut off now.
-    pub torn: Option<Torn>,
-}
-
-#[derive(Debug, Default)]
-pub struct RecoveredQueue {
-    /// No record used this seq or a higher one.
-    pub next_seq: Seq,
-    /// By ascending seq.
-    pub messages: Vec<RecoveredMessage>,
-}
-
-#[derive(Clone, Debug)]
-pub struct RecoveredMessage {
-    pub seq: Seq,
-    /// Shared with the other queues that it went to.
-    pub message: Message,
-    pub redelivered: bool,
-}
-
-/// Where a torn tail began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Torn {
-    pub segment: SegmentNo,
-    pub offset: u64,
-}
+use hashbrown::{HashMap, HashSet};
 
 #[derive(Debug)]
 pub(super) struct Replay {
-    definitions: Definitions,
-    queues: HashMap<QueueId, Backlog>,
-    next_queue_id: QueueId,
-    last_lsn: Lsn,
+    pub(super) definitions: Definitions,
+    pub(super) queues: HashMap<QueueId, Standing>,
+    pub(super) next_queue_id: QueueId,
+    pub(super) last_lsn: Lsn,
     /// The last record says so, or there is none.
-    clean: bool,
-}
-
-#[derive(Debug, Default)]
-struct Backlog {
-    next_seq: Seq,
-    messages: BTreeMap<Seq, Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    message: Message,
-    redelivered: bool,
+    pub(super) clean: bool,
+    /// The newest checkpoint.
+    pub(super) generation: u64,
+    /// Queues that are not as the checkpoint says.
+    pub(super) changed: HashSet<QueueId>,
+    /// Definitions behind the checkpoint.
+    pub(super) defined: Vec<Definition>,
+    /// Segments that checkpoints on the way gave up.
+    pub(super) freed: Vec<SegmentNo>,
+    targets: Vec<Target>,
 }
 
 impl Replay {
-    pub(super) fn new() -> Self {
-        Self {
-            definitions: Definitions::default(),
-            queues: HashMap::new(),
-            next_queue_id: QueueId(1),
-            last_lsn: Lsn(0),
-            clean: true,
+    pub(super) fn after(base: Base) -> Self {
+        let queues = base.standings.into_iter();
+        let queues = queues.filter(|(id, _)| base.definitions.queue(*id).is_some()).collect();
+        let mut replay = Self {
+            queues,
+            next_queue_id: base.meta.next_queue,
+            last_lsn: base.meta.last_lsn,
+            clean: base.meta.clean,
+            generation: base.meta.generation,
+            changed: HashSet::new(),
+            defined: Vec::new(),
+            freed: Vec::new(),
+            targets: Vec::new(),
+            definitions: base.definitions,
+        };
+        for (id, _) in replay.definitions.queues() {
+            replay.queues.entry(id).or_default();
         }
-    }
-
-    pub(super) fn last_lsn(&self) -> Lsn {
-        self.last_lsn
+        replay
     }
 
     /// Applies a frame's records.
     pub(super) fn frame(&mut self, payload: &[u8]) -> Result<(), BadRecord> {
         let mut records = Records::new(payload);
-        while let Some(record) = records.next()? {
-            let clean = matches!(record, Record::Clean);
-            self.record(record)?;
+        while let Some(record) = records.next_raw()? {
+            let clean = self.record(&record)?;
             self.clean = clean;
             self.last_lsn.0 += 1;
         }
         Ok(())
     }
 
-    pub(super) fn finish(mut self, torn: Option<Torn>) -> Recovered {
+    /// Nothing more comes. What a crash left counts as delivered.
+    pub(super) fn finish(&mut self) {
         if !self.clean {
             self.redeliver_all();
         }
-        let queues = self.queues.into_iter();
-        Recovered {
-            definitions: self.definitions,
-            queues: queues.map(|(id, backlog)| (id, backlog.finish())).collect(),
-            next_queue_id: self.next_queue_id,
-            last_lsn: self.last_lsn,
-            clean: self.clean,
-            torn,
-        }
     }
 
-    fn record(&mut self, record: Record<'_>) -> Result<(), BadRecord> {
-        match record {
-            Record::Transaction(mut parts) => {
-                while let Some(part) = parts.next()? {
-                    self.single(&part);
-                }
+    /// True if this says that the broker stopped cleanly.
+    fn record(&mut self, record: &RawRecord<'_>) -> Result<bool, BadRecord> {
+        let mut targets = std::mem::take(&mut self.targets);
+        if record.enqueue(&mut targets)?.is_some() {
+            for target in &targets {
+                self.change(target.queue, |queue| {
+                    queue.saw(target.seq);
+                    queue.live.insert(target.seq..=target.seq);
+                });
             }
-            single => self.single(&single),
+            self.targets = targets;
+            return Ok(false);
         }
-        Ok(())
-    }
-
-    fn single(&mut self, record: &Record<'_>) {
-        match record {
-            Record::Enqueue { targets, message } => self.enqueue(targets, message),
-            Record::Ack { queue, runs } => self.change(*queue, |backlog| backlog.ack(runs)),
-            Record::Requeue { queue, runs } => {
-                self.change(*queue, |backlog| backlog.requeue(runs));
+        self.targets = targets;
+        match record.decode()? {
+            Record::Ack { queue, runs } => self.change(queue, |queue| queue.ack(&runs)),
+            Record::Requeue { queue, runs } => self.change(queue, |queue| queue.requeue(&runs)),
+            Record::Purge { queue, below, mut except } => {
+                except.sort_unstable_by_key(|run| *run.start());
+                self.change(queue, |queue| queue.purge(below, &except));
             }
-            Record::Purge { queue, below, except } => {
-                self.change(*queue, |backlog| backlog.purge(*below, except))
-            }
-            Record::Definition(definition) => self.define(definition),
+            Record::Definition(definition) => self.define(&definition),
             // The broker before this one did not say what it had delivered.
             Record::Opened if !self.clean => self.redeliver_all(),
-            Record::Opened | Record::Clean | Record::Transaction(_) => {}
+            Record::Checkpoint { generation, freed } => {
+                self.generation = self.generation.max(generation);
+                self.freed.extend(freed);
+            }
+            Record::Clean => return Ok(true),
+            // A transaction holds no other.
+            Record::Transaction(mut parts) => {
+                while let Some(part) = parts.next_raw()? {
+                    self.record(&part)?;
+                }
+            }
+            Record::Opened | Record::Enqueue { .. } => {}
         }
-    }
-
-    fn enqueue(&mut self, targets: &[Target], message: &Message) {
-        for target in targets {
-            self.change(target.queue, |backlog| {
-                backlog.saw(target.seq);
-                let message = message.clone();
-                let redelivered = false;
-                let entry = backlog.messages.entry(target.seq);
-                entry.or_insert(Entry { message, redelivered });
-            });
-        }
+        Ok(false)
     }
 
     fn define(&mut self, definition: &Definition) {
+        self.defined.push(definition.clone());
         if !self.definitions.apply(definition) {
             return;
         }
@@ -175,76 +133,44 @@ impl Replay {
         }
     }
 
-    fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Backlog)) {
-        if let Some(backlog) = self.queues.get_mut(&queue) {
-            change(backlog);
+    fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Standing)) {
+        if let Some(standing) = self.queues.get_mut(&queue) {
+            change(standing);
+            self.changed.insert(queue);
         }
     }
 
     fn redeliver_all(&mut self) {
-        for backlog in self.queues.values_mut() {
-            for entry in backlog.messages.values_mut() {
-                entry.redelivered = true;
+        for (id, queue) in &mut self.queues {
+            if !queue.live.is_empty() {
+                queue.redelivered.clone_from(&queue.live);
+                self.changed.insert(*id);
             }
         }
     }
 }
 
-impl Backlog {
+impl Standing {
     fn ack(&mut self, runs: &Runs) {
         for run in runs {
             self.saw(*run.end());
-            if run.start() == run.end() {
-                self.messages.remove(run.start());
-            } else {
-                let run = self.messages.extract_if(run.clone(), |_, _| true);
-                run.for_each(drop);
-            }
+            self.live.remove(run.clone());
         }
     }
 
     fn requeue(&mut self, runs: &Runs) {
         for run in runs {
             self.saw(*run.end());
-            for entry in self.messages.range_mut(run.clone()) {
-                entry.1.redelivered = true;
-            }
+            self.redelivered.insert(run.clone());
         }
     }
 
     fn purge(&mut self, below: Seq, except: &Runs) {
         self.next_seq = self.next_seq.max(below);
-        let mut spared = except.clone();
-        spared.sort_unstable_by_key(|run| *run.start());
-        let mut from = Seq(0);
-        for run in &spared {
-            self.remove(from..below.min(*run.start()));
-            from = from.max(Seq(run.end().0.saturating_add(1)));
-        }
-        self.remove(from..below);
-    }
-
-    fn remove(&mut self, seqs: Range<Seq>) {
-        if seqs.start < seqs.end {
-            self.messages.extract_if(seqs, |_, _| true).for_each(drop);
-        }
+        self.live.remove_below(below, except);
     }
 
     fn saw(&mut self, seq: Seq) {
         self.next_seq = self.next_seq.max(Seq(seq.0.saturating_add(1)));
-    }
-
-    fn finish(self) -> RecoveredQueue {
-        let messages = self.messages.into_iter();
-        RecoveredQueue {
-            next_seq: self.next_seq,
-            messages: messages
-                .map(|(seq, entry)| RecoveredMessage {
-                    seq,
-                    message: entry.message,
-                    redelivered: entry.redelivered,
-                })
-                .collect(),
-        }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::definition::Definition;
 use super::record::Target;
-use super::replay::Recovered;
+use super::{Disk, Durability, Options, Recovered, Store, open};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
 use crate::table::Table;
+use hashbrown::HashMap;
 
 pub(super) fn message(body: &[u8]) -> Message {
     let mut header = vec![0, 60, 0, 0];
@@ -37,8 +38,39 @@ pub(super) fn queue(id: u64, vhost: &str) -> Definition {
     }
 }
 
+/// What a store recovered, with all its messages read.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    recovered: Recovered,
+    backlogs: HashMap<QueueId, Vec<(u64, Vec<u8>, bool)>>,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Recovered;
+
+    fn deref(&self) -> &Recovered {
+        &self.recovered
+    }
+}
+
+pub(super) fn opened(disk: &dyn Disk, salt: u64) -> Opened {
+    let (store, recovered) = open(disk, &Options::new(Durability::Fsync, salt)).unwrap();
+    let read = |queue: &QueueId| (*queue, read(&store, &recovered, disk, *queue));
+    let backlogs = recovered.queues.keys().map(read).collect();
+    Opened { store, recovered, backlogs }
+}
+
 /// Seq, body and redelivered of each message of a queue.
-pub(super) fn backlog(recovered: &Recovered, queue: u64) -> Vec<(u64, Vec<u8>, bool)> {
-    let messages = recovered.queues[&QueueId(queue)].messages.iter();
-    messages.map(|entry| (entry.seq.0, entry.message.body_to_vec(), entry.redelivered)).collect()
+pub(super) fn backlog(opened: &Opened, queue: u64) -> Vec<(u64, Vec<u8>, bool)> {
+    opened.backlogs[&QueueId(queue)].clone()
+}
+
+fn read(
+    store: &Store,
+    recovered: &Recovered,
+    disk: &dyn Disk,
+    queue: QueueId,
+) -> Vec<(u64, Vec<u8>, bool)> {
+    let all = store.read_all(disk, queue, &recovered.queues[&queue]).unwrap();
+    all.iter().map(|it| (it.seq.0, it.message.body_to_vec(), it.redelivered)).collect()
 }

@@ -108,6 +108,11 @@ pub(super) fn file_name(number: SegmentNo) -> String {
     format!("{NAME_PREFIX}{:010}", number.0)
 }
 
+/// The name of the file with a segment's index.
+pub(super) fn index_name(number: SegmentNo) -> String {
+    format!("{}.idx", file_name(number))
+}
+
 /// The number of the segment whose file has this name.
 pub(super) fn number_of(file: &str) -> Option<SegmentNo> {
     let number = SegmentNo(file.strip_prefix(NAME_PREFIX)?.parse().ok()?);

@@ -14,6 +14,8 @@ use std::io::IoSlice;
 /// A file that becomes a segment gets its name when all of it is safe.
 const NEW_FILE: &str = "segment.new";
 const SPARE_PREFIX: &str = "segment.spare";
+/// Files of dead segments that are kept for use.
+const SPARES_MAX: usize = 2;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// Zeros written before they are synced: many at once would hold up the journal's own syncs.
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
@@ -30,11 +32,14 @@ struct State {
     current: SegmentNo,
     used: u64,
     prepared: Option<SegmentNo>,
+    /// Files of dead segments.
+    spares: Vec<String>,
+    spares_made: u64,
 }
 
 impl Supply {
     pub(super) fn after(current: SegmentNo, segment_bytes: u64) -> Self {
-        let state = State { current, used: 0, prepared: None };
+        let state = State { current, used: 0, prepared: None, spares: Vec::new(), spares_made: 0 };
         Self { segment_bytes, state: Mutex::new(state) }
     }
 
@@ -67,7 +72,11 @@ impl Supply {
     /// Prepares the next segment's file. Slow: it writes as much as a segment holds, unless a dead
     /// segment's file can be used again.
     pub(super) fn prepare(&self, disk: &dyn Disk) -> Result<(), StoreError> {
-        disk.create(NEW_FILE)?;
+        let spare = self.state.lock().spares.pop();
+        match spare {
+            Some(spare) => disk.rename(&spare, NEW_FILE)?,
+            None => disk.create(NEW_FILE)?,
+        }
         let zeros = ZEROS.get(..SEGMENT_HEADER_LEN).unwrap_or_default();
         disk.write_at(NEW_FILE, 0, &[IoSlice::new(zeros)])?;
         self.fit(disk)?;
@@ -98,6 +107,24 @@ impl Supply {
                 loose = 0;
             }
         }
+        Ok(())
+    }
+}
+
+impl Supply {
+    /// Takes the file of a dead segment, to use it again or to remove it.
+    pub(super) fn recycle(&self, disk: &dyn Disk, file: &str) -> Result<(), StoreError> {
+        // A file that never was as long as a segment is quicker made anew.
+        let is_long = disk.len(file)? >= self.segment_bytes;
+        let mut state = self.state.lock();
+        if state.spares.len() >= SPARES_MAX || !is_long {
+            drop(state);
+            return disk.remove(file);
+        }
+        state.spares_made += 1;
+        let spare = format!("{SPARE_PREFIX}{}", state.spares_made);
+        disk.rename(file, &spare)?;
+        state.spares.push(spare);
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 //! the next one begins, unless nobody wants syncs. A segment's header is written with
 //! its first frame, so beginning one costs no sync of its own if its file was prepared.
 
+use super::Options;
 use super::batch::Block;
 use super::disk::Disk;
+use super::entries::Complete;
 use super::error::StoreError;
 use super::frame::FrameHeader;
 use super::pending::FRAME_BYTES;
@@ -31,8 +33,11 @@ pub(super) struct Tail {
 pub(super) struct Writer {
     supply: Arc<Supply>,
     segment_bytes: u64,
+    segment_records: u64,
     salt: u64,
     segment: Segment,
+    /// Segments that were left and not yet spoken of.
+    complete: Vec<(SegmentNo, Complete)>,
     /// Files of earlier segments that no one asked to sync yet.
     loose: Vec<String>,
     /// The last record that was handed to the operating system.
@@ -49,6 +54,7 @@ struct Segment {
     number: SegmentNo,
     file: String,
     end: u64,
+    records: u64,
     /// Nothing more is written to it.
     is_left: bool,
     /// Something was written to it since it was synced, be it a seal.
@@ -56,20 +62,23 @@ struct Segment {
 }
 
 impl Writer {
-    /// Goes on behind `tail`, which is safe. `salt` must be new.
-    pub(super) fn after(tail: Tail, segment_bytes: u64, salt: u64) -> Self {
+    /// Goes on behind `tail`, which is safe.
+    pub(super) fn after(tail: Tail, options: &Options) -> Self {
         let number = tail.segment;
         Self {
-            supply: Arc::new(Supply::after(number, segment_bytes)),
-            segment_bytes,
-            salt,
+            supply: Arc::new(Supply::after(number, options.segment_bytes)),
+            segment_bytes: options.segment_bytes,
+            segment_records: options.segment_records,
+            salt: options.salt,
             segment: Segment {
                 number,
                 file: file_name(number),
                 end: tail.end,
+                records: 0,
                 is_left: true,
                 is_loose: false,
             },
+            complete: Vec::new(),
             loose: Vec::new(),
             written: tail.last_lsn,
             synced: tail.last_lsn,
@@ -124,6 +133,31 @@ impl Writer {
         self.append_frame(disk, &[], false)
     }
 
+    /// The next frame begins a new segment.
+    pub(super) fn leave_segment(&mut self) {
+        let last = &mut self.segment;
+        if !last.is_left {
+            last.is_left = true;
+            let (end, last_lsn) = (last.end, self.written);
+            self.complete.push((last.number, Complete { end, last_lsn }));
+        }
+    }
+
+    /// The segments that were left since this was asked last.
+    pub(super) fn take_complete(&mut self) -> Vec<(SegmentNo, Complete)> {
+        std::mem::take(&mut self.complete)
+    }
+
+    /// There are such segments.
+    pub(super) fn has_complete(&self) -> bool {
+        !self.complete.is_empty()
+    }
+
+    /// The segment that is written to, and how far.
+    pub(super) fn position(&self) -> (SegmentNo, u64) {
+        (self.segment.number, self.segment.end)
+    }
+
     fn append_frame(
         &mut self,
         disk: &dyn Disk,
@@ -147,6 +181,7 @@ impl Writer {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         disk.write_at(&self.segment.file, self.segment.end, &pieces)?;
         self.segment.end += len as u64;
+        self.segment.records += records;
         self.segment.is_loose = true;
         self.supply.used(self.segment.number, self.segment.end);
         self.written.0 += records;
@@ -163,12 +198,13 @@ impl Writer {
         sync: bool,
     ) -> Result<Option<[u8; SEGMENT_HEADER_LEN]>, StoreError> {
         let last = &self.segment;
-        let full = last.end + len > self.segment_bytes && last.end > SEGMENT_HEADER_LEN as u64;
+        let full = last.end + len > self.segment_bytes || last.records >= self.segment_records;
         if !last.is_left && !full {
             return Ok(None);
         }
-        if last.is_loose {
-            self.loose.push(last.file.clone());
+        self.leave_segment();
+        if self.segment.is_loose {
+            self.loose.push(self.segment.file.clone());
             self.segment.is_loose = false;
         }
         if sync {
@@ -188,7 +224,8 @@ impl Writer {
             disk.create(&file)?;
             disk.sync_dir()?;
         }
-        self.segment = Segment { number, file, end: 0, is_left: false, is_loose: false };
+        self.segment =
+            Segment { number, file, end: 0, records: 0, is_left: false, is_loose: false };
         Ok(Some(header.encode()))
     }
 

@@ -1,7 +1,7 @@
 //! A disk in memory that tells the test before each sync, on the thread that asks for it: to look
 //! at what a crash would leave just then, or to let the sync wait.
 
-use leveret::store::{Disk, MemoryDisk, StoreError};
+use leveret::store::{Catalogue, CatalogueError, Disk, MemoryDisk, StoreError};
 use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
@@ -67,6 +67,14 @@ impl Disk for HookedDisk {
 
     fn path(&self, file: &str) -> PathBuf {
         self.memory.path(file)
+    }
+
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
+        self.memory.catalogue()
+    }
+
+    fn discard_catalogue(&self) -> Result<(), StoreError> {
+        self.memory.discard_catalogue()
     }
 }
 

@@ -12,7 +12,7 @@ use leveret::id::{Lsn, QueueId, Seq};
 use leveret::message::Message;
 use leveret::store::{
     self, Definition, Disk, Durability, Journal, MemoryDisk, Options, RecordBatch, Recovered,
-    Target,
+    Source, Standing, Store, StoreError, Target,
 };
 use leveret::table::Table;
 use mains::Mains;
@@ -39,7 +39,7 @@ struct Queue {
 /// One broker's data directory over many starts, and what it should hold.
 struct World {
     disk: Mains,
-    journal: Journal,
+    store: Store,
     durability: Durability,
     /// By LSN, from zero: the state after that record.
     history: Vec<State>,
@@ -53,11 +53,11 @@ struct World {
 impl World {
     fn new(durability: Durability) -> Self {
         let disk = Mains::new(MemoryDisk::new());
-        let (journal, _) = store::open(&disk, &options(durability, 1)).unwrap();
+        let (store, _) = store::open(&disk, &options(durability, 1)).unwrap();
         let empty = State { clean: true, ..State::default() };
         let mut world = Self {
             disk,
-            journal,
+            store,
             durability,
             history: vec![empty],
             ids: [0; QUEUES as usize],
@@ -81,7 +81,7 @@ impl World {
             return;
         }
         state.clean = false;
-        let lsn = self.journal.append(batch);
+        let lsn = self.store.journal().append(batch);
         if lsn != Journal::NEVER {
             self.history.push(state);
             assert_eq!(lsn.0 as usize, self.history.len() - 1);
@@ -105,17 +105,31 @@ impl World {
                 self.append(&mut batch, state);
             }
             Step::Round => {
-                let _ = self.journal.round(&self.disk);
+                let _ = self.store.journal().round(&self.disk);
             }
             Step::Seal => {
-                let _ = self.journal.seal(&self.disk);
+                let _ = self.store.journal().seal(&self.disk);
             }
+            Step::Checkpoint => drop(self.checkpoint()),
+            Step::Prepare => drop(self.store.journal().prepare_segment(&self.disk)),
             Step::FailSync => self.disk.disk.fail_sync_after(0),
             Step::StopAndStart => self.stop_and_start(),
             Step::Kill => self.kill(),
             Step::Crash(seed) => self.crash(*seed),
             Step::CrashAfter(changes, seed) => self.disk.light(*changes, *seed),
         }
+    }
+
+    fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        let state = self.history.last().unwrap().clone();
+        let source = Standings { state: &state, ids: &self.ids };
+        let made = self.store.checkpoint_now(&self.disk, &source);
+        // Its own record changes nothing.
+        let last = self.store.journal().appended_lsn().0 as usize;
+        if last >= self.history.len() {
+            self.history.resize(last + 1, State { clean: false, ..state });
+        }
+        made
     }
 
     fn change(&mut self, change: &Change, batch: &mut RecordBatch, state: &mut State) {
@@ -167,13 +181,7 @@ impl World {
         let id = 1 + self.ids.iter().max().unwrap();
         self.ids[number as usize] = id;
         state.queues.insert(id, Queue::default());
-        batch.definition(&Definition::QueueDeclared {
-            id: QueueId(id),
-            vhost: "/".to_owned(),
-            name: format!("q{number}"),
-            auto_delete: false,
-            arguments: Table::default(),
-        });
+        batch.definition(&declared(id));
     }
 
     fn publish(
@@ -200,19 +208,20 @@ impl World {
     }
 
     fn stop_and_start(&mut self) {
+        let made = self.checkpoint();
         let mut closed = self.history.last().unwrap().clone();
         closed.clean = true;
         self.history.push(closed);
-        if self.journal.close_clean(&self.disk).is_err() {
+        if made.is_err() || self.store.journal().close_clean(&self.disk).is_err() {
             self.crash(0);
             return;
         }
-        let last = self.journal.durable_lsn();
+        let last = self.store.journal().durable_lsn();
         self.expect_start();
         match store::open(&self.disk, &self.options()) {
-            Ok((journal, recovered)) => {
+            Ok((store, recovered)) => {
                 assert_eq!(recovered.last_lsn, last);
-                self.begin(journal, &recovered);
+                self.begin(store, &recovered);
             }
             Err(_) => self.crash(0),
         }
@@ -226,43 +235,46 @@ impl World {
     /// The power goes, and goes again while the broker starts, a little later each time.
     fn crash(&mut self, seed: u64) {
         let mut durable = match self.durability {
-            Durability::Fsync => self.journal.durable_lsn(),
+            Durability::Fsync => self.store.journal().durable_lsn(),
             Durability::Os => Lsn(0),
         };
         let mut left = self.disk.unplug(seed);
         for changes in (seed % 7) as usize..9 {
-            let (_, recovered) = store::open(&copy(&left), &self.options()).unwrap();
+            let twin = twin(&left, seed);
+            let (store, recovered) = store::open(&twin, &self.options()).unwrap();
             assert!(recovered.last_lsn >= durable);
             durable = recovered.last_lsn;
-            self.check(&recovered);
-            self.remember(&recovered);
+            self.check(&store, &twin, &recovered);
+            self.remember(&store, &twin, &recovered);
+            harm(&left, seed >> 16);
             self.disk = Mains::new(left);
             self.disk.light(changes, seed);
             let _ = store::open(&self.disk, &self.options());
             left = self.disk.unplug(seed ^ changes as u64);
         }
         self.disk = Mains::new(left);
-        let (journal, recovered) = store::open(&self.disk, &self.options()).unwrap();
+        let (store, recovered) = store::open(&self.disk, &self.options()).unwrap();
         assert!(recovered.last_lsn >= durable);
-        self.begin(journal, &recovered);
+        self.begin(store, &recovered);
     }
 
     fn kill(&mut self) {
-        let durable = self.journal.durable_lsn();
-        let (_, left) = store::open(&copy(&self.disk.disk), &self.options()).unwrap();
+        let durable = self.store.journal().durable_lsn();
+        let twin = twin(&self.disk.disk, 0);
+        let (store, left) = store::open(&twin, &self.options()).unwrap();
         assert!(left.last_lsn >= durable);
-        self.check(&left);
-        self.remember(&left);
+        self.check(&store, &twin, &left);
+        self.remember(&store, &twin, &left);
         match store::open(&self.disk, &self.options()) {
-            Ok((journal, recovered)) => self.begin(journal, &recovered),
+            Ok((store, recovered)) => self.begin(store, &recovered),
             Err(_) => self.crash(0),
         }
     }
 
     /// Forgets what was lost, and expects the mark of the start that comes behind what is left.
-    fn remember(&mut self, recovered: &Recovered) {
+    fn remember(&mut self, store: &Store, disk: &dyn Disk, recovered: &Recovered) {
         self.history.truncate(recovered.last_lsn.0 as usize);
-        self.history.push(state_of(recovered));
+        self.history.push(state_of(store, disk, recovered));
         self.expect_start();
     }
 
@@ -272,17 +284,18 @@ impl World {
         self.history.push(begun);
     }
 
-    fn begin(&mut self, journal: Journal, recovered: &Recovered) {
-        self.check(recovered);
-        self.remember(recovered);
-        self.journal = journal;
+    fn begin(&mut self, store: Store, recovered: &Recovered) {
+        let twin = twin(&self.disk.disk, 0);
+        self.check(&store, &twin, recovered);
+        self.remember(&store, &twin, recovered);
+        self.store = store;
         if recovered.last_lsn == Lsn(0) {
             self.history.truncate(1);
             self.create_vhost();
         }
     }
 
-    fn check(&self, recovered: &Recovered) {
+    fn check(&self, store: &Store, disk: &dyn Disk, recovered: &Recovered) {
         let mut expected = self.history[recovered.last_lsn.0 as usize].clone();
         assert_eq!(recovered.clean, expected.clean);
         if !expected.clean {
@@ -290,15 +303,15 @@ impl World {
             let messages = queues.flat_map(|queue| queue.messages.values_mut());
             messages.for_each(|message| message.1 = true);
         }
-        assert_eq!(state_of(recovered), expected);
+        assert_eq!(state_of(store, disk, recovered), expected);
         let ids: Vec<_> = recovered.definitions.queues().map(|(id, _)| id.0).collect();
         assert_eq!(ids, expected.queues.keys().copied().collect::<Vec<_>>());
     }
 }
 
-fn state_of(recovered: &Recovered) -> State {
+fn state_of(store: &Store, disk: &dyn Disk, recovered: &Recovered) -> State {
     let queue = |(id, queue): (&QueueId, &store::RecoveredQueue)| {
-        let messages = queue.messages.iter();
+        let messages = store.read_all(disk, *id, queue).unwrap().into_iter();
         let messages: Vec<_> =
             messages.map(|m| (m.seq.0, (m.message.body_to_vec(), m.redelivered))).collect();
         assert!(messages.is_sorted_by_key(|message| message.0));
@@ -309,9 +322,49 @@ fn state_of(recovered: &Recovered) -> State {
     State { queues: recovered.queues.iter().map(queue).collect(), clean: recovered.clean }
 }
 
+/// What a checkpoint asks for.
+struct Standings<'a> {
+    state: &'a State,
+    ids: &'a [u64],
+}
+
+impl Source for Standings<'_> {
+    fn pass_gate(&self) {}
+
+    fn definitions(&self, each: &mut dyn FnMut(Definition)) {
+        each(Definition::VhostCreated { name: "/".to_owned() });
+        self.state.queues.keys().for_each(|id| each(declared(*id)));
+    }
+
+    fn standings(&self, _: bool, each: &mut dyn FnMut(QueueId, Standing)) {
+        for (id, queue) in &self.state.queues {
+            let seqs = |marked: bool| {
+                let messages = queue.messages.iter().filter(move |it| it.1.1 || !marked);
+                messages.map(|(seq, _)| (Seq(*seq), Seq(*seq))).collect()
+            };
+            let next_seq = Seq(queue.next_seq);
+            each(QueueId(*id), Standing { next_seq, live: seqs(false), redelivered: seqs(true) });
+        }
+    }
+
+    fn next_queue_id(&self) -> QueueId {
+        QueueId(1 + self.ids.iter().max().unwrap())
+    }
+}
+
+fn declared(id: u64) -> Definition {
+    Definition::QueueDeclared {
+        id: QueueId(id),
+        vhost: "/".to_owned(),
+        name: format!("q{id}"),
+        auto_delete: false,
+        arguments: Table::default(),
+    }
+}
+
 /// Segments so short that a few messages fill one.
 fn options(durability: Durability, salt: u64) -> Options {
-    Options { segment_bytes: 2048, ..Options::new(durability, salt) }
+    Options { segment_bytes: 2048, page_len: 4, ..Options::new(durability, salt) }
 }
 
 /// Up to `count` seqs of a queue from the `at`th on.
@@ -332,12 +385,24 @@ fn message(body: &[u8]) -> Message {
     Message::new(b"", b"key", &header, body, &mut Vec::new())
 }
 
-fn copy(disk: &MemoryDisk) -> MemoryDisk {
-    let twin = MemoryDisk::new();
+/// The same disk, with a catalogue as it may be found.
+fn twin(disk: &MemoryDisk, seed: u64) -> MemoryDisk {
+    let twin = disk.crash(0);
     for file in disk.list().unwrap() {
         twin.overwrite(&file, disk.contents(&file).unwrap());
     }
+    harm(&twin, seed);
     twin
+}
+
+fn harm(disk: &MemoryDisk, seed: u64) {
+    match seed % 8 {
+        0 => disk.lose_catalogue(),
+        1 => disk.roll_back_catalogue(),
+        2 => disk.rot_catalogue(seed),
+        3 => disk.stall_catalogue(),
+        _ => {}
+    }
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! Property tests against naive models.
 
+mod catalogue;
 mod codec;
 mod journal;
 mod queue;

@@ -41,7 +41,7 @@ impl World {
         }
         self.seats.clear();
         let journal = self.broker.journal();
-        let safe = journal.close_clean(&self.disk).is_ok();
+        let safe = self.broker.close(&self.disk).is_ok();
         self.oracle.stopped(journal.appended_lsn().0, safe);
         let left = self.disk.crash(self.rng.next());
         self.start(left);
@@ -68,6 +68,7 @@ impl World {
                     moved = true;
                 }
             }
+            moved |= self.load();
             self.round();
             if self.fails_in.is_some() {
                 self.crash();

@@ -8,7 +8,9 @@ use super::rng::Rng;
 use super::workload::{Options, Workload, binding};
 use leveret::Config;
 use leveret::broker::alarm::Alarm;
+use leveret::broker::link::Workspace;
 use leveret::broker::{Broker, Entropy};
+use leveret::config::Sizes;
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{self, Durability, MemoryDisk};
 use leveret::time::{Millis, Now, UnixMillis};
@@ -51,6 +53,7 @@ pub(crate) struct World {
     pub(crate) disk: MemoryDisk,
     pub(crate) broker: Arc<Broker>,
     scratch: Scratch,
+    reader: Workspace,
     now: Now,
     connections: usize,
     /// What the first clients declare.
@@ -69,6 +72,9 @@ enum Step {
     Inbox,
     Read,
     Round,
+    Load,
+    Keep,
+    Checkpoint,
     Time,
     Alarm,
     Cut,
@@ -84,7 +90,15 @@ fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
         octets.fill_with(|| rng.next() as u8);
         octets
     });
-    Broker::open(Config::on_loopback("unused"), disk, entropy).expect("what a crash leaves opens")
+    let sizes = Sizes {
+        segment_bytes: 64 * 1024,
+        segment_records: 50,
+        page_len: 4,
+        load_len: 8,
+        resident_bytes: 2000,
+    };
+    let config = Config { sizes, ..Config::on_loopback("unused") };
+    Broker::open(config, disk, entropy).expect("what a crash leaves opens")
 }
 
 impl World {
@@ -104,6 +118,7 @@ impl World {
             broker: open(&MemoryDisk::new(), seed),
             disk: MemoryDisk::new(),
             scratch: Scratch::default(),
+            reader: Workspace::default(),
             now: Now { monotonic: Millis(1000), unix: UnixMillis(1_700_000_000_000) },
             connections: 0,
             script: queues.chain(exchanges).chain(bindings).collect(),
@@ -149,12 +164,17 @@ impl World {
     pub(crate) fn start(&mut self, disk: MemoryDisk) {
         // All of it is safe, so a second power loss leaves the same.
         let twin = disk.crash(0);
-        let (_, recovered) = store::open(&twin, &store::Options::new(Durability::Fsync, 1))
+        let (store, recovered) = store::open(&twin, &store::Options::new(Durability::Fsync, 1))
             .expect("what a crash leaves opens");
         self.broker = open(&disk, self.rng.next());
         self.disk = disk;
         let journal = self.broker.journal();
-        self.oracle.started(&recovered, journal.durable_lsn().0, journal.appended_lsn().0);
+        self.oracle.started(
+            (&store, &twin),
+            &recovered,
+            journal.durable_lsn().0,
+            journal.appended_lsn().0,
+        );
         self.fails_in = None;
     }
 
@@ -232,6 +252,9 @@ impl World {
                 (15_000, Step::Inbox),
                 (20_000, Step::Read),
                 (rounds, Step::Round),
+                (15_000, Step::Load),
+                (rounds / 4, Step::Keep),
+                (rounds / 16, Step::Checkpoint),
                 (500, Step::Time),
                 (300, Step::Alarm),
                 (cuts, Step::Cut),
@@ -259,6 +282,9 @@ impl World {
                 self.read(at, n);
             }
             Step::Round => self.round(),
+            Step::Load => drop(self.load()),
+            Step::Keep => self.keep(),
+            Step::Checkpoint => self.checkpoint(),
             Step::Time => self.let_time_pass(),
             Step::Alarm => self.change_alarm(),
             Step::Cut => self.cut(at),
@@ -359,11 +385,7 @@ impl World {
         let sealed = if self.rng.percent(20) { journal.seal(&self.disk) } else { Ok(()) };
         match synced.and(sealed) {
             Ok(()) => {}
-            Err(_) if self.fails_in.is_some() => {}
-            Err(_) => {
-                self.oracle.disk_failed();
-                self.fails_in = Some(1 + self.rng.below(30));
-            }
+            Err(_) => self.disk_fails(),
         }
     }
 
@@ -373,6 +395,44 @@ impl World {
         let on = self.rng.percent(40);
         self.note(|| format!("{alarm:?} is low: {on}"));
         self.broker.alarms.set(alarm, on);
+    }
+
+    /// The reader brings back what queues want; false if they want nothing.
+    pub(crate) fn load(&mut self) -> bool {
+        let before = self.gauges();
+        let lsn = self.broker.journal().appended_lsn().0;
+        self.oracle.begin_turn(before, 0);
+        let any = self.broker.load(&self.disk, &mut self.reader);
+        let now = self.broker.journal().appended_lsn().0;
+        self.oracle.end_turn(&self.gauges(), lsn, now);
+        any
+    }
+
+    fn keep(&mut self) {
+        self.broker.keep(&self.disk);
+        self.kept();
+    }
+
+    fn checkpoint(&mut self) {
+        let made = self.broker.checkpoint(&self.disk);
+        self.oracle.stats.checkpoints += u64::from(made.is_ok_and(|made| made));
+        self.kept();
+    }
+
+    /// What the keeper did may have made records safe, and left one of its own.
+    fn kept(&mut self) {
+        let journal = self.broker.journal();
+        self.oracle.kept(journal.durable_lsn().0, journal.appended_lsn().0);
+        if journal.error().is_some() {
+            self.disk_fails();
+        }
+    }
+
+    fn disk_fails(&mut self) {
+        if self.fails_in.is_none() {
+            self.oracle.disk_failed();
+            self.fails_in = Some(1 + self.rng.below(30));
+        }
     }
 
     fn let_time_pass(&mut self) {

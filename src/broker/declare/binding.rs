@@ -1,12 +1,13 @@
 //! queue.bind, queue.unbind, exchange.bind and exchange.unbind: one path for both destinations.
 
+use crate::broker::checkpoint::bound_to;
 use crate::broker::link::{Link, Workspace};
 use crate::broker::vhost::State;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{Binding, Destination, Kind};
 use crate::id::Lsn;
 use crate::name::Name;
-use crate::store::{BoundTo, Definition};
+use crate::store::Definition;
 use crate::table::TableRef;
 use std::sync::Arc;
 
@@ -171,13 +172,6 @@ fn source_durable(state: &State, vhost: &str, source: &str) -> Result<bool, Exce
     let exchange = state.topology.exchange(source);
     let resource = Resource::Exchange { vhost, name: source };
     exchange.map(|e| e.settings().durable).ok_or_else(|| Exception::not_found(resource))
-}
-
-fn bound_to(destination: &Destination) -> BoundTo {
-    match destination {
-        Destination::Queue(id) => BoundTo::Queue(*id),
-        Destination::Exchange(name) => BoundTo::Exchange(name.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! queue.declare, queue.delete and queue.purge, and finding a queue for a client.
 
+use crate::broker::checkpoint::queue_declared;
 use crate::broker::link::{Link, PSEUDO_QUEUE, Workspace};
 use crate::exception::{Exception, Permission, Resource};
 use crate::id::Lsn;
 use crate::name::Name;
 use crate::queue::{Queue, QueueCore, QueueSettings};
-use crate::store::Definition;
 use crate::table::{TableRef, Value};
 use std::sync::Arc;
 
@@ -71,7 +71,8 @@ impl Link {
             }
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
-        let core = QueueCore::new(self.broker.next_queue_id(), settings.durable);
+        let core = QueueCore::new(self.broker.next_queue_id(), settings.durable)
+            .with_paging(self.broker.config.sizes.into());
         let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
         let queue = Arc::new(Queue::new(vhost_name, name.clone(), settings, core, residence));
         if let Some(owner) = queue.settings.exclusive_owner {
@@ -80,7 +81,7 @@ impl Link {
         state.queues.insert(name.clone(), Arc::clone(&queue));
         state.by_id.insert(queue.id, Arc::clone(&queue));
         let lsn = if queue.settings.durable {
-            state.define(&[definition(&queue)], &self.broker, workspace)
+            state.define(&[queue_declared(&queue)], &self.broker, workspace)
         } else {
             Lsn(0)
         };
@@ -217,16 +218,6 @@ impl Link {
         let queue = self.find_queue_to_read(name)?;
         let purged = queue.purge(&mut workspace.turn(&self.broker));
         purged.map_err(|_| Exception::not_found(queue.resource()))
-    }
-}
-
-fn definition(queue: &Queue) -> Definition {
-    Definition::QueueDeclared {
-        id: queue.id,
-        vhost: queue.vhost.to_string(),
-        name: queue.name.to_string(),
-        auto_delete: queue.settings.auto_delete,
-        arguments: queue.settings.arguments.clone(),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Consumers {
     /// Tags in use; a cancelled consumer's is free before its end has come back.
     by_tag: HashMap<Name, ConsumerToken>,
     /// Gets that wait for a page, by the place of their queue.
-    waiting_gets: HashMap<ConsumerToken, u32>,
+    waiting_gets: HashMap<ConsumerToken, WaitingGet>,
     /// The one consumer of direct replies that a channel may have.
     reply: Option<ConsumerToken>,
     /// Prefetch of consumers to come (basic.qos, global=false).
@@ -65,6 +65,13 @@ pub struct Consume {
     pub no_ack: bool,
     pub exclusive: bool,
     pub priority: i64,
+}
+
+/// A get whose message is being loaded.
+pub(super) struct WaitingGet {
+    /// Place of its queue.
+    queue: u32,
+    tag: u64,
 }
 
 impl Link {
@@ -183,6 +190,11 @@ impl Link {
         let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
         for token in tokens {
             self.stop_consumer(token, workspace);
+        }
+        for (token, waiting) in &self.consumers.waiting_gets {
+            if let Some(queue) = self.queues.get(waiting.queue) {
+                queue.withdraw_get(*token);
+            }
         }
     }
 
@@ -319,30 +331,38 @@ impl Link {
             .get(&outlet, token, no_ack, &mut workspace.turn(&self.broker))
             .map_err(|_| Exception::not_found(queue.resource()))?;
         if matches!(got, Got::Later) {
-            let place = self.queues.refer(queue);
-            self.consumers.waiting_gets.insert(token, place);
+            // Deliveries may go out behind the held answer, and tags count up on the wire. If the
+            // queue is empty by then, the tag is nobody's.
+            let waiting = WaitingGet { queue: self.queues.refer(queue), tag: self.take_tag() };
+            self.consumers.waiting_gets.insert(token, waiting);
         }
         Ok((token, got))
     }
 
-    /// The queue of a get that had to wait, once its answer is here.
-    pub fn got_later(&mut self, token: ConsumerToken) -> Option<Arc<Queue>> {
-        let place = self.consumers.waiting_gets.remove(&token)?;
+    /// The answer to a get that had to wait is here. Gives a message its tag.
+    pub fn got_later(&mut self, token: ConsumerToken, delivery: Option<&Delivery>) -> Option<u64> {
+        let WaitingGet { queue: place, tag } = self.consumers.waiting_gets.remove(&token)?;
         let queue = self.queues.get(place).cloned();
         self.queues.release(place, 1);
-        queue
+        self.keep_got(&queue?, delivery?, tag);
+        Some(tag)
     }
 
     /// Place of the queue that a token's deliveries come from.
     pub(super) fn queue_of(&self, token: ConsumerToken) -> Option<u32> {
         let consumer = self.consumers.by_token.get(&token);
         let source = consumer.and_then(|consumer| consumer.source).map(|source| source.queue);
-        source.or_else(|| self.consumers.waiting_gets.get(&token).copied())
+        source.or_else(|| self.consumers.waiting_gets.get(&token).map(|waiting| waiting.queue))
     }
 
     /// Gives a gotten message its tag.
     pub fn take_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery) -> u64 {
         let tag = self.take_tag();
+        self.keep_got(queue, delivery, tag);
+        tag
+    }
+
+    fn keep_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery, tag: u64) {
         self.counters.gotten.add(1);
         if delivery.slot != Delivery::NO_SLOT {
             let limited = self.limiter.is_active();
@@ -353,6 +373,5 @@ impl Link {
             let (seq, slot) = (delivery.seq, delivery.slot);
             self.unacked.push(Unacked { tag, seq, slot, queue, limited });
         }
-        tag
     }
 }

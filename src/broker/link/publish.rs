@@ -256,6 +256,7 @@ impl PublishBatch {
 /// One record for each message whatever the number of its queues: (a) reserve a place in every
 /// queue, (b) append the records, (c) show them. A queue that has gone is in no record.
 fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace) -> Lsn {
+    let _gate = broker.gate.read();
     let mut places: Vec<(Arc<Queue>, Vec<Target>)> = Vec::with_capacity(group.queues.len());
     for queue in group.queues {
         let mut targets = Vec::with_capacity(group.messages.len());

@@ -99,6 +99,8 @@ impl Link {
     /// tx.commit. A new transaction begins.
     pub fn commit(&mut self, workspace: &mut Workspace) -> Committed {
         let transaction = self.transaction.replace(Transaction::default()).unwrap_or_default();
+        let broker = Arc::clone(&self.broker);
+        let _gate = broker.gate.read();
         let mut parts = parts(&transaction.publishes);
         reserve(&mut parts, &transaction.publishes);
 

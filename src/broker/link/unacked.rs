@@ -1,7 +1,7 @@
 //! One channel's unacknowledged deliveries by delivery tag.
 //!
-//! Tags only grow, so a deque sorted by tag is enough: settling in order pops its front, settling
-//! at random leaves holes that are swept when they are most of it.
+//! Tags grow, but for a get whose answer is late, so a deque sorted by tag is enough: settling in
+//! order pops its front, settling at random leaves holes that are swept when they are most of it.
 
 use crate::id::Seq;
 use std::collections::VecDeque;
@@ -30,10 +30,16 @@ impl UnackedList {
         self.live
     }
 
-    /// Adds a delivery with the highest tag so far.
+    /// Adds a delivery, nearly always with the highest tag so far.
     pub(super) fn push(&mut self, unacked: Unacked) {
-        self.entries.push_back((unacked.tag, Some(unacked)));
         self.live += 1;
+        let entry = (unacked.tag, Some(unacked));
+        if self.entries.back().is_none_or(|(last, _)| *last < unacked.tag) {
+            self.entries.push_back(entry);
+        } else {
+            let at = self.entries.partition_point(|(tag, _)| *tag < unacked.tag);
+            self.entries.insert(at, entry);
+        }
     }
 
     /// Takes one out.
@@ -129,6 +135,15 @@ mod tests {
         assert!(list.take_up_to(4, &mut out));
         assert_eq!(out.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(), [1, 2, 4]);
         assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn a_late_answer_finds_its_place() {
+        let mut list = list([1, 5, 9, 3, 7]);
+        let mut out = Vec::new();
+        assert!(list.take_up_to(5, &mut out));
+        assert_eq!(out.iter().map(|unacked| unacked.tag).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!((list.len(), list.take(7).map(|unacked| unacked.tag)), (2, Some(7)));
     }
 
     #[test]

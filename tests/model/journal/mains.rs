@@ -1,6 +1,6 @@
 //! A disk whose power goes after a number of changes.
 
-use leveret::store::{Disk, MemoryDisk, StoreError};
+use leveret::store::{Catalogue, CatalogueError, Disk, MemoryDisk, StoreError};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -93,5 +93,13 @@ impl Disk for Mains {
 
     fn path(&self, file: &str) -> PathBuf {
         self.disk.path(file)
+    }
+
+    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
+        self.disk.catalogue()
+    }
+
+    fn discard_catalogue(&self) -> Result<(), StoreError> {
+        self.disk.discard_catalogue()
     }
 }

@@ -21,6 +21,9 @@ pub(super) enum Step {
     Transaction(Vec<Change>),
     Round,
     Seal,
+    Checkpoint,
+    /// The keeper prepares the next segment's file.
+    Prepare,
     FailSync,
     StopAndStart,
     /// The process ends and starts again, while the power stays on.
@@ -48,6 +51,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => vec(change(), 1..6).prop_map(Step::Transaction),
         8 => Just(Step::Round),
         2 => Just(Step::Seal),
+        3 => Just(Step::Checkpoint),
+        2 => Just(Step::Prepare),
         1 => Just(Step::FailSync),
         1 => Just(Step::StopAndStart),
         2 => Just(Step::Kill),

@@ -9,14 +9,14 @@ use leveret::queue::{
     ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Gone, Got, Outlet, Publish,
     Queue, QueueCore, QueueSettings, Residence, Settlement, Turn,
 };
-use leveret::store::{self, Durability, Journal, MemoryDisk, RecordBatch};
+use leveret::store::{self, Durability, MemoryDisk, RecordBatch, Store};
 use proptest::prelude::*;
 use std::sync::Arc;
 
 struct Bench {
     queue: Queue,
     residence: Arc<Residence>,
-    journal: Journal,
+    store: Store,
     records: RecordBatch,
     effects: Effects,
     link: Arc<Mailbox>,
@@ -24,7 +24,7 @@ struct Bench {
 
 impl Bench {
     fn new(core: QueueCore) -> Self {
-        let (journal, _) =
+        let (store, _) =
             store::open(&MemoryDisk::new(), &store::Options::new(Durability::Fsync, 1))
                 .expect("an empty disk opens");
         let residence = Arc::default();
@@ -32,7 +32,7 @@ impl Bench {
         Self {
             queue: Queue::new(Name::new("/"), Name::new("q"), settings, core, &residence),
             residence,
-            journal,
+            store,
             records: RecordBatch::new(),
             effects: Effects::new(),
             link: Arc::default(),
@@ -40,8 +40,8 @@ impl Bench {
     }
 
     fn with<R>(&mut self, verb: impl FnOnce(&Queue, &mut Turn<'_>) -> R) -> R {
-        let Self { queue, journal, records, effects, .. } = self;
-        let answer = verb(queue, &mut Turn { log: journal, records, effects });
+        let Self { queue, store, records, effects, .. } = self;
+        let answer = verb(queue, &mut Turn { log: &**store.journal(), records, effects });
         assert!(self.records.is_empty(), "every verb leaves its records with the journal");
         answer
     }

@@ -10,7 +10,7 @@ impl World {
     /// Appends the records so far. What they left is known once their deliveries are.
     pub(super) fn append(&mut self) -> Option<u64> {
         let any = !self.records.is_empty();
-        any.then(|| self.journal.append(&mut self.records).0)
+        any.then(|| self.store.journal().append(&mut self.records).0)
     }
 
     pub(super) fn remember(&mut self, lsn: Option<u64>) {
@@ -25,7 +25,7 @@ impl World {
     }
 
     pub(super) fn round(&mut self) {
-        self.journal.round(&self.disk).expect("a healthy disk takes a round");
+        self.store.journal().round(&self.disk).expect("a healthy disk takes a round");
     }
 
     /// A power loss, or a clean stop: the queue begins again with what the journal says.
@@ -36,11 +36,11 @@ impl World {
             }
             let out: Vec<_> = self.model.out().map(|entry| entry.seq).collect();
             self.settle(&out, Settlement::Requeue, false);
-            self.journal.close_clean(&self.disk).expect("a healthy disk takes it all");
+            self.store.journal().close_clean(&self.disk).expect("a healthy disk takes it all");
         }
-        let durable = self.journal.durable_lsn();
+        let durable = self.store.journal().durable_lsn();
         self.disk = self.disk.crash(seed);
-        let (journal, mut recovered) =
+        let (store, mut recovered) =
             store::open(&self.disk, &store::Options::new(Durability::Fsync, 1))
                 .expect("what a crash leaves opens");
         assert_eq!(recovered.clean, clean);
@@ -51,16 +51,18 @@ impl World {
         if !clean {
             stored.iter_mut().for_each(|(_, redelivered)| *redelivered = true);
         }
-        let found = queue.messages.iter().map(|m| (m.seq.0, m.redelivered));
+        let messages = store.read_all(&self.disk, QUEUE, &queue);
+        let messages = messages.expect("what was recovered can be read");
+        let found = messages.iter().map(|m| (m.seq.0, m.redelivered));
         assert_eq!(found.collect::<Stored>(), stored, "the journal holds what the queue held");
         assert!(stored.iter().all(|(seq, _)| *seq < queue.next_seq.0), "no seq is given twice");
         self.next_seq = queue.next_seq.0.max(1);
         self.core = QueueCore::new(QUEUE, self.durable).with_paging(PAGING);
         self.core.restore_next_seq(queue.next_seq);
         self.model = Model::default();
-        self.restore(queue.messages, seed);
-        self.history = BTreeMap::from([(journal.appended_lsn().0, stored)]);
-        self.journal = journal;
+        self.restore(messages, seed);
+        self.history = BTreeMap::from([(store.journal().appended_lsn().0, stored)]);
+        self.store = store;
         self.connect();
         self.finish();
     }

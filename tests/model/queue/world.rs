@@ -7,7 +7,7 @@ use leveret::queue::{
     ChannelLimiter, ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Got, Outlet,
     Paging, Publish, QueueCore,
 };
-use leveret::store::{self, Definition, Durability, Journal, MemoryDisk, RecordBatch};
+use leveret::store::{self, Definition, Durability, MemoryDisk, RecordBatch, Store};
 use leveret::table::Table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ pub(super) struct World {
     pub(super) core: QueueCore,
     pub(super) model: Model,
     pub(super) durable: bool,
-    pub(super) journal: Journal,
+    pub(super) store: Store,
     pub(super) disk: MemoryDisk,
     pub(super) records: RecordBatch,
     pub(super) effects: Effects,
@@ -77,7 +77,7 @@ pub(super) fn message(seq: u64, body_len: usize) -> Message {
 impl World {
     pub(super) fn new(durable: bool) -> Self {
         let disk = MemoryDisk::new();
-        let (journal, _) = store::open(&disk, &store::Options::new(Durability::Fsync, 1))
+        let (store, _) = store::open(&disk, &store::Options::new(Durability::Fsync, 1))
             .expect("an empty disk opens");
         let mut records = RecordBatch::new();
         records.definition(&Definition::VhostCreated { name: "/".into() });
@@ -88,13 +88,13 @@ impl World {
             auto_delete: false,
             arguments: Table::default(),
         });
-        let declared = journal.append(&mut records);
-        journal.round(&disk).expect("a healthy disk takes a round");
+        let declared = store.journal().append(&mut records);
+        store.journal().round(&disk).expect("a healthy disk takes a round");
         let mut world = Self {
             core: QueueCore::new(QUEUE, durable).with_paging(PAGING),
             model: Model::default(),
             durable,
-            journal,
+            store,
             disk,
             records,
             effects: Effects::new(),

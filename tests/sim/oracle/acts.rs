@@ -17,6 +17,7 @@ impl Channel {
             consumers: BTreeMap::new(),
             tags: BTreeMap::new(),
             last_tag: 0,
+            empty_gets: 0,
             expected: VecDeque::new(),
             publishes: Vec::new(),
             confirmed: BTreeSet::new(),
@@ -271,5 +272,6 @@ impl Oracle {
         let left = self.gauges(queue).map(|(ready, _)| ready);
         self.queues[queue].loose_gets += usize::from(no_ack);
         self.expect(place, Due::Got { queue, no_ack, exactly, left }, false);
+        self.gets.push((place, queue));
     }
 }

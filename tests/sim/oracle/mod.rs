@@ -137,6 +137,7 @@ struct Channel {
     /// Read and not settled, by delivery tag.
     tags: BTreeMap<u64, Holding>,
     last_tag: u64,
+    empty_gets: u64,
     expected: VecDeque<Expected>,
     /// Publishes to confirm, with the turn that recorded them if the disk has to have them.
     publishes: Vec<(u32, Option<usize>)>,
@@ -176,6 +177,8 @@ pub(crate) struct Oracle {
     before: Gauges,
     /// The turn takes this operation and nothing else.
     is_single: bool,
+    /// The turn's gets.
+    gets: Vec<(Place, usize)>,
     /// Whether the turn's one operation must leave exactly one record.
     one_record: bool,
     /// The disk has failed: what happens from now on is of no account.
@@ -199,6 +202,7 @@ impl Oracle {
         }
         self.turn_lsns.push(lsn);
         self.check_gauges(after);
+        self.note_late_gets(after);
         if self.one_record {
             assert_eq!(lsn - lsn_before, 1, "a fan-out or a commit is one record");
             self.stats.single_records += 1;
@@ -209,6 +213,25 @@ impl Oracle {
             durable.check_unchanged(last);
         }
         self.snapshots.insert(lsn, durable);
+    }
+
+    /// A get that took nothing though something was ready waits for the disk: what it finds then is
+    /// not known now.
+    fn note_late_gets(&mut self, after: &Gauges) {
+        for (place, queue) in std::mem::take(&mut self.gets) {
+            let before = self.gauges(queue);
+            let name = QUEUES[self.queues[queue].name].0;
+            let after = after.get(name).map(|after| after.0 as usize);
+            if before.is_some_and(|(ready, _)| ready > 0 && Some(ready) == after)
+                && let Some(Due::Got { exactly, left, .. }) = self
+                    .channels
+                    .get_mut(&place)
+                    .and_then(|channel| channel.expected.back_mut())
+                    .map(|expected| &mut expected.what)
+            {
+                (*exactly, *left) = (None, None);
+            }
+        }
     }
 
     pub(crate) fn synced(&mut self, lsn: u64) {

@@ -40,5 +40,6 @@ stats!(
     exact_gets,
     exact_purges,
     single_records,
-    drained
+    drained,
+    checkpoints
 );

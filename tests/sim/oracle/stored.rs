@@ -2,7 +2,7 @@
 
 use super::{Oracle, Place, Queue, State};
 use crate::ops::{Binding, EXCHANGES, Message, QUEUES};
-use leveret::store::{BoundTo, Recovered};
+use leveret::store::{BoundTo, Disk, Recovered, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything durable at the end of a turn.
@@ -66,8 +66,27 @@ impl Oracle {
         }
     }
 
+    /// The keeper was there: records up to `synced` are safe, and those up to `lsn` that no turn
+    /// wrote are its own.
+    pub(crate) fn kept(&mut self, synced: u64, lsn: u64) {
+        if self.failed {
+            return;
+        }
+        let last = self.snapshots.last_key_value().map(|(_, durable)| durable.clone());
+        self.snapshots.entry(lsn).or_insert_with(|| last.expect("the last turn's end"));
+        if synced > self.synced {
+            self.synced(synced);
+        }
+    }
+
     /// A broker begins on what `recovered` says, and has records up to `lsn` by now.
-    pub(crate) fn started(&mut self, recovered: &Recovered, synced: u64, lsn: u64) {
+    pub(crate) fn started(
+        &mut self,
+        (store, disk): (&Store, &dyn Disk),
+        recovered: &Recovered,
+        synced: u64,
+        lsn: u64,
+    ) {
         let found = recovered.last_lsn.0;
         assert!(found >= self.synced, "{found} records are left of {} synced ones", self.synced);
         let empty = Durable::default();
@@ -84,8 +103,10 @@ impl Oracle {
             recovered.definitions.queues().map(|(id, queue)| (queue.name.as_str(), id)).collect();
         let mut named = [None; QUEUES.len()];
         for (name, (queue, copies)) in &left.queues {
-            let messages = &recovered.queues[&ids[QUEUES[*name].0]].messages;
-            self.check_messages(*queue, copies, messages, recovered.clean);
+            let id = ids[QUEUES[*name].0];
+            let messages = store.read_all(disk, id, &recovered.queues[&id]);
+            let messages = messages.expect("what was recovered can be read");
+            self.check_messages(*queue, copies, &messages, recovered.clean);
             named[*name] = Some(*queue);
         }
         for queue in &mut self.queues {

@@ -1,0 +1,119 @@
+//! What a checkpoint asks of the broker: definitions, and where its queues stand.
+
+use super::Broker;
+use super::vhost::{State, Vhost};
+use crate::exchange::{Destination, Exchange};
+use crate::id::QueueId;
+use crate::queue::Queue;
+use crate::store::{BoundTo, Definition, Source, Standing};
+use std::sync::atomic::Ordering;
+
+impl Source for Broker {
+    fn pass_gate(&self) {
+        drop(self.gate.write());
+    }
+
+    fn definitions(&self, each: &mut dyn FnMut(Definition)) {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let state = vhost.state.read();
+            each(Definition::VhostCreated { name: vhost.name.to_string() });
+            state.definitions(&vhost, each);
+        }
+    }
+
+    fn standings(&self, all: bool, each: &mut dyn FnMut(QueueId, Standing)) {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let queues: Vec<_> = vhost.state.read().by_id.values().cloned().collect();
+            for queue in queues.iter().filter(|queue| queue.settings.durable) {
+                let changed = queue.take_changed();
+                if (changed || all)
+                    && let Ok(alive) = queue.alive()
+                {
+                    let standing = Standing {
+                        next_seq: alive.next_seq,
+                        live: alive.live.into_iter().collect(),
+                        redelivered: alive.redelivered.into_iter().collect(),
+                    };
+                    each(queue.id, standing);
+                }
+            }
+        }
+    }
+
+    fn next_queue_id(&self) -> QueueId {
+        QueueId(self.next_queue.load(Ordering::Relaxed))
+    }
+}
+
+impl State {
+    fn definitions(&self, vhost: &Vhost, each: &mut dyn FnMut(Definition)) {
+        let name = &vhost.name;
+        // Predeclared ones are in every vhost without being stored.
+        let is_stored = |exchange: &&&Exchange| {
+            let is_predeclared = exchange.name().is_empty() || exchange.name().starts_with("amq.");
+            exchange.settings().durable && !is_predeclared
+        };
+        let exchanges = self.topology.exchanges();
+        for exchange in exchanges.iter().filter(is_stored) {
+            each(exchange_declared(name, exchange));
+        }
+        let durable = self.by_id.values().filter(|queue| queue.settings.durable);
+        durable.for_each(|queue| each(queue_declared(queue)));
+        for source in exchanges.iter().filter(|exchange| exchange.settings().durable) {
+            for binding in self.topology.bindings_of_source(source.name()) {
+                if self.is_durable(&binding.destination) {
+                    each(Definition::Bound {
+                        vhost: name.to_string(),
+                        source: source.name().to_string(),
+                        destination: bound_to(&binding.destination),
+                        key: binding.key.to_vec(),
+                        arguments: binding.arguments.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn is_durable(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Queue(id) => {
+                self.by_id.get(id).is_some_and(|queue| queue.settings.durable)
+            }
+            Destination::Exchange(name) => {
+                self.topology.exchange(name).is_some_and(|exchange| exchange.settings().durable)
+            }
+        }
+    }
+}
+
+fn exchange_declared(vhost: &str, exchange: &Exchange) -> Definition {
+    let settings = exchange.settings();
+    Definition::ExchangeDeclared {
+        vhost: vhost.to_owned(),
+        name: exchange.name().to_string(),
+        kind: settings.kind.name().to_owned(),
+        auto_delete: settings.auto_delete,
+        internal: settings.internal,
+        arguments: settings.arguments.clone(),
+    }
+}
+
+/// What declaring this queue is recorded as.
+pub(super) fn queue_declared(queue: &Queue) -> Definition {
+    Definition::QueueDeclared {
+        id: queue.id,
+        vhost: queue.vhost.to_string(),
+        name: queue.name.to_string(),
+        auto_delete: queue.settings.auto_delete,
+        arguments: queue.settings.arguments.clone(),
+    }
+}
+
+pub(super) fn bound_to(destination: &Destination) -> BoundTo {
+    match destination {
+        Destination::Queue(id) => BoundTo::Queue(*id),
+        Destination::Exchange(name) => BoundTo::Exchange(name.to_string()),
+    }
+}

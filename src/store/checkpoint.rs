@@ -1,0 +1,327 @@
+//! Checkpoints: brings the catalogue up to the segment that is written to, off the confirm path,
+//! and gives up the segments in which nothing lives any more.
+//!
+//! ```text
+//! a segment is left ── gate ── definitions and standings ── flush the journal
+//!     ── catalogue: slices, the last with `Meta` ── flush ── CHECKPOINT record ── flush again
+//!     ── snapshot ── dead segments are recycled
+//! ```
+//! Which segments are dead is known without looking into them: a message with a seq that a queue
+//! had not given at some checkpoint lies in no segment before that checkpoint's.
+
+use super::catalogue::{Catalogue, CatalogueError};
+use super::contents::Contents;
+use super::definition::Definition;
+use super::disk::Disk;
+use super::entries::{self, Meta, Standing};
+use super::error::StoreError;
+use super::journal::Journal;
+use super::segment::{file_name, index_name};
+use super::snapshot::{self, SnapshotError};
+use super::sum::Sum;
+use crate::id::{QueueId, SegmentNo, Seq};
+use crate::limits::CATALOGUE_SLICE_MAX;
+use hashbrown::{HashMap, HashSet};
+use std::mem;
+
+/// What a checkpoint asks of the broker.
+pub trait Source {
+    /// Returns when every record that was appended before is visible in its queues.
+    fn pass_gate(&self);
+
+    /// Hands over every definition there is, each behind those that it names.
+    fn definitions(&self, each: &mut dyn FnMut(Definition));
+
+    /// Hands over where the stored queues stand: those that changed since the last time, or `all`.
+    fn standings(&self, all: bool, each: &mut dyn FnMut(QueueId, Standing));
+
+    /// The id that the next queue gets.
+    fn next_queue_id(&self) -> QueueId;
+}
+
+pub(super) struct Checkpointer {
+    /// `None` while it is of no use; a new one is filled with everything.
+    catalogue: Option<Box<dyn Catalogue>>,
+    /// The catalogue lacks what earlier checkpoints held.
+    is_stale: bool,
+    meta: Meta,
+    /// The segment from which the snapshot's records are replayed.
+    snapshot: Option<SegmentNo>,
+    snapshot_bytes: u64,
+    /// Bytes of segments left since.
+    bytes_since_snapshot: u64,
+    /// Of each queue that had messages at the last checkpoint.
+    histories: HashMap<QueueId, History>,
+    /// Files of segments that the catalogue does not know, to be given up with the next checkpoint.
+    orphans: Vec<SegmentNo>,
+}
+
+/// The first seqs that a queue had not given when a segment was begun, in order.
+#[derive(Debug, Default)]
+struct History(Vec<(SegmentNo, Seq)>);
+
+impl History {
+    /// The first segment that can hold a message from `oldest` on. Forgets what is behind it.
+    fn oldest(&mut self, oldest: Seq) -> Option<SegmentNo> {
+        let later = self.0.partition_point(|(_, next)| *next <= oldest);
+        self.0.drain(..later.saturating_sub(1));
+        self.0.first().map(|(segment, _)| *segment)
+    }
+}
+
+#[derive(Debug)]
+enum Failed {
+    Catalogue(CatalogueError),
+    Store(StoreError),
+}
+
+impl From<CatalogueError> for Failed {
+    fn from(error: CatalogueError) -> Self {
+        Self::Catalogue(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Checkpointer {
+    /// `meta` says what was recovered, from a catalogue that `is_stale` or from this one.
+    pub(super) fn new(
+        catalogue: Option<Box<dyn Catalogue>>,
+        is_stale: bool,
+        meta: Meta,
+        snapshot: Option<SegmentNo>,
+    ) -> Self {
+        Self {
+            catalogue,
+            is_stale,
+            meta,
+            snapshot,
+            snapshot_bytes: 0,
+            bytes_since_snapshot: u64::MAX / 2,
+            histories: HashMap::new(),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// A queue that was recovered has messages from this segment on.
+    pub(super) fn recovered(&mut self, queue: QueueId, first: SegmentNo) {
+        self.histories.insert(queue, History(vec![(first, Seq(0))]));
+    }
+
+    pub(super) fn orphans(&mut self, segments: Vec<SegmentNo>) {
+        self.orphans = segments;
+    }
+
+    /// Makes a checkpoint if a segment was left since the last one. False if none was.
+    pub(super) fn run(
+        &mut self,
+        disk: &dyn Disk,
+        journal: &Journal,
+        contents: &Contents,
+        source: &dyn Source,
+    ) -> Result<bool, StoreError> {
+        let left = journal.take_complete();
+        let Some((last, complete)) = left.last().copied() else {
+            return Ok(false);
+        };
+        for (number, complete) in &left {
+            contents.complete(*number, *complete, None);
+            self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(complete.end);
+        }
+        let replay_from = SegmentNo(last.0 + 1);
+        source.pass_gate();
+        let definitions = journal.take_definitions();
+        let taken = self.take(disk, journal, source, replay_from, definitions)?;
+        let meta = Meta {
+            format: entries::FORMAT,
+            generation: self.meta.generation + 1,
+            replay_from,
+            last_lsn: complete.last_lsn,
+            clean: false,
+            next_queue: source.next_queue_id(),
+            sum: Sum::default(),
+        };
+        let freed = self.dead(contents, taken.oldest, replay_from);
+        match self.write(disk, journal, contents, &taken, meta, &freed) {
+            Ok(()) => {}
+            Err(Failed::Store(error)) => return Err(error),
+            Err(Failed::Catalogue(error)) => {
+                self.abandon(disk, &error)?;
+                return Ok(true);
+            }
+        }
+        self.give_up(disk, journal, contents, &freed)?;
+        self.keep_indexes(disk, contents)?;
+        Ok(true)
+    }
+
+    /// Asks the broker for what changed, and waits until all of it is durable.
+    fn take(
+        &mut self,
+        disk: &dyn Disk,
+        journal: &Journal,
+        source: &dyn Source,
+        replay_from: SegmentNo,
+        definitions: Vec<Definition>,
+    ) -> Result<Taken, StoreError> {
+        let all = self.is_stale || self.catalogue.is_none();
+        let mut definitions = definitions;
+        if all {
+            definitions.clear();
+            source.definitions(&mut |definition| definitions.push(definition));
+        }
+        let before = self.meta.replay_from;
+        let mut standings = Vec::new();
+        source.standings(all, &mut |queue, standing| {
+            let next = standing.next_seq;
+            match standing.live.first() {
+                Some(oldest) => {
+                    let history = self.histories.entry(queue);
+                    // A queue that had nothing at the last checkpoint has nothing from before it.
+                    let history = history.or_insert_with(|| History(vec![(before, Seq(0))]));
+                    history.0.push((replay_from, next));
+                    history.oldest(oldest);
+                }
+                None => {
+                    self.histories.remove(&queue);
+                }
+            }
+            standings.push((queue, standing));
+        });
+        for definition in &definitions {
+            if let Definition::QueueDeleted { id } = definition {
+                self.histories.remove(id);
+            }
+        }
+        if all {
+            let there: HashSet<_> = standings.iter().map(|(queue, _)| *queue).collect();
+            self.histories.retain(|queue, _| there.contains(queue));
+        }
+        let oldest = self.histories.values().filter_map(|history| history.0.first());
+        let oldest = oldest.map(|(segment, _)| *segment).min().unwrap_or(replay_from);
+        // What was taken is in the journal, but perhaps not on the disk.
+        journal.flush(disk)?;
+        Ok(Taken { definitions, standings, oldest })
+    }
+
+    fn write(
+        &mut self,
+        disk: &dyn Disk,
+        journal: &Journal,
+        contents: &Contents,
+        taken: &Taken,
+        mut meta: Meta,
+        freed: &[SegmentNo],
+    ) -> Result<(), Failed> {
+        if self.catalogue.is_none() {
+            self.catalogue = Some(disk.catalogue()?);
+        }
+        let catalogue = self.catalogue.as_deref_mut();
+        let catalogue = catalogue.expect("it was opened above");
+        let mut sum = if self.is_stale { Sum::default() } else { self.meta.sum };
+        let mut slice = Vec::new();
+        for definition in &taken.definitions {
+            entries::definition(definition, catalogue, &mut slice)?;
+            // The next one may depend on it.
+            sum.write(catalogue, &mut slice)?;
+        }
+        for (queue, standing) in &taken.standings {
+            entries::standing(*queue, standing, catalogue, &mut slice)?;
+            if slice.len() >= CATALOGUE_SLICE_MAX {
+                sum.write(catalogue, &mut slice)?;
+            }
+        }
+        for (number, complete) in contents.segments() {
+            slice.push(entries::segment(number, Some(&complete)));
+        }
+        slice.extend(freed.iter().map(|number| entries::segment(*number, None)));
+        sum.write(catalogue, &mut slice)?;
+        meta.sum = sum;
+        slice.push(entries::meta(&meta));
+        catalogue.write(&mut slice)?;
+        catalogue.flush()?;
+        self.is_stale = false;
+        self.meta = meta;
+        journal.append_checkpoint(meta.generation, freed);
+        journal.flush(disk)?;
+        if self.bytes_since_snapshot / 16 >= self.snapshot_bytes {
+            self.snapshot_bytes = match snapshot::write(disk, meta.generation, catalogue) {
+                Ok(len) => len,
+                Err(SnapshotError::Catalogue(error)) => return Err(error.into()),
+                Err(SnapshotError::Disk(error)) => return Err(error.into()),
+            };
+            self.snapshot = Some(meta.replay_from);
+            self.bytes_since_snapshot = 0;
+        }
+        Ok(())
+    }
+
+    /// Segments in which nothing lives and from which nothing is replayed any more.
+    fn dead(
+        &mut self,
+        contents: &Contents,
+        oldest: SegmentNo,
+        replay_from: SegmentNo,
+    ) -> Vec<SegmentNo> {
+        let snapshot = self.snapshot.unwrap_or(SegmentNo(0));
+        let bound = oldest.min(replay_from).min(snapshot);
+        let segments = contents.segments().into_iter().map(|(number, _)| number);
+        let dead = segments.filter(|number| *number < bound);
+        dead.chain(mem::take(&mut self.orphans)).collect()
+    }
+
+    /// The checkpoint that says so is safe: the files may go.
+    fn give_up(
+        &mut self,
+        disk: &dyn Disk,
+        journal: &Journal,
+        contents: &Contents,
+        freed: &[SegmentNo],
+    ) -> Result<(), StoreError> {
+        if freed.is_empty() {
+            return Ok(());
+        }
+        let files = disk.list()?;
+        for number in freed {
+            contents.forget(*number);
+            let index = index_name(*number);
+            if files.contains(&index) {
+                disk.remove(&index)?;
+            }
+            let file = file_name(*number);
+            if files.contains(&file) {
+                journal.recycle(disk, &file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has survived a checkpoint may stay long: a start must not read it to index it.
+    fn keep_indexes(&self, disk: &dyn Disk, contents: &Contents) -> Result<(), StoreError> {
+        let old = contents.segments().into_iter().map(|(number, _)| number);
+        let newest = SegmentNo(self.meta.replay_from.0.saturating_sub(1));
+        for number in old.filter(|number| *number < newest) {
+            contents.seal(disk, number)?;
+        }
+        Ok(())
+    }
+
+    /// The catalogue is of no use any more: the next checkpoint makes a new one, with everything.
+    fn abandon(&mut self, disk: &dyn Disk, error: &CatalogueError) -> Result<(), StoreError> {
+        tracing::error!("the catalogue is made anew from what is known, nothing is lost: {error}");
+        self.catalogue = None;
+        self.is_stale = true;
+        disk.discard_catalogue()
+    }
+}
+
+struct Taken {
+    definitions: Vec<Definition>,
+    standings: Vec<(QueueId, Standing)>,
+    /// Nothing that lives lies before it.
+    oldest: SegmentNo,
+}

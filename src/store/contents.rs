@@ -1,0 +1,286 @@
+//! Where the contents of messages are found again: the index of each segment, made when it is
+//! needed, and read by whoever wants messages back.
+
+use super::disk::Disk;
+use super::entries::Complete;
+use super::entries::Standing;
+use super::error::StoreError;
+use super::frame::FRAME_HEADER_LEN;
+use super::index::{BadIndex, Index, SealedIndex, SegmentIndexer};
+use super::journal::Journal;
+use super::reader;
+use super::recovered::StoredPage;
+use super::scan::{self, Scan};
+use super::segment::{SEGMENT_HEADER_LEN, file_name, index_name};
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use crate::message::Message;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Contents {
+    page_len: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index,
+    /// Segments that take no more records.
+    complete: BTreeMap<SegmentNo, Complete>,
+    /// How far the segment that is written to is indexed.
+    current: Option<Current>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    segment: SegmentNo,
+    offset: u64,
+    last_lsn: Lsn,
+}
+
+/// Messages of a queue that were read.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub messages: Vec<(Seq, Message)>,
+    /// Wanted, and not to be read: each was logged with file and offset.
+    pub lost: Vec<Seq>,
+}
+
+impl Contents {
+    pub(super) fn new(page_len: usize) -> Self {
+        let state = State { index: Index::new(), complete: BTreeMap::new(), current: None };
+        Self { page_len, state: Mutex::new(state) }
+    }
+
+    /// A segment takes no more records, and this is its index if it was made on the way.
+    pub(super) fn complete(
+        &self,
+        segment: SegmentNo,
+        complete: Complete,
+        indexer: Option<SegmentIndexer>,
+    ) {
+        let mut state = self.state.lock();
+        state.complete.insert(segment, complete);
+        if let Some(indexer) = indexer {
+            state.index.put_open(segment, indexer);
+        }
+    }
+
+    /// Nothing in the segment lives; its files are the caller's.
+    pub(super) fn forget(&self, segment: SegmentNo) {
+        let mut state = self.state.lock();
+        state.complete.remove(&segment);
+        state.index.remove(segment);
+    }
+
+    pub(super) fn segments(&self) -> Vec<(SegmentNo, Complete)> {
+        let state = self.state.lock();
+        state.complete.iter().map(|(number, complete)| (*number, *complete)).collect()
+    }
+
+    /// Makes sure that the segment's index lies in a file: read if it is there, written if not.
+    pub(super) fn seal(&self, disk: &dyn Disk, segment: SegmentNo) -> Result<(), StoreError> {
+        let (complete, open) = {
+            let state = self.state.lock();
+            let Some(complete) = state.complete.get(&segment).copied() else { return Ok(()) };
+            let open = state.index.open(segment);
+            if open.is_none() && state.index.segments().any(|indexed| indexed == segment) {
+                return Ok(());
+            }
+            (complete, open.filter(|open| open.end() >= complete.end))
+        };
+        let Some(header) = scan::header(disk, &file_name(segment))? else {
+            let why = "a segment that was written is empty";
+            return Err(StoreError::damaged(disk.path(&file_name(segment)), 0, why));
+        };
+        let file = index_name(segment);
+        let sealed = SealedIndex::open(disk, &file, segment, header.salt);
+        let sealed = match (sealed, open) {
+            (Ok(sealed), _) if sealed.end() == complete.end => sealed,
+            (_, Some(open)) => open.seal(disk, &file, segment, header.salt)?,
+            _ => {
+                let indexer = self.build(disk, segment, complete.end)?;
+                indexer.seal(disk, &file, segment, header.salt)?
+            }
+        };
+        let mut state = self.state.lock();
+        if state.complete.contains_key(&segment) {
+            state.index.put_sealed(segment, sealed);
+        }
+        Ok(())
+    }
+
+    /// Indexes all that was written so far.
+    pub(super) fn catch_up(&self, disk: &dyn Disk, journal: &Journal) -> Result<(), StoreError> {
+        let (segment, end) = journal.position();
+        let missing: Vec<_> = {
+            let state = self.state.lock();
+            let current = state.current.map(|current| current.segment);
+            let missing = state.complete.iter().filter(|(number, _)| {
+                Some(**number) == current
+                    || state.index.segments().all(|indexed| indexed != **number)
+            });
+            missing.map(|(number, complete)| (*number, complete.end)).collect()
+        };
+        for (number, end) in missing {
+            self.advance(disk, number, end)?;
+        }
+        if end > 0 {
+            self.advance(disk, segment, end)?;
+        }
+        Ok(())
+    }
+
+    /// Indexes a segment from where it was left up to `end`.
+    fn advance(&self, disk: &dyn Disk, segment: SegmentNo, end: u64) -> Result<(), StoreError> {
+        let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(()) };
+        let from = {
+            let mut state = self.state.lock();
+            match state.current {
+                Some(current) if current.segment == segment => current,
+                _ => {
+                    let offset = SEGMENT_HEADER_LEN as u64;
+                    let last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
+                    state.index.put_open(segment, SegmentIndexer::new(self.page_len));
+                    Current { segment, offset, last_lsn }
+                }
+            }
+        };
+        let mut current = from;
+        let mut scan = Scan::new(disk, file_name(segment), header, end)?;
+        while let Ok((frame, payload)) = scan.frame(current.offset, current.last_lsn)? {
+            let offset = current.offset + FRAME_HEADER_LEN as u64;
+            let mut state = self.state.lock();
+            state.index.extend(segment, offset, payload).map_err(|bad| {
+                let what = format!("a frame that is whole: {bad}");
+                StoreError::damaged(disk.path(&file_name(segment)), offset, what)
+            })?;
+            current.offset = offset + payload.len() as u64;
+            current.last_lsn = Lsn(current.last_lsn.0 + u64::from(frame.records));
+            state.current = Some(current);
+        }
+        let mut state = self.state.lock();
+        state.current = Some(current);
+        Ok(())
+    }
+
+    /// Reads a complete segment's frames into an index of its own.
+    fn build(
+        &self,
+        disk: &dyn Disk,
+        segment: SegmentNo,
+        end: u64,
+    ) -> Result<SegmentIndexer, StoreError> {
+        let file = file_name(segment);
+        let mut indexer = SegmentIndexer::new(self.page_len);
+        let Some(header) = scan::header(disk, &file)? else { return Ok(indexer) };
+        let mut scan = Scan::new(disk, file.clone(), header, end)?;
+        let mut offset = SEGMENT_HEADER_LEN as u64;
+        let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
+        while offset < end {
+            let (frame, payload) = match scan.frame(offset, last_lsn)? {
+                Ok(frame) => frame,
+                Err(none) => {
+                    return Err(StoreError::damaged(disk.path(&file), offset, none.why));
+                }
+            };
+            let payload_offset = offset + FRAME_HEADER_LEN as u64;
+            indexer.add(payload_offset, payload).map_err(|bad| {
+                let what = format!("a frame that is whole: {bad}");
+                StoreError::damaged(disk.path(&file), offset, what)
+            })?;
+            offset = payload_offset + payload.len() as u64;
+            last_lsn = Lsn(last_lsn.0 + u64::from(frame.records));
+        }
+        Ok(indexer)
+    }
+
+    /// The runs of seqs from `first` to `last` that can be read from disk.
+    pub(super) fn stored(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+    ) -> Result<Vec<(Seq, Seq)>, StoreError> {
+        self.with_index(disk, |index| index.stored(queue, first, last, disk))
+    }
+
+    /// The queue's messages that live, for a start.
+    pub(super) fn restore(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        standing: &Standing,
+    ) -> Result<Vec<StoredPage>, StoreError> {
+        self.with_index(disk, |index| index.restore(queue, standing, self.page_len, disk))
+    }
+
+    /// The first segment that has messages of the queue.
+    pub(super) fn first_segment(&self, queue: QueueId) -> Option<SegmentNo> {
+        self.state.lock().index.first_segment(queue)
+    }
+
+    /// Reads wanted messages from the first on, as many as fit `messages_max` and `bytes_max`.
+    pub(super) fn read(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        wanted: &[(Seq, Seq)],
+        messages_max: usize,
+        bytes_max: u64,
+    ) -> Result<Loaded, StoreError> {
+        let find = |index: &Index| index.find(queue, wanted, messages_max, bytes_max, disk);
+        let found = self.with_index(disk, find)?;
+        let mut read = reader::read(disk, &file_name, queue, &found.places);
+        if !read.failures.is_empty() {
+            // A segment that was compacted meanwhile is another file now.
+            let again = self.with_index(disk, find)?;
+            if again.places != found.places {
+                read = reader::read(disk, &file_name, queue, &again.places);
+            }
+        }
+        let mut loaded = Loaded { messages: read.messages, lost: Vec::new() };
+        for (seq, error) in read.failures {
+            tracing::error!("message {seq} of queue {queue} is set aside, not lost: {error}");
+            loaded.lost.push(seq);
+        }
+        // Who asks knows which seqs there are; one that no index has is as bad as one that rots.
+        let mut known: Vec<_> = loaded.messages.iter().map(|(seq, _)| *seq).collect();
+        known.extend(&loaded.lost);
+        known.sort_unstable();
+        let absent = wanted.iter().flat_map(|run| run.0.0..=run.1.0).map(Seq);
+        let absent = absent.take_while(|seq| *seq <= found.through);
+        for seq in absent.filter(|seq| known.binary_search(seq).is_err()) {
+            tracing::error!("message {seq} of queue {queue} is in no segment's index");
+            loaded.lost.push(seq);
+        }
+        Ok(loaded)
+    }
+
+    /// Asks the index; an index that cannot be read is made anew from its segment first.
+    fn with_index<T>(
+        &self,
+        disk: &dyn Disk,
+        ask: impl Fn(&Index) -> Result<T, BadIndex>,
+    ) -> Result<T, StoreError> {
+        let mut mended = None;
+        loop {
+            let bad = match ask(&self.state.lock().index) {
+                Ok(answer) => return Ok(answer),
+                Err(bad) => bad,
+            };
+            if mended == Some(bad.segment) {
+                return Err(bad.error);
+            }
+            tracing::warn!("an index is made anew: {}", bad.error);
+            mended = Some(bad.segment);
+            let end = self.state.lock().complete.get(&bad.segment).map(|complete| complete.end);
+            let Some(end) = end else { return Err(bad.error) };
+            let indexer = self.build(disk, bad.segment, end)?;
+            self.state.lock().index.put_open(bad.segment, indexer);
+        }
+    }
+}

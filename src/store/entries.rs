@@ -1,0 +1,370 @@
+//! What the catalogue holds, as keys and values: every definition, where each queue stands, the
+//! segments, and how far all of this goes. Only effects of records that are durable get here.
+//!
+//! ```text
+//! m                                   how far: `Meta`
+//! v name                              a vhost
+//! x len vhost name                    an exchange: `StoredExchange`
+//! q id                                a queue: `StoredQueue`
+//! b destination hash                  a binding, with its vhost
+//! s len vhost len source hash         the key of a binding, by its source
+//! h id part                           where a queue stands: `Standing`
+//! t number                            a segment that is complete: `Complete`
+//! ```
+//! Numbers in keys are big-endian, so that they sort. Values are postcard.
+
+use super::catalogue::{Catalogue, CatalogueError, Change};
+use super::definition::{BoundTo, Definition};
+use super::definitions::{StoredBinding, StoredExchange, StoredQueue};
+use super::run_set::RunSet;
+use super::sum::Sum;
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Grows with every change of keys or values.
+pub(super) const FORMAT: u32 = 1;
+
+/// Runs of a standing that one entry holds; a queue with more holes has several entries.
+const RUNS_MAX: usize = 8192;
+
+/// How far the catalogue goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) format: u32,
+    /// Counts the checkpoints.
+    pub(super) generation: u64,
+    /// Records from this segment on are not in the catalogue, or not all of them.
+    pub(super) replay_from: SegmentNo,
+    /// The last record before that segment.
+    pub(super) last_lsn: Lsn,
+    /// What a clean stop left, up to there.
+    pub(super) clean: bool,
+    pub(super) next_queue: QueueId,
+    /// Of all other entries.
+    pub(super) sum: Sum,
+}
+
+/// Which of a queue's seqs live. It may name some that never were stored, but none that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub next_seq: Seq,
+    pub live: RunSet,
+    pub redelivered: RunSet,
+}
+
+/// A segment to which nothing is written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Complete {
+    /// Where its last frame ends.
+    pub(super) end: u64,
+    pub(super) last_lsn: Lsn,
+}
+
+/// One entry, read.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Meta(Meta),
+    Definition(Definition),
+    Standing(QueueId, Standing),
+    Segment(SegmentNo, Complete),
+    /// Says nothing that another entry does not say.
+    Other,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Part {
+    next_seq: u64,
+    /// Gap to the end of the run before, and length beyond the first, of each run.
+    live: Vec<(u64, u64)>,
+    redelivered: Vec<(u64, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BindingEntry {
+    vhost: String,
+    binding: StoredBinding,
+}
+
+pub(super) fn meta(meta: &Meta) -> Change {
+    put(b"m".to_vec(), meta)
+}
+
+pub(super) fn segment(number: SegmentNo, complete: Option<&Complete>) -> Change {
+    let key = [b"t", &number.0.to_be_bytes()[..]].concat();
+    match complete {
+        Some(complete) => put(key, complete),
+        None => (key, None),
+    }
+}
+
+/// The entries of a queue's standing, in place of those that are there.
+pub(super) fn standing(
+    id: QueueId,
+    standing: &Standing,
+    catalogue: &mut dyn Catalogue,
+    out: &mut Vec<Change>,
+) -> Result<(), CatalogueError> {
+    let prefix = head_key(id);
+    let (live, redelivered): (Vec<_>, Vec<_>) =
+        (standing.live.runs().collect(), standing.redelivered.runs().collect());
+    let parts = live.len().max(redelivered.len()).div_ceil(RUNS_MAX).max(1);
+    for part in 0..parts {
+        let of = |runs: &[(Seq, Seq)]| gaps(runs.iter().skip(part * RUNS_MAX).take(RUNS_MAX));
+        let value =
+            Part { next_seq: standing.next_seq.0, live: of(&live), redelivered: of(&redelivered) };
+        out.push(put(part_key(&prefix, part), &value));
+    }
+    // Nearly every standing is one entry and was one before.
+    let after = part_key(&prefix, parts);
+    catalogue.scan(&prefix, &mut |key, _| {
+        if key >= after.as_slice() {
+            out.push((key.to_vec(), None));
+        }
+        true
+    })
+}
+
+/// What a definition changes, given what is there. Applied in order, whole or in part, and applied
+/// again, definitions end in the same entries.
+pub(super) fn definition(
+    definition: &Definition,
+    catalogue: &mut dyn Catalogue,
+    out: &mut Vec<Change>,
+) -> Result<(), CatalogueError> {
+    match definition {
+        Definition::VhostCreated { name } => out.push(put(vhost_key(name), &())),
+        Definition::VhostDeleted { name } => return delete_vhost(name, catalogue, out),
+        Definition::ExchangeDeclared { vhost, name, .. } => {
+            let key = [exchange_prefix(vhost), name.as_bytes().to_vec()].concat();
+            out.extend(StoredExchange::of(definition).map(|exchange| put(key, &exchange)));
+        }
+        Definition::ExchangeDeleted { vhost, name } => {
+            out.push(([exchange_prefix(vhost), name.as_bytes().to_vec()].concat(), None));
+            let source = source_prefix(vhost, name);
+            catalogue.scan(&source, &mut |key, binding| {
+                out.extend([(key.to_vec(), None), (binding.to_vec(), None)]);
+                true
+            })?;
+            let destination = BoundTo::Exchange(name.clone());
+            delete_bindings(&destination_prefix(vhost, &destination), catalogue, out)?;
+        }
+        Definition::QueueDeclared { id, .. } => {
+            out.extend(StoredQueue::of(definition).map(|queue| put(queue_key(*id), &queue)));
+        }
+        Definition::QueueDeleted { id } => delete_queue(*id, catalogue, out)?,
+        Definition::Bound { vhost, .. } => {
+            let Some(binding) = StoredBinding::of(definition) else { return Ok(()) };
+            let (key, by_source) = binding_keys(vhost, &binding);
+            out.push((by_source, Some(key.clone())));
+            out.push(put(key, &BindingEntry { vhost: vhost.clone(), binding }));
+        }
+        Definition::Unbound { vhost, .. } => {
+            let Some(binding) = StoredBinding::of(definition) else { return Ok(()) };
+            let (key, by_source) = binding_keys(vhost, &binding);
+            out.extend([(key, None), (by_source, None)]);
+        }
+    }
+    Ok(())
+}
+
+fn delete_vhost(
+    name: &str,
+    catalogue: &mut dyn Catalogue,
+    out: &mut Vec<Change>,
+) -> Result<(), CatalogueError> {
+    out.push((vhost_key(name), None));
+    let mut queues = Vec::new();
+    catalogue.scan(b"q", &mut |key, value| {
+        if get::<StoredQueue>(value).is_some_and(|queue| queue.vhost == name) {
+            queues.extend(id_of(key));
+        }
+        true
+    })?;
+    for id in queues {
+        delete_queue(id, catalogue, out)?;
+    }
+    for prefix in [exchange_prefix(name), with_len(b's', name)] {
+        catalogue.scan(&prefix, &mut |key, value| {
+            out.push((key.to_vec(), None));
+            if key.first() == Some(&b's') {
+                out.push((value.to_vec(), None));
+            }
+            true
+        })?;
+    }
+    Ok(())
+}
+
+fn delete_queue(
+    id: QueueId,
+    catalogue: &mut dyn Catalogue,
+    out: &mut Vec<Change>,
+) -> Result<(), CatalogueError> {
+    out.push((queue_key(id), None));
+    catalogue.scan(&head_key(id), &mut |key, _| {
+        out.push((key.to_vec(), None));
+        true
+    })?;
+    delete_bindings(&destination_prefix("", &BoundTo::Queue(id)), catalogue, out)
+}
+
+fn delete_bindings(
+    prefix: &[u8],
+    catalogue: &mut dyn Catalogue,
+    out: &mut Vec<Change>,
+) -> Result<(), CatalogueError> {
+    catalogue.scan(prefix, &mut |key, value| {
+        out.push((key.to_vec(), None));
+        if let Some(entry) = get::<BindingEntry>(value) {
+            out.push((binding_keys(&entry.vhost, &entry.binding).1, None));
+        }
+        true
+    })
+}
+
+/// Reads an entry; `None` if it is none of ours, or not any more.
+pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
+    let (kind, rest) = key.split_first()?;
+    Some(match kind {
+        b'm' => Entry::Meta(get(value)?),
+        b'v' => Entry::Definition(Definition::VhostCreated { name: text(rest)? }),
+        b'x' => {
+            let (vhost, name) = split_len(rest)?;
+            let exchange: StoredExchange = get(value)?;
+            sound(exchange.declared(text(vhost)?, text(name)?))?
+        }
+        b'q' => {
+            let queue: StoredQueue = get(value)?;
+            sound(queue.declared(id_of(key)?))?
+        }
+        b'b' => {
+            let entry: BindingEntry = get(value)?;
+            sound(entry.binding.bound(entry.vhost))?
+        }
+        b'h' => {
+            let part: Part = get(value)?;
+            let (live, redelivered) = (runs(&part.live)?, runs(&part.redelivered)?);
+            let next_seq = Seq(part.next_seq);
+            Entry::Standing(id_of(key)?, Standing { next_seq, live, redelivered })
+        }
+        b't' => {
+            let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;
+            Entry::Segment(SegmentNo(number), get(value)?)
+        }
+        b's' => Entry::Other,
+        _ => return None,
+    })
+}
+
+fn sound(definition: Definition) -> Option<Entry> {
+    definition.is_sound().then_some(Entry::Definition(definition))
+}
+
+fn put(key: Vec<u8>, value: &impl Serialize) -> Change {
+    let value = postcard::to_allocvec(value);
+    (key, Some(value.expect("an entry is plain strings and numbers")))
+}
+
+fn get<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    let (entry, rest) = postcard::take_from_bytes(value).ok()?;
+    rest.is_empty().then_some(entry)
+}
+
+/// Each part is read by itself, so its first gap counts from zero.
+fn gaps<'a>(runs: impl Iterator<Item = &'a (Seq, Seq)>) -> Vec<(u64, u64)> {
+    let mut end = 0;
+    let gap = |(first, last): &(Seq, Seq)| {
+        let gap = first.0 - end;
+        end = last.0;
+        (gap, last.0 - first.0)
+    };
+    runs.map(gap).collect()
+}
+
+fn runs(gaps: &[(u64, u64)]) -> Option<RunSet> {
+    let mut end = 0_u64;
+    let mut set = RunSet::default();
+    for (gap, more) in gaps {
+        let first = end.checked_add(*gap)?;
+        end = first.checked_add(*more)?;
+        set.insert(Seq(first)..=Seq(end));
+    }
+    Some(set)
+}
+
+fn vhost_key(name: &str) -> Vec<u8> {
+    [b"v", name.as_bytes()].concat()
+}
+
+fn exchange_prefix(vhost: &str) -> Vec<u8> {
+    with_len(b'x', vhost)
+}
+
+fn queue_key(id: QueueId) -> Vec<u8> {
+    [b"q", &id.0.to_be_bytes()[..]].concat()
+}
+
+fn head_key(id: QueueId) -> Vec<u8> {
+    [b"h", &id.0.to_be_bytes()[..]].concat()
+}
+
+fn part_key(prefix: &[u8], part: usize) -> Vec<u8> {
+    let part = u32::try_from(part).expect("a queue has fewer holes than that");
+    [prefix, &part.to_be_bytes()].concat()
+}
+
+fn source_prefix(vhost: &str, source: &str) -> Vec<u8> {
+    let mut key = with_len(b's', vhost);
+    put_len(&mut key, source);
+    key
+}
+
+fn destination_prefix(vhost: &str, destination: &BoundTo) -> Vec<u8> {
+    match destination {
+        BoundTo::Queue(id) => [b"bq", &id.0.to_be_bytes()[..]].concat(),
+        BoundTo::Exchange(name) => {
+            let mut key = b"bx".to_vec();
+            put_len(&mut key, vhost);
+            put_len(&mut key, name);
+            key
+        }
+    }
+}
+
+/// A binding's own key, and the one by its source.
+fn binding_keys(vhost: &str, binding: &StoredBinding) -> (Vec<u8>, Vec<u8>) {
+    let identity = postcard::to_allocvec(&(vhost, binding));
+    let identity = identity.expect("a binding is plain strings and numbers");
+    let hash = Sha256::digest(identity);
+    let hash = hash.first_chunk::<16>().expect("a hash has 32 octets");
+    let key = [destination_prefix(vhost, &binding.destination), hash.to_vec()].concat();
+    let by_source = [source_prefix(vhost, &binding.source), hash.to_vec()].concat();
+    (key, by_source)
+}
+
+fn with_len(kind: u8, name: &str) -> Vec<u8> {
+    let mut key = vec![kind];
+    put_len(&mut key, name);
+    key
+}
+
+fn put_len(key: &mut Vec<u8>, name: &str) {
+    let len = u16::try_from(name.len()).expect("a name has at most 255 bytes");
+    key.extend_from_slice(&len.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+}
+
+fn split_len(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = key.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
+}
+
+fn id_of(key: &[u8]) -> Option<QueueId> {
+    key.get(1..)?.first_chunk().copied().map(u64::from_be_bytes).map(QueueId)
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok()
+}

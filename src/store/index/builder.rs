@@ -1,0 +1,183 @@
+//! The index of a segment in RAM, built record by record. What a sealed one is, `sealed` says.
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use super::page::Entry;
+use super::pages::{QueuePages, Shelf, lookup};
+use super::view::{PageBytes, View};
+use crate::id::QueueId;
+use crate::store::record::{BadRecord, RawRecord, Records, Target};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as Slot;
+use std::borrow::Cow;
+
+/// Dead bytes for each entry of a page, or each queue, that are worth sweeping away.
+const DEAD_PER_ENTRY: usize = 32;
+
+/// An open index: pages as bytes, one open page for each queue.
+#[derive(Clone, Debug)]
+pub struct SegmentIndexer {
+    page_len: usize,
+    queues: HashMap<QueueId, QueuePages>,
+    /// Closed pages of all queues, in the order in which they were closed.
+    shelf: Vec<u8>,
+    /// Bytes of it that belong to no page any more.
+    shelf_dead: usize,
+    /// What the queues' pages take beside their slots in the map.
+    queues_memory: usize,
+    /// The targets of one record, reused.
+    targets: Vec<Target>,
+    records: u64,
+    end: u64,
+}
+
+impl SegmentIndexer {
+    /// An empty index whose pages have at most `page_len` entries.
+    ///
+    /// # Panics
+    /// If `page_len` is zero.
+    #[must_use]
+    pub fn new(page_len: usize) -> Self {
+        assert!(page_len > 0, "an index page has room for an entry");
+        Self {
+            page_len,
+            queues: HashMap::new(),
+            shelf: Vec::new(),
+            shelf_dead: 0,
+            queues_memory: 0,
+            targets: Vec::new(),
+            records: 0,
+            end: 0,
+        }
+    }
+
+    /// Takes in the records of the next frame, whose payload lies at `payload_offset` of the file.
+    ///
+    /// # Errors
+    /// If a record cannot be read; those before it are in the index.
+    pub fn add(&mut self, payload_offset: u64, payload: &[u8]) -> Result<(), BadRecord> {
+        self.add_noting(payload_offset, payload, &mut |_| {})
+    }
+
+    /// As `add`, telling `first` of each queue that had no entry before.
+    pub(super) fn add_noting(
+        &mut self,
+        payload_offset: u64,
+        payload: &[u8],
+        first: &mut dyn FnMut(QueueId),
+    ) -> Result<(), BadRecord> {
+        let mut records = Records::new(payload);
+        while let Some(raw) = records.next_raw()? {
+            match raw.parts() {
+                None => self.record(payload_offset, &raw, first)?,
+                Some(mut parts) => {
+                    while let Some(part) = parts.next_raw()? {
+                        self.record(payload_offset, &part, first)?;
+                    }
+                }
+            }
+        }
+        self.end = self.end.max(payload_offset + payload.len() as u64);
+        Ok(())
+    }
+
+    #[inline]
+    fn record(
+        &mut self,
+        payload_offset: u64,
+        raw: &RawRecord<'_>,
+        first: &mut dyn FnMut(QueueId),
+    ) -> Result<(), BadRecord> {
+        let mut targets = std::mem::take(&mut self.targets);
+        let enqueue = raw.enqueue(&mut targets);
+        if let Ok(Some(body_len)) = enqueue {
+            let mut entry = Entry {
+                offset: payload_offset + raw.at as u64,
+                len: u32::try_from(raw.bytes.len()).map_err(|_| BadRecord::TooLong)?,
+                crc: crc32c::crc32c(raw.bytes),
+                body_len,
+                ..Entry::default()
+            };
+            self.records += 1;
+            for target in &targets {
+                entry.seq = target.seq;
+                self.entry(target.queue, &entry, first);
+            }
+        }
+        self.targets = targets;
+        enqueue.map(drop)
+    }
+
+    #[inline]
+    fn entry(&mut self, queue: QueueId, entry: &Entry, first: &mut dyn FnMut(QueueId)) {
+        let pages = match self.queues.entry(queue) {
+            Slot::Occupied(slot) => slot.into_mut(),
+            Slot::Vacant(slot) => {
+                first(queue);
+                slot.insert(QueuePages::new())
+            }
+        };
+        let before = pages.memory_len();
+        pages.open.push(entry);
+        if pages.open.count() >= self.page_len {
+            let mut shelf = Shelf { base: &[], more: &mut self.shelf, dead: self.shelf_dead };
+            pages.close(queue, &mut shelf, self.page_len);
+            self.shelf_dead = shelf.dead;
+        }
+        self.queues_memory += pages.memory_len();
+        self.queues_memory -= before;
+        if self.shelf_dead > self.shelf.len() / 2 {
+            self.sweep();
+        }
+    }
+
+    /// Takes pages that late entries made obsolete off the shelf. That costs a look at each queue,
+    /// so it must be worth it.
+    #[cold]
+    fn sweep(&mut self) {
+        if self.shelf_dead < DEAD_PER_ENTRY * self.page_len.max(self.queues.len()) {
+            return;
+        }
+        let mut swept = Vec::with_capacity(self.shelf.len() - self.shelf_dead);
+        for page in self.queues.values_mut().flat_map(|pages| &mut pages.closed) {
+            let offset = swept.len() as u64;
+            swept.extend_from_slice(lookup(&self.shelf, &[], page).unwrap_or_default());
+            page.offset = offset;
+        }
+        self.shelf = swept;
+        self.shelf_dead = 0;
+    }
+
+    /// Where the indexed part of the segment's file ends.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// ENQUEUE records so far.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Bytes of RAM.
+    #[must_use]
+    pub fn memory_len(&self) -> usize {
+        let slots = self.queues.capacity() * size_of::<(QueueId, QueuePages)>();
+        let targets = self.targets.capacity() * size_of::<Target>();
+        self.shelf.capacity() + self.queues_memory + slots + targets
+    }
+
+    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
+        self.queues.keys().copied()
+    }
+
+    /// A queue's pages as they are now.
+    pub(super) fn view(&self, queue: QueueId) -> Option<View<'_>> {
+        let pages = self.queues.get(&queue)?;
+        let mut more = Vec::new();
+        let mut shelf = Shelf { base: &self.shelf, more: &mut more, dead: 0 };
+        let pages = pages.all(queue, &mut shelf, self.page_len);
+        let bytes = PageBytes::Memory { base: &self.shelf, more };
+        Some(View { queue, pages: Cow::Owned(pages), bytes })
+    }
+}

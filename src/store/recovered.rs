@@ -1,0 +1,80 @@
+//! What a broker starts with.
+
+use super::definitions::Definitions;
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use crate::message::Message;
+use hashbrown::HashMap;
+
+#[derive(Debug)]
+pub struct Recovered {
+    pub definitions: Definitions,
+    /// One for each queue of the definitions.
+    pub queues: HashMap<QueueId, RecoveredQueue>,
+    /// No stored queue ever had this id or a higher one.
+    pub next_queue_id: QueueId,
+    pub last_lsn: Lsn,
+    /// The last broker stopped cleanly, or there was none. Otherwise every message is redelivered.
+    pub clean: bool,
+    /// What a crash left of its last write, and is cut off now.
+    pub torn: Option<Torn>,
+}
+
+#[derive(Debug, Default)]
+pub struct RecoveredQueue {
+    /// No record used this seq or a higher one.
+    pub next_seq: Seq,
+    /// The catalogue does not know all of this.
+    pub changed: bool,
+    /// Its messages, by ascending seq; their contents lie on disk.
+    pub pages: Vec<StoredPage>,
+}
+
+/// Neighbouring messages of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredPage {
+    /// Every seq from first to last, all redelivered or none; `bytes` of bodies.
+    Dense {
+        first: Seq,
+        last: Seq,
+        bytes: u64,
+        redelivered: bool,
+    },
+    List(Vec<StoredMessage>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    pub seq: Seq,
+    pub body_len: u32,
+    pub redelivered: bool,
+}
+
+/// A message of a recovered queue, read.
+#[derive(Clone, Debug)]
+pub struct RecoveredMessage {
+    pub seq: Seq,
+    pub message: Message,
+    pub redelivered: bool,
+}
+
+impl StoredPage {
+    /// Its messages' seqs and whether they are redelivered, in order.
+    pub fn messages(&self) -> impl Iterator<Item = (Seq, bool)> {
+        let (dense, list) = match self {
+            Self::Dense { first, last, redelivered, .. } => {
+                (Some((first.0..=last.0, *redelivered)), &[][..])
+            }
+            Self::List(list) => (None, list.as_slice()),
+        };
+        let dense = dense.into_iter();
+        let dense = dense.flat_map(|(seqs, redelivered)| seqs.map(move |n| (Seq(n), redelivered)));
+        dense.chain(list.iter().map(|message| (message.seq, message.redelivered)))
+    }
+}
+
+/// Where a torn tail began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub segment: SegmentNo,
+    pub offset: u64,
+}
