@@ -40,7 +40,7 @@ pub trait Source {
 }
 
 pub(super) struct Checkpointer {
-    /// `None` while it is of no use; a new one is filled with everything.
+    /// Opened by the first checkpoint that needs it.
     catalogue: Option<Box<dyn Catalogue>>,
     /// The catalogue lacks what earlier checkpoints held.
     is_stale: bool,
@@ -88,15 +88,10 @@ impl From<StoreError> for Failed {
 }
 
 impl Checkpointer {
-    /// `meta` says what was recovered, from a catalogue that `is_stale` or from this one.
-    pub(super) fn new(
-        catalogue: Option<Box<dyn Catalogue>>,
-        is_stale: bool,
-        meta: Meta,
-        snapshot: Option<SegmentNo>,
-    ) -> Self {
+    /// `meta` says what was recovered; a catalogue that `is_stale` does not.
+    pub(super) fn new(is_stale: bool, meta: Meta, snapshot: Option<SegmentNo>) -> Self {
         Self {
-            catalogue,
+            catalogue: None,
             is_stale,
             meta,
             snapshot,
@@ -168,7 +163,7 @@ impl Checkpointer {
         replay_from: SegmentNo,
         definitions: Vec<Definition>,
     ) -> Result<Taken, StoreError> {
-        let all = self.is_stale || self.catalogue.is_none();
+        let all = self.is_stale;
         let mut definitions = definitions;
         if all {
             definitions.clear();

@@ -98,6 +98,11 @@ pub trait Disk: Send + Sync {
     /// If it errs or gives no answer in time. The way on is `discard_catalogue`.
     fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError>;
 
+    /// Whether there is a catalogue to open; if not, opening makes one.
+    fn has_catalogue(&self) -> bool {
+        true
+    }
+
     /// Puts the catalogue aside, whatever state it is in, so that the next one opened is new. One
     /// that is still open does not reach the new one.
     ///
@@ -261,6 +266,11 @@ impl Disk for RealDisk {
         let current = live.last().copied().unwrap_or(fresh);
         let catalogue = SledCatalogue::open(&place.join(current.to_string()), ANSWER_TIME)?;
         Ok(Box::new(catalogue))
+    }
+
+    fn has_catalogue(&self) -> bool {
+        // One that cannot be looked at says so when it is opened.
+        catalogues(&self.directory.join(CATALOGUE)).map_or(true, |(live, _)| !live.is_empty())
     }
 
     fn discard_catalogue(&self) -> Result<(), StoreError> {

@@ -2,7 +2,6 @@
 //! all of it adds up to.
 
 use super::base::Base;
-use super::catalogue::Catalogue;
 use super::checkpoint::Checkpointer;
 use super::contents::Contents;
 use super::disk::Disk;
@@ -22,8 +21,8 @@ struct Found {
     replayed: Replayed,
     generation: u64,
     sum: Sum,
-    /// As long as it fits the journal.
-    catalogue: Option<Box<dyn Catalogue>>,
+    /// The catalogue does not fit the journal, or there is none.
+    is_stale: bool,
     snapshot: Option<SegmentNo>,
 }
 
@@ -33,8 +32,7 @@ struct Found {
 /// If the disk fails, or the journal is damaged or of another version.
 pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), StoreError> {
     let segments = Segments::read(disk)?;
-    let Found { replayed, generation, sum, catalogue, snapshot } = find(disk, &segments, options)?;
-    let is_stale = catalogue.is_none();
+    let Found { replayed, generation, sum, is_stale, snapshot } = find(disk, &segments, options)?;
     recovery::settle(disk, &segments, &replayed)?;
     supply::clear(disk, &disk.list()?)?;
     let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
@@ -64,7 +62,7 @@ pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), St
         next_queue: replay.next_queue_id,
         sum,
     };
-    let mut checkpointer = Checkpointer::new(catalogue, is_stale, meta, snapshot);
+    let mut checkpointer = Checkpointer::new(is_stale, meta, snapshot);
     checkpointer.orphans(orphans);
     let mut queues = hashbrown::HashMap::with_capacity(replay.queues.len());
     for (id, standing) in replay.queues {
@@ -94,9 +92,6 @@ pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), St
     Ok((Store { journal, contents, checkpointer: Mutex::new(checkpointer) }, recovered))
 }
 
-/// A catalogue that is of use, and what it says.
-type Catalogued = (Box<dyn Catalogue>, Base);
-
 /// Tries the catalogue, then the snapshot, then a journal of which nothing was ever given up.
 fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found, StoreError> {
     let attempt =
@@ -105,12 +100,12 @@ fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found
     let snapshot = saved.as_ref().ok().and_then(|base| Some(base.as_ref()?.meta.replay_from));
     let mut first_error = None;
     match read_catalogue(disk) {
-        Ok(Some((catalogue, base))) => {
+        Ok(Some(base)) => {
             let Meta { generation, sum, .. } = base.meta;
             match attempt(base, true) {
                 Ok(replayed) => {
-                    let catalogue = Some(catalogue);
-                    return Ok(Found { replayed, generation, sum, catalogue, snapshot });
+                    let is_stale = false;
+                    return Ok(Found { replayed, generation, sum, is_stale, snapshot });
                 }
                 Err(Failed::Outdated(why)) => {
                     tracing::error!("the catalogue was rolled back, it is made anew: {why}");
@@ -129,9 +124,11 @@ fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found
         let generation = base.meta.generation;
         match attempt(base, false) {
             Ok(replayed) => {
-                disk.discard_catalogue()?;
-                let (sum, catalogue) = (Sum::default(), None);
-                return Ok(Found { replayed, generation, sum, catalogue, snapshot });
+                if disk.has_catalogue() {
+                    disk.discard_catalogue()?;
+                }
+                let (sum, is_stale) = (Sum::default(), true);
+                return Ok(Found { replayed, generation, sum, is_stale, snapshot });
             }
             Err(Failed::Store(error)) => first_error = first_error.or(Some(error)),
             Err(Failed::Outdated(_)) => {}
@@ -140,9 +137,12 @@ fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found
     Err(first_error.expect("the last attempt ended in an error"))
 }
 
-/// The catalogue and what it says; nothing if no checkpoint was ever finished.
-fn read_catalogue(disk: &dyn Disk) -> Result<Option<Catalogued>, String> {
+/// What the catalogue says; nothing if no checkpoint was ever finished. It is closed again: a broker
+/// that stores nothing needs no memory for it.
+fn read_catalogue(disk: &dyn Disk) -> Result<Option<Base>, String> {
+    if !disk.has_catalogue() {
+        return Ok(None);
+    }
     let mut catalogue = disk.catalogue().map_err(|error| error.to_string())?;
-    let base = Base::read(|kind, each| catalogue.scan(kind, each))?;
-    Ok(base.map(|base| (catalogue, base)))
+    Base::read(|kind, each| catalogue.scan(kind, each))
 }
