@@ -3,15 +3,16 @@
 use super::Broker;
 use crate::id::Seq;
 use crate::queue::Queue;
-use crate::store::{Disk, StoreError};
+use crate::store::{Bell, Disk, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes of ready messages that stay in memory at the head and at the tail of a long queue.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// When the next look is due.
+/// When the next look is due, and who is called then.
 pub(super) struct Relief {
+    bell: Bell,
     /// Resident bytes up to which nothing leaves memory.
     budget: u64,
     /// Above the budget if the last look found nothing more that could leave.
@@ -20,20 +21,26 @@ pub(super) struct Relief {
 
 impl Relief {
     pub(super) fn new(budget: u64) -> Self {
-        Self { budget, due_at: AtomicU64::new(budget) }
+        Self { bell: Bell::default(), budget, due_at: AtomicU64::new(budget) }
     }
 }
 
 impl Broker {
-    /// Calls the keeper if the queues hold too much. Costs two loads if they do not.
+    /// Rings if the queues hold too much. Costs two loads if they do not.
     pub fn check_memory(&self) {
         if self.residence.total() > self.relief.due_at.load(Relaxed) {
-            self.journal().bell().ring();
+            self.relief.bell.ring();
         }
     }
 
+    /// Rings when messages should leave memory.
+    #[must_use]
+    pub fn relief_bell(&self) -> &Bell {
+        &self.relief.bell
+    }
+
     /// Lets stored messages leave memory until the queues are well within their budget.
-    pub(super) fn relieve(&self, disk: &dyn Disk) {
+    pub fn relieve(&self, disk: &dyn Disk) {
         let budget = self.relief.budget;
         if self.residence.total() <= self.relief.due_at.load(Relaxed) {
             return;

@@ -1,5 +1,5 @@
 //! Threads that sleep until a bell rings and then do what is due: the keeper, see `Broker::keep`,
-//! and the reader, see `Broker::load`.
+//! the pager, see `Broker::relieve`, and the reader, see `Broker::load`.
 
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
@@ -20,6 +20,11 @@ impl BellThread {
     pub(super) fn keeper(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {
         let keep = move |broker: &Broker| broker.keep(&*disk);
         Self::start("leveret-keeper", broker, |broker| broker.journal().bell(), keep)
+    }
+
+    pub(super) fn pager(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let relieve = move |broker: &Broker| broker.relieve(&*disk);
+        Self::start("leveret-pager", broker, |broker| broker.relief_bell(), relieve)
     }
 
     pub(super) fn reader(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {

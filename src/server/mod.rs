@@ -123,6 +123,7 @@ pub struct Server {
     abort: CancellationToken,
     /// Stopped before the store is.
     reader: BellThread,
+    pager: BellThread,
     keeper: BellThread,
     store: StoreThread,
 }
@@ -157,6 +158,8 @@ impl Server {
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
         let keeper = BellThread::keeper(Arc::clone(&broker), Arc::clone(&disk))
             .map_err(ServerError::Runtime)?;
+        let pager = BellThread::pager(Arc::clone(&broker), Arc::clone(&disk))
+            .map_err(ServerError::Runtime)?;
         let reader = BellThread::reader(Arc::clone(&broker), Arc::clone(&disk))
             .map_err(ServerError::Runtime)?;
         let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
@@ -172,7 +175,7 @@ impl Server {
             let (stop, abort) = (stop.clone(), abort.clone());
             tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));
         }
-        Ok(Self { broker, addresses, listeners: tasks, stop, abort, reader, keeper, store })
+        Ok(Self { broker, addresses, listeners: tasks, stop, abort, reader, pager, keeper, store })
     }
 
     /// Where it accepts AMQP.
@@ -214,6 +217,7 @@ impl Server {
             while self.listeners.join_next().await.is_some() {}
         }
         self.reader.stop();
+        self.pager.stop();
         self.keeper.stop();
         self.store.stop().map_err(ServerError::Store)
     }

@@ -137,8 +137,8 @@ fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found
     Err(first_error.expect("the last attempt ended in an error"))
 }
 
-/// What the catalogue says; nothing if no checkpoint was ever finished. It is closed again: a broker
-/// that stores nothing needs no memory for it.
+/// What the catalogue says; nothing if no checkpoint was ever finished. It is closed again: a
+/// broker that stores nothing needs no memory for it.
 fn read_catalogue(disk: &dyn Disk) -> Result<Option<Base>, String> {
     if !disk.has_catalogue() {
         return Ok(None);

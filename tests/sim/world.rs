@@ -410,6 +410,7 @@ impl World {
 
     fn keep(&mut self) {
         self.broker.keep(&self.disk);
+        self.broker.relieve(&self.disk);
         self.kept();
     }
 
