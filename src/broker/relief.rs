@@ -28,8 +28,12 @@ impl Relief {
 impl Broker {
     /// Rings if the queues hold too much. Costs two loads if they do not.
     pub fn check_memory(&self) {
-        if self.residence.total() > self.relief.due_at.load(Relaxed) {
+        let (total, due_at) = (self.residence.total(), self.relief.due_at.load(Relaxed));
+        if total > due_at {
             self.relief.bell.ring();
+        } else if due_at > self.relief.budget && total < due_at / 2 {
+            // What could not leave is gone: what comes now may be able to.
+            self.relief.due_at.store(self.relief.budget.max(total), Relaxed);
         }
     }
 

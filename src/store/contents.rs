@@ -243,20 +243,26 @@ impl Contents {
             }
         }
         let mut loaded = Loaded { messages: read.messages, lost: Vec::new() };
-        for (seq, error) in read.failures {
-            tracing::error!("message {seq} of queue {queue} is set aside, not lost: {error}");
-            loaded.lost.push(seq);
+        if let Some((seq, error)) = read.failures.first() {
+            let more = read.failures.len() - 1;
+            tracing::error!(
+                "queue {queue}: message {seq} and {more} more cannot be read; they are set aside \
+                 until the file is mended: {error}"
+            );
         }
+        loaded.lost.extend(read.failures.into_iter().map(|(seq, _)| seq));
         // Who asks knows which seqs there are; one that no index has is as bad as one that rots.
         let mut known: Vec<_> = loaded.messages.iter().map(|(seq, _)| *seq).collect();
         known.extend(&loaded.lost);
         known.sort_unstable();
         let absent = wanted.iter().flat_map(|run| run.0.0..=run.1.0).map(Seq);
         let absent = absent.take_while(|seq| *seq <= found.through);
-        for seq in absent.filter(|seq| known.binary_search(seq).is_err()) {
-            tracing::error!("message {seq} of queue {queue} is in no segment's index");
-            loaded.lost.push(seq);
+        let absent: Vec<_> = absent.filter(|seq| known.binary_search(seq).is_err()).collect();
+        if let Some(seq) = absent.first() {
+            let more = absent.len() - 1;
+            tracing::error!("queue {queue}: no segment has message {seq} and {more} more");
         }
+        loaded.lost.extend(absent);
         Ok(loaded)
     }
 

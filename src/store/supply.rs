@@ -32,6 +32,8 @@ struct State {
     current: SegmentNo,
     used: u64,
     prepared: Option<SegmentNo>,
+    /// Preparing failed while this segment was written to: not tried again before the next.
+    failed_in: Option<SegmentNo>,
     /// Files of dead segments.
     spares: Vec<String>,
     spares_made: u64,
@@ -39,7 +41,14 @@ struct State {
 
 impl Supply {
     pub(super) fn after(current: SegmentNo, segment_bytes: u64) -> Self {
-        let state = State { current, used: 0, prepared: None, spares: Vec::new(), spares_made: 0 };
+        let state = State {
+            current,
+            used: 0,
+            prepared: None,
+            failed_in: None,
+            spares: Vec::new(),
+            spares_made: 0,
+        };
         Self { segment_bytes, state: Mutex::new(state) }
     }
 
@@ -66,15 +75,29 @@ impl Supply {
     /// The next segment's file should be prepared now.
     pub(super) fn is_wanted(&self) -> bool {
         let state = self.state.lock();
-        state.prepared.is_none() && state.used > self.segment_bytes / 4
+        let is_due = state.prepared.is_none() && state.used > self.segment_bytes / 4;
+        is_due && state.failed_in != Some(state.current)
     }
 
     /// Prepares the next segment's file. Slow: it writes as much as a segment holds, unless a dead
-    /// segment's file can be used again.
+    /// segment's file can be used again. Does nothing if room runs out: records need what is left.
     pub(super) fn prepare(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let prepared = self.try_to_prepare(disk);
+        if !matches!(prepared, Ok(true)) {
+            let mut state = self.state.lock();
+            state.failed_in = Some(state.current);
+        }
+        prepared.map(drop)
+    }
+
+    /// False if there is too little room.
+    fn try_to_prepare(&self, disk: &dyn Disk) -> Result<bool, StoreError> {
         let spare = self.state.lock().spares.pop();
         match spare {
             Some(spare) => disk.rename(&spare, NEW_FILE)?,
+            None if disk.room()?.is_some_and(|room| room / 2 < self.segment_bytes) => {
+                return Ok(false);
+            }
             None => disk.create(NEW_FILE)?,
         }
         let zeros = ZEROS.get(..SEGMENT_HEADER_LEN).unwrap_or_default();
@@ -86,7 +109,7 @@ impl Supply {
         disk.rename(NEW_FILE, &file_name(number))?;
         disk.sync_dir()?;
         state.prepared = Some(number);
-        Ok(())
+        Ok(true)
     }
 
     /// Makes the file as long as a segment.
@@ -129,9 +152,9 @@ impl Supply {
     }
 }
 
-/// Removes what a crash left of preparing files.
+/// Removes what a crash left of files that were being made, and of files that waited to be used.
 pub(super) fn clear(disk: &dyn Disk, files: &[String]) -> Result<(), StoreError> {
-    let left = files.iter().filter(|file| *file == NEW_FILE || file.starts_with(SPARE_PREFIX));
+    let left = files.iter().filter(|file| file.ends_with(".new") || file.starts_with(SPARE_PREFIX));
     for file in left {
         disk.remove(file)?;
     }
