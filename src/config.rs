@@ -98,13 +98,15 @@ impl Default for Sizes {
 }
 
 /// When something counts as written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// The stronger is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
+    /// With the operating system: a confirm survives the broker's end, but not power loss.
+    Os,
     /// On the disk: a confirm survives power loss.
     #[default]
     Fsync,
-    /// With the operating system: a confirm survives the broker's end, but not power loss.
-    Os,
 }
 
 /// The least severe line that the log shows, by RabbitMQ's names.

@@ -20,10 +20,10 @@ pub use vhost::Vhost;
 
 use crate::config::Config;
 use crate::exception::Exception;
-use crate::id::{ConnectionId, Lsn, QueueId};
+use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
 use crate::queue::{Queue, Residence};
-use crate::store::{Definition, Journal, Log, RecordBatch, Store};
+use crate::store::{Definition, Journal, Log, Reach, RecordBatch, Store};
 use access::Access;
 use alarm::Alarms;
 use hashbrown::HashMap;
@@ -76,19 +76,26 @@ impl Broker {
     }
 
     /// Makes sure that the vhost exists. If it did not, users get their default permissions in it.
-    /// It can be used at once; it survives a crash when the returned record is durable.
-    pub fn create_vhost(&self, name: &str) -> Lsn {
+    /// It can be used at once; it survives a crash when that is reached.
+    pub fn create_vhost(&self, name: &str) -> Reach {
         let mut vhosts = self.vhosts.write();
         if let Some(vhost) = vhosts.get(name) {
             return vhost.defined();
         }
         let mut records = RecordBatch::new();
         records.definition(&Definition::VhostCreated { name: name.into() });
-        let created = self.journal().append(&mut records);
+        let created = self.append_definitions(&mut records);
         self.access.create_vhost(name);
         let name = Name::new(name);
         vhosts.insert(name.clone(), Arc::new(Vhost::new(name, created)));
         created
+    }
+
+    /// Definitions are as durable as this broker's configuration says, whatever queue they are of:
+    /// they are few, and everything else builds on them.
+    fn append_definitions(&self, records: &mut RecordBatch) -> Reach {
+        let durability = self.config.durability;
+        Reach::of(self.log().append_as(records, durability), durability)
     }
 
     #[must_use]

@@ -7,14 +7,14 @@ use super::loads::Loads;
 use super::relief::Relief;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
-use crate::config::{Config, Durability, Secret, Sizes};
+use crate::config::{Config, Secret};
 use crate::exception::Resource;
 use crate::exchange::{Destination, Kind, Settings, alternate_exchange};
-use crate::id::{Lsn, QueueId};
+use crate::id::QueueId;
 use crate::name::Name;
 use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
-    self, BoundTo, Definitions, Disk, Recovered, RecoveredQueue, StoredPage, StoredQueue,
+    self, BoundTo, Definitions, Disk, Reach, Recovered, RecoveredQueue, StoredPage, StoredQueue,
     StoredVhost,
 };
 use hashbrown::HashMap;
@@ -56,15 +56,11 @@ impl Broker {
         entropy: Entropy,
     ) -> Result<Arc<Self>, StartError> {
         let salt = u64::from_be_bytes(first_half(entropy.octets()));
-        let durability = match config.durability {
-            Durability::Fsync => store::Durability::Fsync,
-            Durability::Os => store::Durability::Os,
-        };
         let options = store::Options {
             segment_bytes: config.sizes.segment_bytes,
             segment_records: config.sizes.segment_records,
             page_len: config.sizes.page_len,
-            ..store::Options::new(durability, salt)
+            ..store::Options::new(config.durability, salt)
         };
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
@@ -72,8 +68,8 @@ impl Broker {
         let residence = Arc::default();
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
-            let vhost = Vhost::new(Name::new(name), Lsn(0));
-            restore(&vhost, stored, &definitions, &mut queues, (&residence, config.sizes))?;
+            let vhost = Vhost::new(Name::new(name), Reach::default());
+            restore(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -128,7 +124,7 @@ fn restore(
     stored: &StoredVhost,
     definitions: &Definitions,
     messages: &mut HashMap<QueueId, RecoveredQueue>,
-    holding: (&Arc<Residence>, Sizes),
+    holding: (&Arc<Residence>, &Config),
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (name, exchange) in stored.exchanges() {
@@ -172,9 +168,9 @@ impl State {
         id: QueueId,
         stored: &StoredQueue,
         recovered: Option<RecoveredQueue>,
-        (residence, sizes): (&Arc<Residence>, Sizes),
+        (residence, config): (&Arc<Residence>, &Config),
     ) {
-        let mut core = QueueCore::new(id, true).with_paging(sizes.into());
+        let mut core = QueueCore::new(id, true).with_paging(config.sizes.into());
         let changed = recovered.as_ref().is_some_and(|recovered| recovered.changed);
         if let Some(recovered) = recovered {
             core.restore_next_seq(recovered.next_seq);
@@ -187,7 +183,9 @@ impl State {
             arguments: stored.arguments.clone(),
         };
         let name = Name::new(&stored.name);
-        let queue = Arc::new(Queue::new(vhost.clone(), name.clone(), settings, core, residence));
+        let durability = settings.durability().unwrap_or(config.durability);
+        let queue = Queue::new(vhost.clone(), name.clone(), settings, core, residence);
+        let queue = Arc::new(queue.with_durability(durability));
         if changed {
             queue.mark_changed();
         }
@@ -242,15 +240,15 @@ mod tests {
         let broker = open(&[], &["burrow", "/"], &disk);
         assert!(broker.vhost("/").is_some() && broker.vhost("burrow").is_some());
         let created = broker.create_vhost("burrow");
-        assert_eq!(created, broker.journal().appended_lsn());
+        assert_eq!(created.durable, broker.journal().appended_lsn());
         assert!(broker.journal().round(&disk).unwrap());
-        assert_eq!(broker.journal().durable_lsn(), created);
+        assert!(broker.journal().reach().meets(created));
         drop(broker);
 
         let broker = open(&[], &[], &disk);
         assert!(broker.vhost("burrow").is_some());
         let before = broker.journal().appended_lsn();
-        assert!(broker.create_vhost("burrow") <= before);
+        assert!(broker.create_vhost("burrow").durable <= before);
         assert_eq!(broker.journal().appended_lsn(), before);
     }
 

@@ -4,10 +4,10 @@
 use super::Broker;
 use super::link::Workspace;
 use crate::exchange::{ExchangeShared, RouteScratch, Topology};
-use crate::id::{ConnectionId, Lsn, QueueId};
+use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
 use crate::queue::Queue;
-use crate::store::Definition;
+use crate::store::{Definition, Reach};
 use crate::table::TableRef;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -27,9 +27,9 @@ pub(super) struct State {
     pub(super) by_id: HashMap<QueueId, Arc<Queue>>,
     /// The exclusive queues of each connection; none has an empty set.
     pub(super) exclusive: HashMap<ConnectionId, BTreeSet<QueueId>>,
-    /// Record of the newest definition, at first the vhost's own: whoever finds a durable thing
+    /// The newest definition, at first the vhost's own: whoever finds a durable thing
     /// already there waits for it, since the thing's own record stands no later.
-    pub(super) defined: Lsn,
+    pub(super) defined: Reach,
 }
 
 /// Where a publish goes.
@@ -42,7 +42,7 @@ pub(super) struct Resolved {
 impl Vhost {
     /// One with nothing in it but the exchanges that are everywhere. `created` is its own record.
     #[must_use]
-    pub(super) fn new(name: Name, created: Lsn) -> Self {
+    pub(super) fn new(name: Name, created: Reach) -> Self {
         let state = State {
             topology: Topology::with_predeclared(name.clone()),
             queues: HashMap::new(),
@@ -53,8 +53,8 @@ impl Vhost {
         Self { name, state: RwLock::new(state) }
     }
 
-    /// Record to wait for before anything in the vhost, or itself, counts as durable.
-    pub(super) fn defined(&self) -> Lsn {
+    /// What to wait for before anything in the vhost, or itself, counts as durable.
+    pub(super) fn defined(&self) -> Reach {
         self.state.read().defined
     }
 
@@ -97,14 +97,14 @@ impl Vhost {
     }
 
     /// Ends those of `queues` that are auto-delete and have no consumer. The answer that brought
-    /// it about waits for the LSN.
+    /// it about waits for that.
     pub fn end_unused(
         &self,
         queues: &[QueueId],
         broker: &Broker,
         workspace: &mut Workspace,
-    ) -> Lsn {
-        let mut last = Lsn(0);
+    ) -> Reach {
+        let mut last = Reach::default();
         for id in queues {
             let queue = self.state.read().by_id.get(id).cloned();
             let Some(queue) = queue.filter(|queue| queue.settings.auto_delete) else {
@@ -143,7 +143,7 @@ impl Vhost {
         queue: &Queue,
         broker: &Broker,
         workspace: &mut Workspace,
-    ) -> Lsn {
+    ) -> Reach {
         let mut state = self.state.write();
         state.forget_queue(queue, &self.name, broker, workspace)
     }
@@ -173,7 +173,7 @@ impl State {
         vhost: &Name,
         broker: &Broker,
         workspace: &mut Workspace,
-    ) -> Lsn {
+    ) -> Reach {
         if self.by_id.remove(&queue.id).is_none() {
             return self.defined;
         }
@@ -208,14 +208,14 @@ impl State {
         definitions: &[Definition],
         broker: &Broker,
         workspace: &mut Workspace,
-    ) -> Lsn {
+    ) -> Reach {
         if definitions.is_empty() {
-            return Lsn(0);
+            return Reach::default();
         }
         for definition in definitions {
             workspace.records.definition(definition);
         }
-        self.defined = broker.log().append(&mut workspace.records);
+        self.defined = broker.append_definitions(&mut workspace.records);
         self.defined
     }
 }

@@ -1,12 +1,16 @@
 //! What a queue was declared as.
 
+use crate::config::Durability;
 use crate::exception::{Exception, Resource};
 use crate::id::ConnectionId;
-use crate::table::{Table, TableRef};
+use crate::table::{Table, TableRef, Value};
+
+/// What a confirm of this queue means; ours alone.
+const DURABILITY: &str = "x-durability";
 
 /// Arguments that a redeclare must repeat (RabbitMQ: those that a classic queue knows). All others
 /// are kept and never compared.
-const COMPARED: [&str; 15] = [
+const COMPARED: [&str; 16] = [
     "x-queue-type",
     "x-expires",
     "x-message-ttl",
@@ -22,6 +26,7 @@ const COMPARED: [&str; 15] = [
     "x-consumer-timeout",
     "x-queue-master-locator",
     "x-queue-leader-locator",
+    DURABILITY,
 ];
 
 /// Arguments that are accepted and kept, and change nothing in this version. The type is one of
@@ -72,6 +77,30 @@ impl QueueSettings {
         }
         let (received, current) = (received.arguments.as_ref(), self.arguments.as_ref());
         COMPARED.iter().try_for_each(|arg| check_argument(arg, received, current, queue))
+    }
+
+    /// What `x-durability` asks for. A value that no declare lets through asks for nothing: a
+    /// version before it may have stored one.
+    #[must_use]
+    pub fn durability(&self) -> Option<Durability> {
+        let value = self.arguments.as_ref().get(DURABILITY.as_bytes())?;
+        value.as_str()?.parse().ok()
+    }
+
+    /// As `durability`, of a new queue.
+    ///
+    /// # Errors
+    /// 406 for another type or value.
+    pub fn check_durability(&self, queue: Resource<'_>) -> Result<Option<Durability>, Exception> {
+        let reason = match self.arguments.as_ref().get(DURABILITY.as_bytes()) {
+            None => return Ok(None),
+            Some(Value::LongStr(_)) if self.durability().is_some() => return Ok(self.durability()),
+            Some(Value::LongStr(other)) => {
+                format!("\"unsupported durability '{}'\"", String::from_utf8_lossy(other))
+            }
+            Some(other) => format!("{{unacceptable_type,{}}}", other.kind()),
+        };
+        Err(Exception::invalid_argument(DURABILITY, queue, &reason))
     }
 
     /// The names of arguments that ask for what this version does not do, each once.
@@ -166,6 +195,29 @@ mod tests {
             let settings = with(name.as_bytes(), Value::LongStr(value.as_bytes()));
             assert_eq!(settings.arguments_without_effect().count(), 0);
         }
+    }
+
+    #[test]
+    fn durability_is_one_of_two_words_and_compared() {
+        let [os, fsync, other] = ["os", "fsync", "Os"]
+            .map(|word| with(DURABILITY.as_bytes(), Value::LongStr(word.as_bytes())));
+        assert_eq!(os.check_durability(QUEUE).unwrap(), Some(Durability::Os));
+        assert_eq!(fsync.check_durability(QUEUE).unwrap(), Some(Durability::Fsync));
+        assert_eq!(QueueSettings::default().check_durability(QUEUE).unwrap(), None);
+        assert_eq!(other.durability(), None);
+        let refused = |settings: &QueueSettings| {
+            settings.check_durability(QUEUE).unwrap_err().explanation().to_owned()
+        };
+        let place = "invalid arg 'x-durability' for queue 'q' in vhost '/'";
+        assert_eq!(refused(&other), format!("{place}: \"unsupported durability 'Os'\""));
+        let number = with(DURABILITY.as_bytes(), Value::I32(1));
+        assert_eq!(refused(&number), format!("{place}: {{unacceptable_type,signedint}}"));
+        let refused = os.check_equivalent(&fsync, QUEUE).unwrap_err();
+        assert_eq!(
+            refused.explanation(),
+            "inequivalent arg 'x-durability' for queue 'q' in vhost '/': received 'fsync' but \
+             current is 'os'"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
 use super::residence::{Residence, Share};
 use super::settings::QueueSettings;
+use crate::config::Durability;
 use crate::counters::QueueCounters;
 use crate::exception::Resource;
 use crate::id::{ConsumerToken, Lsn, QueueId, Seq};
@@ -35,6 +36,7 @@ pub struct Queue {
     pub name: Name,
     pub settings: QueueSettings,
     pub counters: QueueCounters,
+    durability: Durability,
     /// Set under the lock, read without it.
     gone: Arc<AtomicBool>,
     /// Something that is stored changed since a checkpoint looked. Set under the lock.
@@ -67,6 +69,7 @@ impl Queue {
             name,
             settings,
             counters: QueueCounters::default(),
+            durability: Durability::default(),
             gone: Arc::default(),
             changed: AtomicBool::new(false),
             core: Mutex::new(core),
@@ -74,6 +77,18 @@ impl Queue {
         };
         queue.count(&mut queue.core.lock());
         queue
+    }
+
+    /// The same queue with records that are as safe as this. Call before it is used.
+    #[must_use]
+    pub fn with_durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// What its records wait for, if it has any: what a confirm means.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 
     #[must_use]
@@ -394,7 +409,11 @@ impl Queue {
         if !turn.records.is_empty() {
             self.mark_changed();
         }
-        let lsn = if turn.records.is_empty() { Lsn(0) } else { turn.log.append(turn.records) };
+        let lsn = if turn.records.is_empty() {
+            Lsn(0)
+        } else {
+            turn.log.append_as(turn.records, self.durability)
+        };
         core.push_events(turn.effects);
         self.count(&mut core);
         drop(core);

@@ -3,9 +3,9 @@
 use super::Session;
 use super::reply::{HeldReplies, Until};
 use crate::broker::link::{Link, Settled};
-use crate::id::Lsn;
 use crate::name::Name;
 use crate::queue::{Event, Settlement};
+use crate::store::Reach;
 use crate::wire::{Assembly, Output, ServerMethod};
 use std::collections::VecDeque;
 
@@ -75,18 +75,18 @@ impl Channel {
         method.encode(self.number, self.held.out(output));
     }
 
-    /// Sends a method once everything up to `lsn` is on disk.
+    /// Sends a method once the journal, which is at `reached`, has come to `reach`.
     pub(super) fn send_when(
         &mut self,
-        lsn: Lsn,
-        durable: Lsn,
+        reach: Reach,
+        reached: Reach,
         method: &ServerMethod<'_>,
         output: &mut Output,
     ) {
-        if lsn <= durable {
+        if reached.meets(reach) {
             return self.send(method, output);
         }
-        method.encode(self.number, self.held.hold(Until::Durable(lsn)));
+        method.encode(self.number, self.held.hold(Until::Reached(reach)));
     }
 }
 
@@ -98,29 +98,29 @@ impl Session {
         (channel.state != State::Ended).then_some(channel)
     }
 
-    /// Sends a reply on an open channel once `lsn` is durable; `nowait` sends none.
+    /// Sends a reply on an open channel once the journal has come to `reach`; `nowait` sends none.
     pub(super) fn reply_when(
         &mut self,
         number: u16,
-        lsn: Lsn,
+        reach: Reach,
         nowait: bool,
         method: &ServerMethod<'_>,
     ) {
         if nowait {
             return;
         }
-        let durable = self.broker.journal().durable_lsn();
+        let reached = self.broker.journal().reach();
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
-        channel.send_when(lsn, durable, method, &mut self.output);
+        channel.send_when(reach, reached, method, &mut self.output);
         if !channel.held.is_empty() {
             self.wait_on(number);
         }
     }
 
     pub(super) fn reply(&mut self, number: u16, method: &ServerMethod<'_>) {
-        self.reply_when(number, Lsn(0), false, method);
+        self.reply_when(number, Reach::default(), false, method);
     }
 
     /// The channel has something that waits for the journal.

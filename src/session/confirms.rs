@@ -2,9 +2,10 @@
 
 use super::channel::State;
 use super::{Scratch, Session};
+use crate::config::Durability;
 use crate::id::Lsn;
 use crate::limits::JOURNAL_PENDING_BYTES_MAX;
-use crate::store::Waiter;
+use crate::store::{Reach, Waiter};
 use crate::wire::encode::{put_ack, put_return};
 use std::sync::Arc;
 
@@ -22,32 +23,32 @@ impl Session {
             let out = channel.held.out(&mut self.output);
             put_no_route(out, unrouted.channel, &unrouted.message, self.frame_max);
         }
-        let lsn = batch.take_lsn();
+        let reach = batch.take_reach();
         if batch.publishing.is_empty() {
             return;
         }
-        let durable = self.broker.journal().durable_lsn();
+        let reached = self.broker.journal().reach();
         for number in batch.publishing.drain(..) {
             let Some(channel) = self.channels.get_mut(&number) else {
                 continue;
             };
-            channel.link.published(lsn);
-            if channel.link.confirms.is_some() && !self.confirm(number, durable) {
+            channel.link.published(reach);
+            if channel.link.confirms.is_some() && !self.confirm(number, reached) {
                 self.wait_on(number);
             }
         }
     }
 
-    /// The journal has come to `durable`: sends what waited for it.
-    pub(super) fn report_durable(&mut self) {
-        let durable = self.broker.journal().durable_lsn();
+    /// The journal may have come further: sends what waited for it.
+    pub(super) fn report_reached(&mut self) {
+        let reached = self.broker.journal().reach();
         let mut waiting = std::mem::take(&mut self.waiting);
         let mut over = Vec::new();
         waiting.retain(|number| {
             if let Some(channel) = self.channels.get_mut(number) {
-                channel.held.release(durable, &mut self.output);
+                channel.held.release(reached, &mut self.output);
             }
-            let done = self.confirm(*number, durable);
+            let done = self.confirm(*number, reached);
             if let Some(channel) = self.channels.get_mut(number).filter(|_| done) {
                 channel.waiting = false;
                 if channel.state == State::Ended {
@@ -63,7 +64,7 @@ impl Session {
     }
 
     /// Confirms what can be confirmed; true if nothing of the channel waits any more.
-    fn confirm(&mut self, number: u16, durable: Lsn) -> bool {
+    fn confirm(&mut self, number: u16, reached: Reach) -> bool {
         let Some(channel) = self.channels.get_mut(&number) else {
             return true;
         };
@@ -71,29 +72,56 @@ impl Session {
             return channel.held.is_empty();
         };
         let before = confirms.reported();
-        if let Some(ack) = confirms.report(durable) {
+        if let Some(ack) = confirms.report(reached) {
             channel.link.counters.confirmed.add(ack.up_to - before);
             put_ack(channel.held.out(&mut self.output), number, ack.up_to, ack.multiple);
         }
-        confirms.next_lsn().is_none() && channel.held.is_empty()
+        confirms.next_reach().is_none() && channel.held.is_empty()
     }
 
-    /// Asks the journal to tell us when it gets to what we wait for first, once at a time.
+    /// Asks the journal to tell us when it gets to what we wait for first: once at a time for what
+    /// is to be synced, and once for what is to be written.
     pub(super) fn wait_for_journal(&mut self) {
-        if self.registered != Lsn(0) {
+        let (written, durable) = (self.registered.written, self.registered.durable);
+        if durable != Lsn(0) && (written != Lsn(0) || self.waiting.is_empty()) {
             return;
         }
-        let next = self.waiting.iter().filter_map(|number| {
-            let channel = self.channels.get(number)?;
-            let confirms = channel.link.confirms.as_ref().and_then(|c| c.next_lsn());
-            [channel.held.next_lsn(), confirms].into_iter().flatten().min()
-        });
         let journal = self.broker.journal();
         let full =
-            (journal.pending_bytes() > JOURNAL_PENDING_BYTES_MAX).then(|| journal.appended_lsn());
-        if let Some(lsn) = next.chain(full).min() {
-            self.registered = lsn;
-            journal.wait(lsn, Arc::clone(&self.inbox) as Arc<dyn Waiter>);
+            (journal.pending_bytes() > JOURNAL_PENDING_BYTES_MAX).then(|| journal.appended_reach());
+        let held = self.waiting.iter().filter_map(|number| self.channels.get(number));
+        let held = held.flat_map(|channel| {
+            let confirms = channel.link.confirms.as_ref().and_then(|c| c.next_reach());
+            [channel.held.next_reach(), confirms].into_iter().flatten()
+        });
+        let reached = journal.reach();
+        let (mut next_written, mut next_durable) = (None, None);
+        for demand in held.chain(full) {
+            let (lsn, durability) = demand.next_step(reached);
+            let next = match durability {
+                Durability::Os => &mut next_written,
+                Durability::Fsync => &mut next_durable,
+            };
+            *next = Some(next.map_or(lsn, |next: Lsn| next.min(lsn)));
+        }
+        if let Some(lsn) = next_durable.filter(|_| durable == Lsn(0)) {
+            self.registered.durable = lsn;
+            journal.wait(lsn, Durability::Fsync, Arc::clone(&self.inbox) as Arc<dyn Waiter>);
+        }
+        if let Some(lsn) = next_written.filter(|_| written == Lsn(0)) {
+            self.registered.written = lsn;
+            journal.wait(lsn, Durability::Os, Arc::clone(&self.inbox) as Arc<dyn Waiter>);
+        }
+    }
+
+    /// The journal has told us that it came to one of the places that we had asked for.
+    pub(super) fn forget_reached(&mut self) {
+        let reached = self.broker.journal().reach();
+        if self.registered.written <= reached.written {
+            self.registered.written = Lsn(0);
+        }
+        if self.registered.durable <= reached.durable {
+            self.registered.durable = Lsn(0);
         }
     }
 
@@ -105,7 +133,7 @@ impl Session {
                     || channel.link.confirms.as_ref().is_some_and(|c| c.is_full())
             })
         };
-        (self.registered != Lsn(0)
+        (self.registered != Reach::default()
             && self.broker.journal().pending_bytes() > JOURNAL_PENDING_BYTES_MAX)
             || self.waiting.iter().any(full)
     }

@@ -5,10 +5,11 @@ use super::reply::Until;
 use super::{Scratch, Session};
 use crate::broker::link::{Consume, PSEUDO_QUEUE, channel_of};
 use crate::exception::Exception;
-use crate::id::{ConsumerToken, Lsn};
+use crate::id::ConsumerToken;
 use crate::limits::OUTPUT_HIGH_BYTES;
 use crate::name::Name;
 use crate::queue::{Delivery, EndReason, Event, Got};
+use crate::store::Reach;
 use crate::table::TableRef;
 use crate::wire::encode::{put_delivery, put_get_ok};
 use crate::wire::{ClientMethod, ServerMethod, client};
@@ -96,7 +97,7 @@ impl Session {
             channel.link.consume(&queue, spec, &mut scratch.workspace)?;
         }
         let reply = ServerMethod::BasicConsumeOk { consumer_tag: &tag };
-        self.reply_when(number, Lsn(0), consume.nowait, &reply);
+        self.reply_when(number, Reach::default(), consume.nowait, &reply);
         Ok(())
     }
 
@@ -104,15 +105,15 @@ impl Session {
     /// first, in order, whatever the output holds. That is no more than the channel's credit.
     fn cancel(&mut self, number: u16, tag: &str, nowait: bool, scratch: &mut Scratch) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let mut lsn = Lsn(0);
+        let mut reach = Reach::default();
         if let Some(token) = channel.link.consumer(tag) {
-            lsn = channel.link.cancel(tag, &mut scratch.workspace);
+            reach = channel.link.cancel(tag, &mut scratch.workspace);
             self.inbox.take_events(&mut scratch.events);
             self.distribute(&mut scratch.events);
             self.deliver_last(number, token, scratch);
         }
         let reply = ServerMethod::BasicCancelOk { consumer_tag: tag };
-        self.reply_when(number, lsn, nowait, &reply);
+        self.reply_when(number, reach, nowait, &reply);
     }
 
     fn deliver_last(&mut self, number: u16, token: ConsumerToken, scratch: &mut Scratch) {
@@ -173,8 +174,8 @@ impl Session {
             _ => ServerMethod::BasicGetEmpty.encode(number, &mut answer),
         }
         channel.held.answer(token, answer);
-        let durable = self.broker.journal().durable_lsn();
-        channel.held.release(durable, &mut self.output);
+        let reached = self.broker.journal().reach();
+        channel.held.release(reached, &mut self.output);
     }
 
     fn recover(

@@ -3,8 +3,8 @@
 use super::{Scratch, Session};
 use crate::broker::{BindTo, DeclareExchange, DeclareQueue, strip_line_breaks};
 use crate::exception::Exception;
-use crate::id::Lsn;
 use crate::name::Name;
+use crate::store::Reach;
 use crate::wire::{ClientMethod, ServerMethod, client};
 
 impl Session {
@@ -18,12 +18,12 @@ impl Session {
             return Ok(());
         };
         let (link, workspace) = (&mut channel.link, &mut scratch.workspace);
-        let (lsn, nowait, reply) = match method {
+        let (reach, nowait, reply) = match method {
             ClientMethod::ExchangeDeclare(declare) => {
                 let name = strip_line_breaks(declare.exchange);
-                let lsn = if declare.passive {
+                let reach = if declare.passive {
                     link.check_exchange(&name)?;
-                    Lsn(0)
+                    Reach::default()
                 } else {
                     let declare = DeclareExchange {
                         name: &name,
@@ -35,28 +35,28 @@ impl Session {
                     };
                     link.declare_exchange(&declare, workspace)?
                 };
-                (lsn, declare.nowait, ServerMethod::ExchangeDeclareOk)
+                (reach, declare.nowait, ServerMethod::ExchangeDeclareOk)
             }
             ClientMethod::ExchangeDelete(delete) => {
                 let name = strip_line_breaks(delete.exchange);
-                let lsn = link.delete_exchange(&name, delete.if_unused, workspace)?;
-                (lsn, delete.nowait, ServerMethod::ExchangeDeleteOk)
+                let reach = link.delete_exchange(&name, delete.if_unused, workspace)?;
+                (reach, delete.nowait, ServerMethod::ExchangeDeleteOk)
             }
             ClientMethod::ExchangeBind(bind) => {
                 let (source, destination) = ends(bind);
                 let to = BindTo::Exchange(&destination);
-                let lsn = link.bind(&source, to, bind.key, bind.arguments, workspace)?;
-                (lsn, bind.nowait, ServerMethod::ExchangeBindOk)
+                let reach = link.bind(&source, to, bind.key, bind.arguments, workspace)?;
+                (reach, bind.nowait, ServerMethod::ExchangeBindOk)
             }
             ClientMethod::ExchangeUnbind(bind) => {
                 let (source, destination) = ends(bind);
                 let to = BindTo::Exchange(&destination);
-                let lsn = link.unbind(&source, to, bind.key, bind.arguments, workspace)?;
-                (lsn, bind.nowait, ServerMethod::ExchangeUnbindOk)
+                let reach = link.unbind(&source, to, bind.key, bind.arguments, workspace)?;
+                (reach, bind.nowait, ServerMethod::ExchangeUnbindOk)
             }
             _ => return Err(Exception::unimplemented_method()),
         };
-        self.reply_when(number, lsn, nowait, &reply);
+        self.reply_when(number, reach, nowait, &reply);
         Ok(())
     }
 
@@ -75,9 +75,9 @@ impl Session {
                 let Some(channel) = self.channels.get_mut(&number) else {
                     return Ok(());
                 };
-                let (purged, lsn) = channel.link.purge_queue(&name, &mut scratch.workspace)?;
+                let (purged, reach) = channel.link.purge_queue(&name, &mut scratch.workspace)?;
                 let reply = ServerMethod::QueuePurgeOk { message_count: count(purged) };
-                self.reply_when(number, lsn, *nowait, &reply);
+                self.reply_when(number, reach, *nowait, &reply);
                 Ok(())
             }
             ClientMethod::QueueDelete(delete) => {
@@ -88,9 +88,9 @@ impl Session {
                 };
                 let conditions = (delete.if_unused, delete.if_empty);
                 let workspace = &mut scratch.workspace;
-                let (ready, lsn) = channel.link.delete_queue(&name, conditions, workspace)?;
+                let (ready, reach) = channel.link.delete_queue(&name, conditions, workspace)?;
                 let reply = ServerMethod::QueueDeleteOk { message_count: count(ready) };
-                self.reply_when(number, lsn, delete.nowait, &reply);
+                self.reply_when(number, reach, delete.nowait, &reply);
                 Ok(())
             }
             _ => Err(Exception::unimplemented_method()),
@@ -125,7 +125,7 @@ impl Session {
             message_count: count(declared.ready),
             consumer_count: count(declared.consumers),
         };
-        self.reply_when(number, declared.lsn, declare.nowait, &reply);
+        self.reply_when(number, declared.reach, declare.nowait, &reply);
         Ok(())
     }
 
@@ -146,14 +146,14 @@ impl Session {
         };
         let to = BindTo::Queue(&name);
         let (link, workspace) = (&mut channel.link, &mut scratch.workspace);
-        let (lsn, reply) = if is_bind {
-            let lsn = link.bind(&source, to, key, bind.arguments, workspace)?;
-            (lsn, ServerMethod::QueueBindOk)
+        let (reach, reply) = if is_bind {
+            let reach = link.bind(&source, to, key, bind.arguments, workspace)?;
+            (reach, ServerMethod::QueueBindOk)
         } else {
-            let lsn = link.unbind(&source, to, key, bind.arguments, workspace)?;
-            (lsn, ServerMethod::QueueUnbindOk)
+            let reach = link.unbind(&source, to, key, bind.arguments, workspace)?;
+            (reach, ServerMethod::QueueUnbindOk)
         };
-        self.reply_when(number, lsn, bind.nowait, &reply);
+        self.reply_when(number, reach, bind.nowait, &reply);
         Ok(())
     }
 

@@ -31,9 +31,10 @@ use crate::broker::Broker;
 use crate::broker::access::User;
 use crate::broker::link::{Client, Inbox, PublishBatch, Workspace};
 use crate::counters::ConnectionCounters;
-use crate::id::{ConnectionId, Lsn};
+use crate::id::ConnectionId;
 use crate::limits::{FRAME_MAX, OUTPUT_HARD_BYTES, OUTPUT_HIGH_BYTES, OUTPUT_STALLED_MS_MAX};
 use crate::queue::Event;
+use crate::store::Reach;
 use crate::time::{Millis, Now};
 use crate::wire::Output;
 use channel::Channel;
@@ -94,8 +95,9 @@ pub struct Session {
     phase_ends_at: Option<Millis>,
     /// Since when the peer has taken no byte of a full output.
     stalled_since: Option<Millis>,
-    /// The journal will tell us when it gets here; zero if it was not asked.
-    registered: Lsn,
+    /// The journal will tell us when it gets here, of each part by itself; zero if it was not
+    /// asked.
+    registered: Reach,
     /// Channels with replies or confirms that wait for the journal.
     waiting: Vec<u16>,
     /// Channels with settlements of this turn.
@@ -139,7 +141,7 @@ impl Session {
             awaits_get: None,
             phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
             stalled_since: None,
-            registered: Lsn(0),
+            registered: Reach::default(),
             waiting: Vec::new(),
             settling: Vec::new(),
         }
@@ -264,13 +266,13 @@ impl Session {
             self.drop_connection(scratch);
             return;
         }
-        if notices.durable {
-            self.registered = Lsn(0);
+        if notices.journal {
+            self.forget_reached();
         }
         if notices.unblocked {
             self.unblock();
         }
-        self.report_durable();
+        self.report_reached();
         self.deliver(scratch);
         self.delivers_late = !room || !self.backlogged.is_empty();
         if let Some(exception) = notices.close {

@@ -112,7 +112,7 @@ impl Session {
             return link.keep_publish(route, publish);
         }
         // Behind every check: a refused publish is never confirmed.
-        link.count_publish(&mut scratch.batch);
+        link.count_publish(route.durability(persistent), &mut scratch.batch);
         let added = scratch.batch.add(&route, publish, broker, &mut scratch.workspace);
         if let Added::Unroutable(message) = added {
             route.count_unroutable();

@@ -1,15 +1,16 @@
 //! A channel's frames leave in order: a reply that must wait for the disk or for a page holds back
 //! whatever follows it on its channel, and nothing on any other.
 
-use crate::id::{ConsumerToken, Lsn};
+use crate::id::ConsumerToken;
 use crate::limits::HELD_REPLIES_MAX;
+use crate::store::Reach;
 use crate::wire::Output;
 use std::collections::VecDeque;
 
 /// What a held reply waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
-    Durable(Lsn),
+    Reached(Reach),
     /// The answer to a get whose message is being loaded.
     Got(ConsumerToken),
 }
@@ -67,16 +68,16 @@ impl HeldReplies {
             self.earlier_bytes += answer.len();
         }
         let held = &mut self.queue[at];
-        held.until = Until::Durable(Lsn(0));
+        held.until = Until::Reached(Reach::default());
         answer.append(&mut held.frames);
         held.frames = answer;
     }
 
     /// Lets out what has waited long enough.
-    pub(super) fn release(&mut self, durable: Lsn, output: &mut Output) {
+    pub(super) fn release(&mut self, reached: Reach, output: &mut Output) {
         while let Some(held) = self.queue.front_mut() {
             match held.until {
-                Until::Durable(lsn) if lsn <= durable => {}
+                Until::Reached(reach) if reached.meets(reach) => {}
                 _ => return,
             }
             self.earlier_bytes = self.earlier_bytes.saturating_sub(held.frames.len());
@@ -90,7 +91,7 @@ impl HeldReplies {
     pub(super) fn give_up_gets(&mut self, empty: impl Fn(&mut Output)) {
         let waiting = self.queue.iter().filter_map(|held| match held.until {
             Until::Got(token) => Some(token),
-            Until::Durable(_) => None,
+            Until::Reached(_) => None,
         });
         for token in waiting.collect::<Vec<_>>() {
             let mut answer = Output::new();
@@ -99,10 +100,10 @@ impl HeldReplies {
         }
     }
 
-    /// The LSN that the oldest waits for.
-    pub(super) fn next_lsn(&self) -> Option<Lsn> {
+    /// What the oldest waits for.
+    pub(super) fn next_reach(&self) -> Option<Reach> {
         match self.queue.front()?.until {
-            Until::Durable(lsn) => Some(lsn),
+            Until::Reached(reach) => Some(reach),
             Until::Got(_) => None,
         }
     }
@@ -111,18 +112,24 @@ impl HeldReplies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Durability;
+    use crate::id::Lsn;
+
+    fn synced(lsn: u64) -> Reach {
+        Reach::of(Lsn(lsn), Durability::Fsync)
+    }
 
     #[test]
     fn what_follows_a_held_reply_waits_behind_it() {
         let mut held = HeldReplies::default();
         let mut output = Output::new();
-        held.hold(Until::Durable(Lsn(3))).put(b"first");
+        held.hold(Until::Reached(synced(3))).put(b"first");
         held.out(&mut output).put(b"second");
-        held.hold(Until::Durable(Lsn(2))).put(b"third");
+        held.hold(Until::Reached(synced(2))).put(b"third");
         assert_eq!(held.bytes(), b"firstsecondthird".len());
-        held.release(Lsn(2), &mut output);
+        held.release(synced(2), &mut output);
         assert!(output.is_empty());
-        held.release(Lsn(3), &mut output);
+        held.release(synced(3), &mut output);
         assert_eq!(output.buffer_mut(), b"firstsecondthird");
         assert!(held.is_empty());
         assert_eq!(held.bytes(), 0);
@@ -134,14 +141,14 @@ mod tests {
         let mut output = Output::new();
         held.hold(Until::Got(ConsumerToken(1)));
         held.out(&mut output).put(b"second");
-        held.hold(Until::Durable(Lsn(1))).put(b"third");
-        held.release(Lsn(9), &mut output);
+        held.hold(Until::Reached(synced(1))).put(b"third");
+        held.release(synced(9), &mut output);
         assert!(output.is_empty());
         let mut answer = Output::new();
         answer.put(b"first");
         held.answer(ConsumerToken(1), answer);
         assert_eq!(held.bytes(), b"firstsecondthird".len());
-        held.release(Lsn(9), &mut output);
+        held.release(synced(9), &mut output);
         assert_eq!(output.buffer_mut(), b"firstsecondthird");
     }
 }

@@ -4,7 +4,7 @@ use super::confirms::put_no_route;
 use super::{Scratch, Session};
 use crate::broker::link::Confirms;
 use crate::exception::Exception;
-use crate::id::Lsn;
+use crate::store::Reach;
 use crate::wire::{ClientMethod, ServerMethod};
 
 impl Session {
@@ -25,7 +25,7 @@ impl Session {
                     return Err(Exception::precondition(text));
                 }
                 link.confirms.get_or_insert_with(Confirms::default);
-                self.reply_when(number, Lsn(0), *nowait, &ServerMethod::ConfirmSelectOk);
+                self.reply_when(number, Reach::default(), *nowait, &ServerMethod::ConfirmSelectOk);
             }
             ClientMethod::TxSelect => {
                 if link.confirms.is_some() {
@@ -56,6 +56,6 @@ impl Session {
             channel.link.counters.returned.add(1);
             put_no_route(channel.held.out(&mut self.output), number, message, self.frame_max);
         }
-        self.reply_when(number, committed.lsn, false, &ServerMethod::TxCommitOk);
+        self.reply_when(number, committed.reach, false, &ServerMethod::TxCommitOk);
     }
 }

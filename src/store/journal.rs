@@ -1,10 +1,13 @@
 //! The journal: everything durable, in one order, made safe by one thread.
 //!
 //! ```text
-//! append() ──> pending ──round()──> segment ──fdatasync──> durable_lsn ──> waiters, each told once
+//! append() ──> pending ──round()──> segment ──> written ──fdatasync──> durable
+//!                                                  └── waiters, each told once ──┘
 //! ```
-//! There is no timer: while one round waits for the disk, the next one's records gather. Once the
-//! disk has failed nothing is written any more, since nobody can tell what it holds.
+//! A round writes all that is pending, and syncs if one of the records asks for it: those that do
+//! not are told of before that. There is no timer: while one round waits for the disk, the next
+//! one's records gather. Once the disk has failed nothing is written any more, since nobody can
+//! tell what it holds.
 
 use super::batch::{Block, RecordBatch};
 use super::bell::Bell;
@@ -13,26 +16,18 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
 use super::pending::Pending;
+use super::reach::Reach;
 use super::supply::Supply;
 use super::waiters::{Waiter, Waiters};
 use super::writer::Writer;
+use crate::config::Durability;
 use crate::counters::Counter;
 use crate::id::{Lsn, SegmentNo};
 use crate::limits::DEFINITIONS_PENDING_MAX;
 use parking_lot::{Condvar, Mutex};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-/// What "durable" means in this broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Survives a power loss.
-    #[default]
-    Fsync,
-    /// Survives the end of the broker's process; the operating system writes when it likes.
-    Os,
-}
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What the journal counts.
 #[derive(Debug, Default)]
@@ -49,9 +44,12 @@ pub struct Journal {
     shared: Mutex<Shared>,
     work: Condvar,
     round: Mutex<Round>,
-    waiters: Waiters,
-    durable: AtomicU64,
+    /// With the operating system: survives the end of the broker's process.
+    written: Waiters,
+    /// Synced: survives a power loss.
+    durable: Waiters,
     pending_bytes: AtomicUsize,
+    /// Of records that say nothing else.
     durability: Durability,
     supply: Arc<Supply>,
     bell: Bell,
@@ -105,8 +103,8 @@ impl Journal {
             }),
             work: Condvar::new(),
             round: Mutex::new(Round { writer, blocks: Vec::new() }),
-            waiters: Waiters::default(),
-            durable: AtomicU64::new(last_lsn.0),
+            written: Waiters::after(last_lsn),
+            durable: Waiters::after(last_lsn),
             pending_bytes: AtomicUsize::new(0),
             durability,
             supply,
@@ -115,12 +113,21 @@ impl Journal {
         }
     }
 
+    /// As `append_as`, with the journal's own durability.
+    ///
+    /// # Panics
+    /// As `append_as`.
+    pub fn append(&self, batch: &mut RecordBatch) -> Lsn {
+        self.append_as(batch, self.durability)
+    }
+
     /// Takes the batch's records and leaves it empty. Returns the LSN of the last of them; zero,
-    /// which is always durable, if there is none; `NEVER` if the journal failed or was closed.
+    /// which is always durable, if there is none; `NEVER` if the journal failed or was closed. With
+    /// `Os` they become durable only if another record or a `flush` comes to ask for it.
     ///
     /// # Panics
     /// If the batch has an open transaction.
-    pub fn append(&self, batch: &mut RecordBatch) -> Lsn {
+    pub fn append_as(&self, batch: &mut RecordBatch, durability: Durability) -> Lsn {
         let block = batch.complete();
         if block.is_empty() {
             return Lsn(0);
@@ -131,7 +138,7 @@ impl Journal {
             block.clear();
             return Self::NEVER;
         }
-        let lsn = self.push(&mut shared, block);
+        let lsn = self.push(&mut shared, block, durability);
         let wake = mem::take(&mut shared.asleep);
         drop(shared);
         if wake {
@@ -140,19 +147,25 @@ impl Journal {
         lsn
     }
 
-    /// All records up to here are durable.
+    /// All records up to here are synced, whatever this broker's durability is.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
-        Lsn(self.durable.load(Relaxed))
+        self.durable.reached()
     }
 
-    /// Tells `waiter` once: when `lsn` is durable, or when it never will be. It is told at once, on
-    /// this thread, if that is known by now.
-    pub fn wait(&self, lsn: Lsn, waiter: Arc<dyn Waiter>) {
-        if lsn == Self::NEVER {
-            waiter.failed();
-        } else {
-            self.waiters.register(lsn, waiter, || self.durable_lsn());
+    /// How far it is.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach { written: self.written.reached(), durable: self.durable.reached() }
+    }
+
+    /// Tells `waiter` once: when `lsn` is as safe as that, or when it never will be. It is told at
+    /// once, on this thread, if that is known by now. See `Reach::of` for what not to wait for.
+    pub fn wait(&self, lsn: Lsn, durability: Durability, waiter: Arc<dyn Waiter>) {
+        match durability {
+            _ if lsn == Self::NEVER => waiter.failed(),
+            Durability::Os => self.written.register(lsn, waiter),
+            Durability::Fsync => self.durable.register(lsn, waiter),
         }
     }
 
@@ -162,7 +175,13 @@ impl Journal {
         self.shared.lock().pending.last_lsn()
     }
 
-    /// Bytes appended and not yet durable.
+    /// What is reached once all that was appended so far is as safe as it was asked to be.
+    #[must_use]
+    pub fn appended_reach(&self) -> Reach {
+        self.shared.lock().pending.reach()
+    }
+
+    /// Bytes appended and not yet as safe as their round makes them.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes.load(Relaxed)
@@ -187,13 +206,14 @@ impl Journal {
         }
     }
 
-    /// Writes all that is pending, makes it durable and tells who waits. False if nothing was.
+    /// Writes all that is pending, syncs if any of it asks for that, and tells who waits. False if
+    /// nothing was.
     ///
     /// # Errors
     /// The disk's first error. The journal has failed then, and says the same ever after.
     pub fn round(&self, disk: &dyn Disk) -> Result<bool, StoreError> {
         let mut round = self.round.lock();
-        let wrote = self.write_pending(&mut round, disk, self.durability);
+        let wrote = self.write_pending(&mut round, disk, Durability::Os);
         wrote.inspect_err(|error| self.fail(error))
     }
 
@@ -218,7 +238,8 @@ impl Journal {
         let mut round = self.round.lock();
         let flushed = self
             .write_pending(&mut round, disk, Durability::Fsync)
-            .and_then(|_| self.sync(&mut round.writer, disk));
+            .and_then(|_| self.sync(&mut round.writer, disk))
+            .map(|()| self.durable.reach(round.writer.synced()));
         flushed.inspect_err(|error| self.fail(error))
     }
 
@@ -280,7 +301,7 @@ impl Journal {
     }
 
     /// The store thread's life: rounds while there is work, sleep while there is none. Returns
-    /// after `stop`, with everything appended before it durable.
+    /// after `stop`, with everything appended before it as safe as it asks.
     ///
     /// # Errors
     /// As for `round`.
@@ -319,7 +340,7 @@ impl Journal {
             if matches!(shared.state, State::Open) {
                 let mut last = RecordBatch::new();
                 last.clean();
-                self.push(&mut shared, last.complete());
+                self.push(&mut shared, last.complete(), Durability::Fsync);
                 shared.state = State::Closed;
             }
         }
@@ -329,7 +350,7 @@ impl Journal {
             .and_then(|_| round.writer.seal(disk))
             .and_then(|_| self.sync(&mut round.writer, disk));
         closed.inspect_err(|error| self.fail(error))?;
-        self.waiters.close();
+        self.close_waiters();
         Ok(())
     }
 
@@ -343,7 +364,7 @@ impl Journal {
         Ok(())
     }
 
-    fn push(&self, shared: &mut Shared, block: &mut Block) -> Lsn {
+    fn push(&self, shared: &mut Shared, block: &mut Block, durability: Durability) -> Lsn {
         self.pending_bytes.fetch_add(block.len(), Relaxed);
         if !block.definitions().is_empty() {
             shared.definitions.append(block.definitions());
@@ -351,31 +372,35 @@ impl Journal {
                 self.bell.ring();
             }
         }
-        shared.pending.push(block)
+        shared.pending.push(block, durability)
     }
 
     fn write_pending(
         &self,
         round: &mut Round,
         disk: &dyn Disk,
-        durability: Durability,
+        at_least: Durability,
     ) -> Result<bool, StoreError> {
         self.check()?;
-        self.shared.lock().pending.take(&mut round.blocks);
+        let asked = self.shared.lock().pending.take(&mut round.blocks);
         if round.blocks.is_empty() {
             return Ok(false);
         }
         let before = round.writer.written();
-        let sync = durability == Durability::Fsync;
+        let sync = asked || at_least == Durability::Fsync;
         let bytes = round.writer.append(disk, &round.blocks, sync)?;
+        let lsn = round.writer.written();
+        let appended = round.blocks.iter().map(Block::len).sum();
+        // Before anyone is told: who waits because so much is pending must find it gone.
+        if !sync {
+            self.pending_bytes.fetch_sub(appended, Relaxed);
+        }
+        self.written.reach(lsn);
         if sync {
             self.sync(&mut round.writer, disk)?;
+            self.pending_bytes.fetch_sub(appended, Relaxed);
+            self.durable.reach(lsn);
         }
-        let lsn = round.writer.written();
-        self.durable.store(lsn.0, Relaxed);
-        let appended = round.blocks.iter().map(Block::len).sum();
-        self.pending_bytes.fetch_sub(appended, Relaxed);
-        self.waiters.reach(lsn);
         if self.supply.is_wanted() || round.writer.has_complete() {
             self.bell.ring();
         }
@@ -406,7 +431,12 @@ impl Journal {
             shared.pending.clear();
             self.pending_bytes.store(0, Relaxed);
         }
-        self.waiters.close();
+        self.close_waiters();
+    }
+
+    fn close_waiters(&self) {
+        self.written.close();
+        self.durable.close();
     }
 }
 
@@ -414,7 +444,7 @@ impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal")
             .field("durability", &self.durability)
-            .field("durable_lsn", &self.durable_lsn())
+            .field("reach", &self.reach())
             .field("pending_bytes", &self.pending_bytes())
             .finish_non_exhaustive()
     }

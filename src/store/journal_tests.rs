@@ -2,7 +2,7 @@
 
 use super::samples::{backlog, message, opened, queue, to, vhost};
 use super::{
-    Catalogue, CatalogueError, Disk, Durability, Journal, MemoryDisk, Options, RecordBatch,
+    Catalogue, CatalogueError, Disk, Durability, Journal, MemoryDisk, Options, Reach, RecordBatch,
     StoreError, Waiter, open,
 };
 use crate::id::{Lsn, QueueId};
@@ -24,7 +24,7 @@ impl Witness {
 }
 
 impl Waiter for Witness {
-    fn durable(&self, lsn: Lsn) {
+    fn reached(&self, lsn: Lsn) {
         self.0.lock().push(Some(lsn));
     }
 
@@ -101,8 +101,8 @@ fn a_waiter_is_told_once_when_its_lsn_is_durable() {
     let journal = journal(&disk);
     let (early, late, past) = <(Arc<Witness>, Arc<Witness>, Arc<Witness>)>::default();
     let declared = declare(&journal);
-    journal.wait(Lsn(1), early.clone());
-    journal.wait(Lsn(3), late.clone());
+    journal.wait(Lsn(1), Durability::Fsync, early.clone());
+    journal.wait(Lsn(3), Durability::Fsync, late.clone());
     journal.round(&disk).unwrap();
     assert_eq!(early.told(), [Some(declared)]);
     assert_eq!(late.told(), []);
@@ -114,7 +114,7 @@ fn a_waiter_is_told_once_when_its_lsn_is_durable() {
     journal.round(&disk).unwrap();
     assert_eq!(early.told(), [Some(declared)]);
     assert_eq!(late.told(), [Some(Lsn(7))]);
-    journal.wait(Lsn(8), past.clone());
+    journal.wait(Lsn(8), Durability::Fsync, past.clone());
     assert_eq!(past.told(), [Some(Lsn(8))], "there is nothing to wait for");
 }
 
@@ -127,7 +127,7 @@ fn after_a_failed_sync_nothing_becomes_durable_and_all_waiters_are_told() {
     disk.fail_sync_after(0);
     let (during, after) = <(Arc<Witness>, Arc<Witness>)>::default();
     let lost = journal.append(&mut publish(1));
-    journal.wait(lost, during.clone());
+    journal.wait(lost, Durability::Fsync, during.clone());
     let error = journal.round(&disk).unwrap_err().to_string();
     assert_eq!(error, "cannot sync segment-0000000001: Input/output error");
     assert_eq!(during.told(), [None]);
@@ -135,8 +135,8 @@ fn after_a_failed_sync_nothing_becomes_durable_and_all_waiters_are_told() {
     let mut refused = publish(2);
     assert_eq!(journal.append(&mut refused), Journal::NEVER);
     assert!(refused.is_empty());
-    journal.wait(lost, after.clone());
-    journal.wait(Journal::NEVER, after.clone());
+    journal.wait(lost, Durability::Fsync, after.clone());
+    journal.wait(Journal::NEVER, Durability::Fsync, after.clone());
     assert_eq!(after.told(), [None, None]);
     let writes = disk.writes();
     assert_eq!(journal.round(&disk).unwrap_err().to_string(), error);
@@ -175,7 +175,7 @@ fn with_durability_os_nothing_is_synced_and_no_frame_says_so() {
         assert!(journal.round(&disk).unwrap());
         journal.seal(&disk).unwrap();
     }
-    assert_eq!(journal.durable_lsn(), Lsn(9));
+    assert_eq!(journal.reach(), Reach { written: Lsn(9), durable: Lsn(0) });
     assert_eq!(disk.syncs(), syncs);
     for seed in 0..100 {
         let left = disk.crash(seed);
@@ -190,7 +190,7 @@ fn records_after_a_clean_close_are_refused() {
     let journal = journal(&disk);
     let told = Arc::<Witness>::default();
     let declared = declare(&journal);
-    journal.wait(declared, told.clone());
+    journal.wait(declared, Durability::Fsync, told.clone());
     journal.close_clean(&disk).unwrap();
     assert_eq!(told.told(), [Some(Lsn(3))], "the mark is a record as well");
     assert_eq!(journal.append(&mut publish(1)), Journal::NEVER);
@@ -291,7 +291,7 @@ fn what_gathers_during_a_sync_shares_the_next_one() {
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        journal.wait(Lsn(202), witness.clone());
+        journal.wait(Lsn(202), Durability::Fsync, witness.clone());
         assert_eq!(journal.durable_lsn(), Lsn(2));
         journal.stop();
         gate.set(true);

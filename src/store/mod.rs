@@ -6,7 +6,8 @@
 //!               Recovered { definitions, queues with messages } <───┘
 //! ```
 //! A record is durable once `Journal::durable_lsn` reached its LSN, and stays: a crash or a power
-//! loss leaves all records up to some LSN that is not before it. One record is all or nothing, be
+//! loss leaves all records up to some LSN that is not before it, and the end of the process alone
+//! all that were written (`Reach`). One record is all or nothing, be
 //! it a message for a thousand queues or a transaction. What the disk loses or changes later is
 //! found by checksums and refused with file and offset; it is never passed on.
 
@@ -31,6 +32,7 @@ mod memory_catalogue;
 mod memory_disk;
 mod open;
 mod pending;
+mod reach;
 mod reader;
 mod record;
 mod recovered;
@@ -50,6 +52,8 @@ mod batch_tests;
 #[cfg(test)]
 mod catalogue_tests;
 #[cfg(test)]
+mod durability_tests;
+#[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
 mod reader_tests;
@@ -58,6 +62,7 @@ mod recovery_tests;
 #[cfg(test)]
 mod samples;
 
+pub use crate::config::Durability;
 pub use batch::RecordBatch;
 pub use bell::Bell;
 pub use catalogue::{ANSWER_TIME, Catalogue, CatalogueError, Change, SledCatalogue};
@@ -68,10 +73,11 @@ pub use definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue, S
 pub use disk::{Disk, RealDisk};
 pub use entries::Standing;
 pub use error::StoreError;
-pub use journal::{Durability, Journal, JournalCounters};
+pub use journal::{Journal, JournalCounters};
 pub use log::Log;
 pub use memory_disk::MemoryDisk;
 pub use open::open;
+pub use reach::Reach;
 pub use record::Target;
 pub use recovered::{Recovered, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn};
 pub use run_set::RunSet;
@@ -87,6 +93,7 @@ use std::sync::Arc;
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Of records for which nobody asks another one: those of definitions.
     pub durability: Durability,
     /// Random, and new for each start: it keeps other bytes from passing for what this broker
     /// writes.

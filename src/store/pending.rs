@@ -4,6 +4,8 @@
 //! appends holds the journal's lock for a copy of at most `SWAP_BYTES`.
 
 use super::batch::Block;
+use super::reach::Reach;
+use crate::config::Durability;
 use crate::id::Lsn;
 use std::mem;
 
@@ -21,16 +23,24 @@ pub(super) struct Pending {
     blocks: Vec<Block>,
     spares: Vec<Block>,
     last_lsn: Lsn,
+    /// The last record that is to be synced, waiting here or not.
+    to_sync: Lsn,
+    /// One such record waits here.
+    wants_sync: bool,
 }
 
 impl Pending {
     pub(super) fn after(last_lsn: Lsn) -> Self {
-        Self { last_lsn, ..Self::default() }
+        Self { last_lsn, to_sync: last_lsn, ..Self::default() }
     }
 
     /// Takes a block's records and leaves it empty. The LSN is that of the last.
-    pub(super) fn push(&mut self, block: &mut Block) -> Lsn {
+    pub(super) fn push(&mut self, block: &mut Block, durability: Durability) -> Lsn {
         self.last_lsn.0 += block.records();
+        if durability == Durability::Fsync {
+            self.to_sync = self.last_lsn;
+            self.wants_sync = true;
+        }
         match self.blocks.last_mut() {
             Some(last)
                 if last.own_len() + block.own_len() <= BLOCK_BYTES
@@ -56,13 +66,19 @@ impl Pending {
         self.last_lsn
     }
 
+    /// What is reached once every record so far is as safe as it was asked to be.
+    pub(super) fn reach(&self) -> Reach {
+        Reach { written: self.last_lsn, durable: self.to_sync }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// Moves all blocks into `out`, which is empty.
-    pub(super) fn take(&mut self, out: &mut Vec<Block>) {
+    /// Moves all blocks into `out`, which is empty; says whether one of them is to be synced.
+    pub(super) fn take(&mut self, out: &mut Vec<Block>) -> bool {
         mem::swap(&mut self.blocks, out);
+        mem::take(&mut self.wants_sync)
     }
 
     /// Gets back the blocks that were taken.

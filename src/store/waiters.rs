@@ -1,28 +1,30 @@
-//! Who waits for the disk: told once, by the thread that synced, when its LSN is reached.
+//! Who waits for the journal to reach some LSN: told once, by the thread that got it there.
 
 use crate::id::Lsn;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One that waits, such as a link with confirms due. Both calls come from the store's thread, or
 /// from within `Journal::wait` if there is nothing to wait for; they may push and wake, no more.
 pub trait Waiter: Send + Sync {
-    /// All records up to `lsn` are durable, among them the one that was waited for. It may be far
-    /// beyond that one. To hear of later ones, register again.
-    fn durable(&self, lsn: Lsn);
+    /// All records up to `lsn` are as safe as was asked, among them the one that was waited for. It
+    /// may be far beyond that one. To hear of later ones, register again.
+    fn reached(&self, lsn: Lsn);
 
-    /// The record will never be known to be durable: the disk failed or the journal was closed.
+    /// The record will never be known to be so: the disk failed or the journal was closed.
     fn failed(&self);
 }
 
-/// The waiters by LSN, and how to tell them apart on one LSN.
-#[derive(Default)]
+/// How far all records have come on one step of their way to the disk, and who waits there.
 pub(super) struct Waiters {
+    reached: AtomicU64,
     list: Mutex<List>,
 }
 
+/// The waiters by LSN, and how to tell them apart on one LSN.
 #[derive(Default)]
 struct List {
     by_lsn: BTreeMap<(Lsn, u64), Arc<dyn Waiter>>,
@@ -31,14 +33,22 @@ struct List {
 }
 
 impl Waiters {
-    /// Keeps the waiter until `lsn` is reached, unless it is by now. `durable` reads how far the
-    /// disk is; reading it under the lock makes sure that no waiter falls between two rounds.
-    pub(super) fn register(&self, lsn: Lsn, waiter: Arc<dyn Waiter>, durable: impl Fn() -> Lsn) {
+    pub(super) fn after(reached: Lsn) -> Self {
+        Self { reached: AtomicU64::new(reached.0), list: Mutex::default() }
+    }
+
+    pub(super) fn reached(&self) -> Lsn {
+        Lsn(self.reached.load(Relaxed))
+    }
+
+    /// Keeps the waiter until `lsn` is reached, unless it is by now. Reading how far it is under
+    /// the lock makes sure that no waiter falls between two rounds.
+    pub(super) fn register(&self, lsn: Lsn, waiter: Arc<dyn Waiter>) {
         let mut list = self.list.lock();
-        let reached = durable();
+        let reached = self.reached();
         if reached >= lsn {
             drop(list);
-            waiter.durable(reached);
+            waiter.reached(reached);
         } else if list.closed {
             drop(list);
             waiter.failed();
@@ -49,15 +59,16 @@ impl Waiters {
         }
     }
 
-    /// Tells all that wait for `lsn` or less.
+    /// It is `lsn` now: tells all that wait for that or less.
     pub(super) fn reach(&self, lsn: Lsn) {
+        self.reached.store(lsn.0, Relaxed);
         let reached = {
             let mut list = self.list.lock();
             let later = list.by_lsn.split_off(&(Lsn(lsn.0 + 1), 0));
             mem::replace(&mut list.by_lsn, later)
         };
         for waiter in reached.values() {
-            waiter.durable(lsn);
+            waiter.reached(lsn);
         }
     }
 

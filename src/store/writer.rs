@@ -94,6 +94,10 @@ impl Writer {
         self.written
     }
 
+    pub(super) fn synced(&self) -> Lsn {
+        self.synced
+    }
+
     /// Writes the blocks in one frame, or in several if they are long. Returns the bytes.
     pub(super) fn append(
         &mut self,

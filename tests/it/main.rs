@@ -13,6 +13,7 @@ mod confirms;
 mod counting;
 mod crash;
 mod disk;
+mod durability;
 mod durable;
 mod exchanges;
 mod fuzz;

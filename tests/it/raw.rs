@@ -144,8 +144,13 @@ pub(crate) fn channel_open(channel: u16) -> Vec<u8> {
 pub(crate) const DURABLE: u8 = 2;
 
 pub(crate) fn queue_declare(channel: u16, queue: &str, bits: u8) -> Vec<u8> {
+    queue_declare_with(channel, queue, bits, &[])
+}
+
+/// `arguments` is a table without its length.
+pub(crate) fn queue_declare_with(channel: u16, queue: &str, bits: u8, arguments: &[u8]) -> Vec<u8> {
     let fields = Fields::default().short(0).shortstr(queue).octet(bits);
-    method(channel, QUEUE_DECLARE, fields.longstr(&[]))
+    method(channel, QUEUE_DECLARE, fields.longstr(arguments))
 }
 
 /// `no_ack` is bit 1.

@@ -3,6 +3,8 @@
 /// Name, and whether it is durable.
 pub(crate) const QUEUES: [(&str, bool); 4] =
     [("d0", true), ("d1", true), ("d2", true), ("t0", false)];
+/// The one of them whose confirms wait for no sync.
+pub(crate) const OS_QUEUE: usize = 2;
 /// Name and type; all but the default exchange can be deleted.
 pub(crate) const EXCHANGES: [(&str, &str); 4] =
     [("", ""), ("fan", "fanout"), ("top", "topic"), ("dir", "direct")];

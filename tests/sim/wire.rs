@@ -1,6 +1,6 @@
 //! AMQP 0-9-1 from the client's side, by hand, so that the broker's codec is not its own judge.
 
-use super::ops::{EXCHANGES, How, Message, Mode, Op, QUEUES};
+use super::ops::{EXCHANGES, How, Message, Mode, OS_QUEUE, Op, QUEUES};
 
 /// Small, so that bodies come in many frames.
 pub(crate) const FRAME_MAX: u32 = 4096;
@@ -113,7 +113,8 @@ pub(crate) fn encode(op: &Op, channel: u16, messages: &[Message]) -> Vec<u8> {
             let (name, durable) = QUEUES[queue];
             named(channel, (50, 10), name, |out| {
                 out.push(u8::from(durable) << 1);
-                long(out, &[]);
+                let arguments = b"\x0cx-durabilityS\0\0\0\x02os";
+                long(out, if queue == OS_QUEUE { arguments } else { &[] });
             })
         }
         Op::DeleteQueue(queue) => named(channel, (50, 40), QUEUES[queue].0, flags(&[0])),

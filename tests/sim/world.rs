@@ -378,9 +378,8 @@ impl World {
 
     pub(crate) fn round(&mut self) {
         let journal = self.broker.journal();
-        let synced = journal.round(&self.disk).inspect(|wrote| {
-            self.oracle.synced(journal.appended_lsn().0);
-            if *wrote {}
+        let synced = journal.round(&self.disk).inspect(|_| {
+            self.oracle.synced(journal.durable_lsn().0);
         });
         let sealed = if self.rng.percent(20) { journal.seal(&self.disk) } else { Ok(()) };
         match synced.and(sealed) {

@@ -5,9 +5,8 @@ use crate::broker::link::{Link, Workspace};
 use crate::broker::vhost::State;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{Binding, Destination, Kind};
-use crate::id::Lsn;
 use crate::name::Name;
-use crate::store::Definition;
+use crate::store::{Definition, Reach};
 use crate::table::TableRef;
 use std::sync::Arc;
 
@@ -45,7 +44,7 @@ impl Link {
         key: &[u8],
         arguments: TableRef<'_>,
         workspace: &mut Workspace,
-    ) -> Result<Lsn, Exception> {
+    ) -> Result<Reach, Exception> {
         self.check_binding(source, to, key)?;
         let vhost = Arc::clone(self.vhost());
         let mut state = vhost.state.write();
@@ -57,7 +56,7 @@ impl Link {
         let (destination, arguments) = (binding.destination.clone(), binding.arguments.as_ref());
         let new = state.topology.bind(source, destination, key, arguments)?;
         if !(durable_source && end.durable) {
-            return Ok(Lsn(0));
+            return Ok(Reach::default());
         }
         if !new {
             return Ok(state.defined);
@@ -83,7 +82,7 @@ impl Link {
         key: &[u8],
         arguments: TableRef<'_>,
         workspace: &mut Workspace,
-    ) -> Result<Lsn, Exception> {
+    ) -> Result<Reach, Exception> {
         self.check_binding(source, to, key)?;
         let vhost = Arc::clone(self.vhost());
         let mut state = vhost.state.write();

@@ -3,9 +3,8 @@
 use crate::broker::link::{Link, Workspace};
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{Declared, Kind, Settings, alternate_exchange};
-use crate::id::Lsn;
 use crate::name::Name;
-use crate::store::Definition;
+use crate::store::{Definition, Reach};
 use crate::table::TableRef;
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ impl Link {
         &mut self,
         declare: &DeclareExchange<'_>,
         workspace: &mut Workspace,
-    ) -> Result<Lsn, Exception> {
+    ) -> Result<Reach, Exception> {
         let kind = Kind::from_name(declare.kind)
             .ok_or_else(|| Exception::unknown_exchange_type(declare.kind))?;
         if declare.name.is_empty() {
@@ -67,12 +66,12 @@ impl Link {
             Declared::Exists(exchange) => {
                 exchange.settings().check_equivalent(&settings, resource)?;
                 let durable = exchange.settings().durable;
-                Ok(if durable { state.defined } else { Lsn(0) })
+                Ok(if durable { state.defined } else { Reach::default() })
             }
             Declared::Created(_) if declare.durable => {
                 Ok(state.define(&[definition], &self.broker, workspace))
             }
-            Declared::Created(_) => Ok(Lsn(0)),
+            Declared::Created(_) => Ok(Reach::default()),
         }
     }
 
@@ -100,7 +99,7 @@ impl Link {
         name: &str,
         if_unused: bool,
         workspace: &mut Workspace,
-    ) -> Result<Lsn, Exception> {
+    ) -> Result<Reach, Exception> {
         if name.is_empty() {
             return Err(Exception::default_exchange());
         }

@@ -3,9 +3,9 @@
 use crate::broker::checkpoint::queue_declared;
 use crate::broker::link::{Link, PSEUDO_QUEUE, Workspace};
 use crate::exception::{Exception, Permission, Resource};
-use crate::id::Lsn;
 use crate::name::Name;
 use crate::queue::{Queue, QueueCore, QueueSettings};
+use crate::store::Reach;
 use crate::table::{TableRef, Value};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Declared {
     pub ready: u64,
     pub consumers: u64,
     /// What declare-ok waits for.
-    pub lsn: Lsn,
+    pub reach: Reach,
 }
 
 impl Link {
@@ -65,29 +65,32 @@ impl Link {
         if let Some(queue) = state.queues.get(&*name).cloned() {
             if !queue.is_gone() {
                 queue.settings.check_equivalent(&settings, resource)?;
-                let lsn = if queue.settings.durable { state.defined } else { Lsn(0) };
+                let reach = if queue.settings.durable { state.defined } else { Reach::default() };
                 let (ready, consumers) = queue.depth();
-                return Ok(Declared { name, ready, consumers, lsn });
+                return Ok(Declared { name, ready, consumers, reach });
             }
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
+        let durability = settings.check_durability(resource)?;
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable)
             .with_paging(self.broker.config.sizes.into());
         let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
-        let queue = Arc::new(Queue::new(vhost_name, name.clone(), settings, core, residence));
+        let queue = Queue::new(vhost_name, name.clone(), settings, core, residence);
+        let durability = durability.unwrap_or(self.broker.config.durability);
+        let queue = Arc::new(queue.with_durability(durability));
         if let Some(owner) = queue.settings.exclusive_owner {
             state.exclusive.entry(owner).or_default().insert(queue.id);
         }
         state.queues.insert(name.clone(), Arc::clone(&queue));
         state.by_id.insert(queue.id, Arc::clone(&queue));
-        let lsn = if queue.settings.durable {
+        let reach = if queue.settings.durable {
             state.define(&[queue_declared(&queue)], &self.broker, workspace)
         } else {
-            Lsn(0)
+            Reach::default()
         };
         drop(state);
         self.warn_of_arguments(&queue);
-        Ok(Declared { name, ready: 0, consumers: 0, lsn })
+        Ok(Declared { name, ready: 0, consumers: 0, reach })
     }
 
     /// What is accepted so that clients need no change must not pass for what is obeyed.
@@ -135,7 +138,7 @@ impl Link {
             return Err(Exception::not_found(resource));
         }
         let name = Name::new(name);
-        Ok(Some(Declared { name, ready: 0, consumers: 1, lsn: Lsn(0) }))
+        Ok(Some(Declared { name, ready: 0, consumers: 1, reach: Reach::default() }))
     }
 
     /// queue.declare with passive.
@@ -148,8 +151,12 @@ impl Link {
         }
         let queue = self.find_queue(name)?;
         let (ready, consumers) = queue.depth();
-        let lsn = if queue.settings.durable { self.vhost().state.read().defined } else { Lsn(0) };
-        Ok(Declared { name: queue.name.clone(), ready, consumers, lsn })
+        let reach = if queue.settings.durable {
+            self.vhost().state.read().defined
+        } else {
+            Reach::default()
+        };
+        Ok(Declared { name: queue.name.clone(), ready, consumers, reach })
     }
 
     /// The queue of that name, if this connection may use it.
@@ -182,7 +189,7 @@ impl Link {
         name: &str,
         (if_unused, if_empty): (bool, bool),
         workspace: &mut Workspace,
-    ) -> Result<(u64, Lsn), Exception> {
+    ) -> Result<(u64, Reach), Exception> {
         let vhost = Arc::clone(self.vhost());
         let resource = Resource::Queue { vhost: &vhost.name, name };
         self.check(Permission::Configure, resource)?;
@@ -214,10 +221,11 @@ impl Link {
         &mut self,
         name: &str,
         workspace: &mut Workspace,
-    ) -> Result<(u64, Lsn), Exception> {
+    ) -> Result<(u64, Reach), Exception> {
         let queue = self.find_queue_to_read(name)?;
         let purged = queue.purge(&mut workspace.turn(&self.broker));
-        purged.map_err(|_| Exception::not_found(queue.resource()))
+        let (ready, lsn) = purged.map_err(|_| Exception::not_found(queue.resource()))?;
+        Ok((ready, Reach::of(lsn, queue.durability())))
     }
 }
 

@@ -4,27 +4,32 @@
 //! batch's last record; they are confirmed strictly in publish order, which keeps runs long.
 //! RabbitMQ may confirm out of order, so no client can rely on either.
 
+use crate::config::Durability;
 use crate::id::Lsn;
 use crate::limits::UNCONFIRMED_MAX;
+use crate::store::Reach;
 use std::collections::VecDeque;
+use std::mem;
 
 /// The confirm state of a channel in confirm mode.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Confirms {
     /// Publishes counted so far.
     published: u64,
     /// Publishes that are in some run.
     registered: u64,
+    /// The strongest that those not yet in a run ask for.
+    durability: Durability,
     /// Publishes told to the client.
     reported: u64,
-    /// Runs in publish order: all up to a number wait for an LSN.
+    /// Runs in publish order: all up to a number wait for this.
     waiting: VecDeque<Run>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
     up_to: u64,
-    lsn: Lsn,
+    reach: Reach,
 }
 
 /// One `basic.ack` to send.
@@ -34,30 +39,48 @@ pub struct Ack {
     pub multiple: bool,
 }
 
+impl Default for Confirms {
+    fn default() -> Self {
+        Self {
+            published: 0,
+            registered: 0,
+            durability: Durability::Os,
+            reported: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
 impl Confirms {
-    /// Counts one publish.
-    pub fn publish(&mut self) {
+    /// Counts one publish, whose queues ask for no more than `durability`.
+    pub fn publish(&mut self, durability: Durability) {
         self.published += 1;
+        self.durability = self.durability.max(durability);
     }
 
-    /// All publishes counted so far are in the journal's buffer up to `lsn`.
-    pub fn register(&mut self, lsn: Lsn) {
+    /// All publishes counted so far, and maybe others, are in the journal's buffer and safe at
+    /// `reach`.
+    pub fn register(&mut self, mut reach: Reach) {
         if self.registered == self.published {
             return;
         }
         self.registered = self.published;
+        if mem::replace(&mut self.durability, Durability::Os) == Durability::Os {
+            // What is to be synced is another channel's.
+            reach.durable = Lsn(0);
+        }
         // An older run may wait for more: then this one does too, as order demands.
-        let lsn = self.waiting.back().map_or(lsn, |run| run.lsn.max(lsn));
+        let reach = self.waiting.back().map_or(reach, |run| run.reach.max(reach));
         match self.waiting.back_mut() {
-            Some(run) if run.lsn == lsn => run.up_to = self.published,
-            _ => self.waiting.push_back(Run { up_to: self.published, lsn }),
+            Some(run) if run.reach == reach => run.up_to = self.published,
+            _ => self.waiting.push_back(Run { up_to: self.published, reach }),
         }
     }
 
-    /// What may be confirmed now that everything up to `durable` is on disk.
-    pub fn report(&mut self, durable: Lsn) -> Option<Ack> {
+    /// What may be confirmed now that the journal has come so far.
+    pub fn report(&mut self, reached: Reach) -> Option<Ack> {
         let mut up_to = self.reported;
-        while let Some(run) = self.waiting.front().filter(|run| run.lsn <= durable) {
+        while let Some(run) = self.waiting.front().filter(|run| reached.meets(run.reach)) {
             up_to = run.up_to;
             self.waiting.pop_front();
         }
@@ -69,10 +92,10 @@ impl Confirms {
         Some(Ack { up_to, multiple })
     }
 
-    /// The LSN that the oldest waiting publish needs.
+    /// What the oldest waiting publish waits for.
     #[must_use]
-    pub fn next_lsn(&self) -> Option<Lsn> {
-        self.waiting.front().map(|run| run.lsn)
+    pub fn next_reach(&self) -> Option<Reach> {
+        self.waiting.front().map(|run| run.reach)
     }
 
     #[must_use]
@@ -89,33 +112,65 @@ impl Confirms {
 
 #[cfg(test)]
 mod tests {
+    use super::Durability::{Fsync, Os};
     use super::*;
+
+    fn publish(confirms: &mut Confirms, lsn: u64, durability: Durability) {
+        confirms.publish(durability);
+        confirms.register(Reach::of(Lsn(lsn), durability));
+    }
+
+    fn at(written: u64, durable: u64) -> Reach {
+        Reach { written: Lsn(written), durable: Lsn(durable) }
+    }
 
     #[test]
     fn an_older_publish_that_waits_for_the_disk_holds_back_a_newer_one() {
         let mut confirms = Confirms::default();
-        confirms.publish();
-        confirms.register(Lsn(5));
-        confirms.publish();
-        confirms.register(Lsn(0));
-        assert_eq!(confirms.report(Lsn(4)), None);
-        assert_eq!(confirms.report(Lsn(5)), Some(Ack { up_to: 2, multiple: true }));
-        assert_eq!(confirms.report(Lsn(9)), None);
+        publish(&mut confirms, 5, Fsync);
+        publish(&mut confirms, 0, Os);
+        assert_eq!(confirms.report(at(9, 4)), None);
+        assert_eq!(confirms.report(at(9, 5)), Some(Ack { up_to: 2, multiple: true }));
+        assert_eq!(confirms.report(at(9, 9)), None);
+    }
+
+    #[test]
+    fn each_publish_waits_for_what_its_queues_ask_and_for_those_before_it() {
+        let mut confirms = Confirms::default();
+        publish(&mut confirms, 1, Os);
+        publish(&mut confirms, 2, Fsync);
+        publish(&mut confirms, 3, Os);
+        assert_eq!(confirms.report(at(3, 0)), Some(Ack { up_to: 1, multiple: false }));
+        assert_eq!(confirms.report(at(2, 2)), Some(Ack { up_to: 2, multiple: false }));
+        assert_eq!(confirms.next_reach(), Some(at(3, 2)));
+        assert_eq!(confirms.report(at(3, 2)), Some(Ack { up_to: 3, multiple: false }));
+    }
+
+    #[test]
+    fn another_channels_sync_is_not_waited_for() {
+        let (mut os, mut fsync) = (Confirms::default(), Confirms::default());
+        os.publish(Os);
+        fsync.publish(Os);
+        fsync.publish(Fsync);
+        for confirms in [&mut os, &mut fsync] {
+            confirms.register(at(7, 6));
+        }
+        assert_eq!(os.report(at(7, 5)), Some(Ack { up_to: 1, multiple: false }));
+        assert_eq!(fsync.report(at(7, 5)), None);
     }
 
     #[test]
     fn a_single_publish_is_confirmed_without_multiple() {
         let mut confirms = Confirms::default();
-        confirms.publish();
-        confirms.register(Lsn(0));
-        assert_eq!(confirms.report(Lsn(0)), Some(Ack { up_to: 1, multiple: false }));
+        publish(&mut confirms, 0, Os);
+        assert_eq!(confirms.report(at(0, 0)), Some(Ack { up_to: 1, multiple: false }));
     }
 
     #[test]
     fn what_is_not_registered_is_not_confirmed() {
         let mut confirms = Confirms::default();
-        confirms.publish();
-        assert_eq!(confirms.report(Lsn(100)), None);
-        assert_eq!(confirms.next_lsn(), None);
+        confirms.publish(Fsync);
+        assert_eq!(confirms.report(at(100, 100)), None);
+        assert_eq!(confirms.next_reach(), None);
     }
 }

@@ -3,10 +3,11 @@
 use super::unacked::Unacked;
 use super::{Link, Workspace};
 use crate::exception::Exception;
-use crate::id::{ConsumerToken, Lsn};
+use crate::id::ConsumerToken;
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX};
 use crate::name::Name;
 use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue};
+use crate::store::Reach;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -144,10 +145,10 @@ impl Link {
     }
 
     /// Cancels a consumer. Its last deliveries and its end are in the inbox when this returns.
-    /// cancel-ok waits for the LSN: the end of a durable queue may have come with it.
-    pub fn cancel(&mut self, tag: &str, workspace: &mut Workspace) -> Lsn {
+    /// cancel-ok waits for that: the end of a durable queue may have come with it.
+    pub fn cancel(&mut self, tag: &str, workspace: &mut Workspace) -> Reach {
         let Some(token) = self.consumers.by_tag.remove(tag) else {
-            return Lsn(0);
+            return Reach::default();
         };
         self.stop_consumer(token, workspace);
         let unused = std::mem::take(&mut workspace.effects.unused);

@@ -35,7 +35,7 @@ struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notices {
     /// The journal has come further.
-    pub durable: bool,
+    pub journal: bool,
     /// The journal has failed: nothing that waits for it will ever come.
     pub failed: bool,
     /// No alarm is in force any more.
@@ -115,8 +115,8 @@ impl Outlet for Inbox {
 }
 
 impl Waiter for Inbox {
-    fn durable(&self, _: Lsn) {
-        self.notice(|notices| notices.durable = true);
+    fn reached(&self, _: Lsn) {
+        self.notice(|notices| notices.journal = true);
     }
 
     fn failed(&self) {

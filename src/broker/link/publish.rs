@@ -7,11 +7,12 @@
 use super::route::Route;
 use super::{Link, Workspace};
 use crate::broker::Broker;
+use crate::config::Durability;
 use crate::exchange::ExchangeShared;
-use crate::id::{Lsn, Seq};
+use crate::id::Seq;
 use crate::message::Message;
 use crate::queue::{Publish, Queue};
-use crate::store::Target;
+use crate::store::{Reach, Target};
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -41,8 +42,8 @@ pub struct PublishBatch {
     index: HashMap<usize, usize>,
     /// Messages that need one record over several queues, all for the same ones.
     shared: Option<SharedGroup>,
-    /// Highest LSN that the flushed part of this batch waits for.
-    lsn: Lsn,
+    /// What the flushed part of this batch waits for.
+    reach: Reach,
     /// Channels that published.
     pub publishing: Vec<u16>,
     counts: Option<(Arc<ExchangeShared>, u64, u64)>,
@@ -68,21 +69,21 @@ impl Link {
 
     /// Counts a publish, and in confirm mode one to be confirmed: every one that raised no
     /// exception, routed or not.
-    pub fn count_publish(&mut self, batch: &mut PublishBatch) {
+    pub fn count_publish(&mut self, durability: Durability, batch: &mut PublishBatch) {
         self.published += 1;
         if let Some(confirms) = &mut self.confirms {
-            confirms.publish();
+            confirms.publish(durability);
         }
         if batch.publishing.last() != Some(&self.channel) {
             batch.publishing.push(self.channel);
         }
     }
 
-    /// The publishes counted so far are with their queues, whose records end at `lsn`.
-    pub fn published(&mut self, lsn: Lsn) {
+    /// The publishes counted so far are with their queues, and all of them safe at `reach`.
+    pub fn published(&mut self, reach: Reach) {
         self.counters.published.add(std::mem::take(&mut self.published));
         if let Some(confirms) = &mut self.confirms {
-            confirms.register(lsn);
+            confirms.register(reach);
         }
     }
 }
@@ -214,13 +215,14 @@ impl PublishBatch {
         for mut group in self.groups.drain(..) {
             let published = group.queue.publish(&mut group.messages, &mut workspace.turn(broker));
             match published {
-                Ok(lsn) => self.lsn = self.lsn.max(lsn),
+                Ok(lsn) => {
+                    self.reach = self.reach.max(Reach::of(lsn, group.queue.durability()));
+                }
                 Err(_) => workspace.unrouted.extend(group.messages.drain(..).map(unrouted)),
             }
         }
         if let Some(group) = self.shared.take() {
-            let lsn = publish_shared(group, broker, workspace);
-            self.lsn = self.lsn.max(lsn);
+            self.reach = self.reach.max(publish_shared(group, broker, workspace));
         }
         if let Some((exchange, published_in, published_out)) = self.counts.take() {
             exchange.counters.published_in.add(published_in);
@@ -228,9 +230,9 @@ impl PublishBatch {
         }
     }
 
-    /// The LSN that everything flushed since the last call waits for.
-    pub fn take_lsn(&mut self) -> Lsn {
-        std::mem::take(&mut self.lsn)
+    /// What everything flushed since the last call waits for.
+    pub fn take_reach(&mut self) -> Reach {
+        std::mem::take(&mut self.reach)
     }
 
     fn count(&mut self, route: &Route) {
@@ -255,7 +257,7 @@ impl PublishBatch {
 
 /// One record for each message whatever the number of its queues: (a) reserve a place in every
 /// queue, (b) append the records, (c) show them. A queue that has gone is in no record.
-fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace) -> Lsn {
+fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace) -> Reach {
     let _gate = broker.gate.read();
     let mut places: Vec<(Arc<Queue>, Vec<Target>)> = Vec::with_capacity(group.queues.len());
     for queue in group.queues {
@@ -266,21 +268,28 @@ fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace
     }
     if places.is_empty() {
         workspace.unrouted.extend(group.messages.into_iter().map(unrouted));
-        return Lsn(0);
+        return Reach::default();
     }
     let mut row = Vec::with_capacity(places.len());
+    let durable = || places.iter().filter(|(queue, _)| queue.settings.durable);
     for (nth, publish) in group.messages.iter().enumerate() {
         row.clear();
-        row.extend(places.iter().filter(|(queue, _)| queue.settings.durable).map(|(_, t)| t[nth]));
+        row.extend(durable().map(|(_, targets)| targets[nth]));
         workspace.records.enqueue(&publish.message, &row);
     }
-    let lsn = broker.log().append(&mut workspace.records);
+    let durability = strongest(durable().map(|(queue, _)| queue));
+    let lsn = broker.log().append_as(&mut workspace.records, durability);
     for (queue, targets) in places {
         let seqs: Vec<Seq> = targets.iter().map(|target| target.seq).collect();
         // A queue that went meanwhile took its messages along.
         let _ = queue.show(&seqs, &mut workspace.turn(broker));
     }
-    lsn
+    Reach::of(lsn, durability)
+}
+
+/// What one record for all of these, which are durable, must be.
+pub(super) fn strongest<'a>(durable: impl Iterator<Item = &'a Arc<Queue>>) -> Durability {
+    durable.map(|queue| queue.durability()).max().unwrap_or(Durability::Os)
 }
 
 fn unrouted(publish: Publish) -> Unrouted {

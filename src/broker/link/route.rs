@@ -1,7 +1,9 @@
 //! From a publication's address to queues: the channel's cache, and the way round it.
 
 use super::Link;
+use super::publish::strongest;
 use super::reply::ReplyTarget;
+use crate::config::Durability;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{ExchangeShared, Kind, Live, RouteCache, RouteScratch, Validity};
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
@@ -17,6 +19,8 @@ pub struct Route {
     gone: Box<[Arc<AtomicBool>]>,
     /// Targets that keep persistent messages on disk.
     pub(super) durable_targets: usize,
+    /// The strongest that one of these asks for.
+    durability: Durability,
     /// Requesters named by a direct-reply key; such a route is never cached.
     pub(super) replies: Vec<Arc<ReplyTarget>>,
     pub(super) exchange: Arc<ExchangeShared>,
@@ -28,6 +32,12 @@ impl Route {
     #[must_use]
     pub fn exchange(&self) -> &ExchangeShared {
         &self.exchange
+    }
+
+    /// What the confirm of a publish waits for.
+    #[must_use]
+    pub fn durability(&self, persistent: bool) -> Durability {
+        if persistent { self.durability } else { Durability::Os }
     }
 }
 
@@ -114,8 +124,10 @@ impl Link {
         let replies =
             if exchange.name.is_empty() { self.broker.replies.find_all(keys) } else { Vec::new() };
         found.cacheable &= replies.is_empty();
+        let durable = || found.queues.iter().filter(|queue| queue.settings.durable);
         let route = Arc::new(Route {
-            durable_targets: found.queues.iter().filter(|queue| queue.settings.durable).count(),
+            durable_targets: durable().count(),
+            durability: strongest(durable()),
             targets: found.queues.iter().map(Arc::downgrade).collect(),
             gone: found.queues.iter().map(|queue| queue.gone()).collect(),
             replies,

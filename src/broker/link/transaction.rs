@@ -8,12 +8,13 @@ use super::route::Route;
 use super::settle::Settled;
 use super::unacked::Unacked;
 use super::{Link, Workspace};
+use crate::config::Durability;
 use crate::exception::Exception;
-use crate::id::{Lsn, QueueId, Seq};
+use crate::id::{QueueId, Seq};
 use crate::limits::{TX_BYTES_MAX, TX_OPERATIONS_MAX};
 use crate::message::Message;
 use crate::queue::{Publish, Queue, Settlement};
-use crate::store::Target;
+use crate::store::{Reach, Target};
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -28,7 +29,7 @@ pub(super) struct Transaction {
 /// What a commit did.
 pub struct Committed {
     /// What commit-ok waits for.
-    pub lsn: Lsn,
+    pub reach: Reach,
     /// Mandatory messages that no queue took, in publish order.
     pub returned: Vec<Message>,
 }
@@ -105,18 +106,15 @@ impl Link {
         reserve(&mut parts, &transaction.publishes);
 
         workspace.records.begin_transaction();
-        self.record_publishes(&parts, &transaction.publishes, workspace);
+        let mut durability = self.record_publishes(&parts, &transaction.publishes, workspace);
         for (deliveries, how) in &transaction.settlements {
             if *how != Settlement::Requeue {
-                self.record_ends(deliveries, workspace);
+                durability = durability.max(self.record_ends(deliveries, workspace));
             }
         }
         workspace.records.end_transaction();
-        let lsn = if workspace.records.is_empty() {
-            Lsn(0)
-        } else {
-            self.broker.log().append(&mut workspace.records)
-        };
+        let lsn = self.broker.log().append_as(&mut workspace.records, durability);
+        let reach = Reach::of(lsn, durability);
 
         let mut taken = vec![false; transaction.publishes.len()];
         for part in parts {
@@ -142,19 +140,24 @@ impl Link {
                 returned.push(publish.message);
             }
         }
-        Committed { lsn, returned }
+        Committed { reach, returned }
     }
 
+    /// Writes the messages that must last, and says how safe they must be.
     fn record_publishes(
         &self,
         parts: &[Part],
         publishes: &[(Arc<Route>, Publish)],
         workspace: &mut Workspace,
-    ) {
+    ) -> Durability {
+        let mut durability = Durability::Os;
         let mut rows: Vec<Vec<Target>> = vec![Vec::new(); publishes.len()];
         for part in parts.iter().filter(|part| part.queue.settings.durable) {
             for (nth, target) in part.publishes.iter().zip(&part.targets) {
                 rows[*nth].push(*target);
+                if publishes[*nth].1.persistent {
+                    durability = durability.max(part.queue.durability());
+                }
             }
         }
         for (row, (_, publish)) in rows.iter().zip(publishes) {
@@ -162,10 +165,12 @@ impl Link {
                 workspace.records.enqueue(&publish.message, row);
             }
         }
+        durability
     }
 
-    /// Writes the end of those deliveries that the journal knows.
-    fn record_ends(&mut self, deliveries: &[Unacked], workspace: &mut Workspace) {
+    /// Writes the end of those deliveries that the journal knows, and says how safe it must be.
+    fn record_ends(&mut self, deliveries: &[Unacked], workspace: &mut Workspace) -> Durability {
+        let mut durability = Durability::Os;
         let mut by_queue: Vec<Unacked> = deliveries.to_vec();
         by_queue.sort_by_key(|unacked| (unacked.queue, unacked.seq));
         for group in by_queue.chunk_by(|a, b| a.queue == b.queue) {
@@ -178,8 +183,10 @@ impl Link {
             let runs = runs.map(|run| (run[0], run[run.len() - 1]));
             if !recorded.is_empty() {
                 workspace.records.ack(queue.id, runs);
+                durability = durability.max(queue.durability());
             }
         }
+        durability
     }
 
     fn settle_committed(

@@ -1,6 +1,6 @@
 //! The command line of `perf throughput`, and the plan it asks for.
 use super::error::Result;
-use super::plan::{ExchangeKind, Plan};
+use super::plan::{ExchangeKind, Plan, QueueDurability};
 use super::url::AmqpUrl;
 use clap::Args;
 use std::time::Duration;
@@ -74,6 +74,10 @@ pub(crate) struct ThroughputArgs {
     #[arg(long)]
     durable: bool,
 
+    /// Declare them with x-durability, which Leveret obeys [default: what the broker does anyway]
+    #[arg(long, value_enum, value_name = "WHAT", requires = "durable")]
+    durability: Option<QueueDurability>,
+
     /// Where to publish to; fanout copies each message to every queue
     #[arg(long, value_enum, value_name = "TYPE", default_value = "default")]
     exchange: ExchangeKind,
@@ -136,6 +140,7 @@ impl ThroughputArgs {
             persistent: self.persistent,
             mandatory: self.mandatory,
             durable: self.durable,
+            durability: self.durability,
             exchange: self.exchange,
             bindings,
             keys: self.keys.unwrap_or(bindings),

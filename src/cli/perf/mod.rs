@@ -60,7 +60,7 @@ pub(crate) fn run(args: &PerfArgs) -> Result<()> {
         PerfCommand::Throughput(args) => {
             let plan = args.plan()?;
             let report = throughput::measure(plan.clone())?;
-            print(&if args.json { report.json() + "\n" } else { report.text(&plan) });
+            print(&if args.json { report.json(&plan) + "\n" } else { report.text(&plan) });
             Ok(())
         }
         PerfCommand::Scenarios(args) => scenarios::run(args),

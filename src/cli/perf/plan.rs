@@ -26,6 +26,24 @@ pub(crate) enum ExchangeKind {
     Headers,
 }
 
+/// What queues are declared to ask for with `x-durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueDurability {
+    /// Confirms survive a power loss
+    Fsync,
+    /// Confirms survive the broker's end only
+    Os,
+}
+
+impl QueueDurability {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) url: AmqpUrl,
@@ -44,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) persistent: bool,
     pub(crate) mandatory: bool,
     pub(crate) durable: bool,
+    /// None leaves it to the broker.
+    pub(crate) durability: Option<QueueDurability>,
     pub(crate) exchange: ExchangeKind,
     /// Bindings of all queues together.
     pub(crate) bindings: usize,
@@ -77,6 +97,7 @@ impl Plan {
             persistent: false,
             mandatory: false,
             durable: false,
+            durability: None,
             exchange: ExchangeKind::Default,
             bindings: 1,
             keys: 1,

@@ -91,6 +91,9 @@ impl Report {
         let mut lines = Lines(String::new());
         let measured = &self.measured;
         lines.add("measured", &format!("{:.2} s", measured.seconds));
+        if let Some(durability) = plan.durability {
+            lines.add("durability", durability.word());
+        }
         for (name, count) in [
             ("published", measured.published),
             ("confirmed", measured.confirmed),
@@ -144,7 +147,7 @@ impl Report {
         lines.0
     }
 
-    pub(crate) fn json(&self) -> String {
+    pub(crate) fn json(&self, plan: &Plan) -> String {
         let measured = &self.measured;
         let mut object = Object::new();
         object.number("measured_s", Some(measured.seconds));
@@ -153,6 +156,8 @@ impl Report {
         object.number("delivered_per_s", measured.delivered.map(|count| self.rate(count)));
         object.number("backlog_messages", Some(self.backlog as f64));
         object.number("backlog_s", self.backlog_s());
+        let durability = plan.durability.map(|durability| format!("\"{}\"", durability.word()));
+        object.raw("queue_durability", durability.as_deref().unwrap_or("null"));
         object.raw("sustained", &self.is_sustained().to_string());
         object.latency("latency", self.latency);
         object.latency("confirm_latency", self.confirm_latency);
@@ -288,7 +293,7 @@ mod tests {
 
     #[test]
     fn json_has_null_for_what_was_not_measured() {
-        let json = report().json();
+        let json = report().json(&Plan::new("amqp://h".parse().unwrap()));
         assert!(json.starts_with("{\"measured_s\":2,\"published_per_s\":1500,"), "{json}");
         assert!(json.contains("\"confirmed_per_s\":null"), "{json}");
         assert!(json.ends_with("\"blocked\":false}"), "{json}");

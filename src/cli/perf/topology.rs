@@ -6,7 +6,7 @@ use super::frame::{
     QUEUE_PURGE_OK, u32_at,
 };
 use super::plan::Plan;
-use super::wire;
+use super::wire::{self, Table};
 
 /// Requests sent before their replies are read.
 const PIPELINED_MAX: usize = 200;
@@ -61,8 +61,12 @@ pub(crate) fn remove(connection: &mut Connection, plan: &Plan) -> Result<()> {
 }
 
 fn declare_queues(connection: &mut Connection, plan: &Plan, passive: bool) -> Result<u64> {
+    let mut arguments = Table::default();
+    if let Some(durability) = plan.durability {
+        arguments = arguments.string("x-durability", durability.word());
+    }
     for_each(connection, plan.queues, QUEUE_DECLARE_OK, |out, index| {
-        wire::queue_declare(out, &plan.queue(index), plan.durable, passive);
+        wire::queue_declare(out, &plan.queue(index), plan.durable, passive, &arguments);
     })
 }
 

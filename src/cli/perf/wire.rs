@@ -148,10 +148,16 @@ pub(crate) fn exchange_delete(out: &mut Vec<u8>, name: &str) {
     named(out, EXCHANGE_DELETE, name, |out| out.push(0));
 }
 
-pub(crate) fn queue_declare(out: &mut Vec<u8>, name: &str, durable: bool, passive: bool) {
+pub(crate) fn queue_declare(
+    out: &mut Vec<u8>,
+    name: &str,
+    durable: bool,
+    passive: bool,
+    arguments: &Table,
+) {
     named(out, QUEUE_DECLARE, name, |out| {
         out.push(u8::from(passive) | u8::from(durable) << 1);
-        long(out, &[]);
+        long(out, &arguments.0);
     });
 }
 

@@ -184,8 +184,8 @@ impl Oracle {
             copy.state = left;
             persistent |= self.messages[copy.message as usize].persistent;
         }
-        let durable = QUEUES[name].1 && persistent && left == State::Gone;
-        self.expect(place, Due::Count { method: 50 << 16 | 31, min, max }, durable);
+        let sync = self.wants_sync(queue) && persistent && left == State::Gone;
+        self.expect(place, Due::Count { method: 50 << 16 | 31, min, max }, sync);
     }
 
     fn bind(&mut self, place: Place, binding: Binding) {
@@ -207,7 +207,8 @@ impl Oracle {
             return self.channel(place).kept_publishes.push((id, targets));
         }
         let durable = self.enqueue(id, &message, &targets);
-        let turn = (durable > 0).then(|| self.turn());
+        let sync = message.persistent && targets.iter().any(|queue| self.wants_sync(*queue));
+        let turn = sync.then(|| self.turn());
         self.one_record = self.is_single && durable > 1 && self.are_exact(&targets);
         let channel = self.channel(place);
         if targets.is_empty() && message.mandatory {

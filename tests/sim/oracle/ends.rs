@@ -60,11 +60,12 @@ impl Oracle {
         let channel = self.channel(place);
         let publishes = std::mem::take(&mut channel.kept_publishes);
         let settlements = std::mem::take(&mut channel.kept_settlements);
-        let mut durable = 0;
+        let (mut durable, mut sync) = (0, false);
         let mut touched = Vec::new();
         for (id, targets) in &publishes {
             let message = self.messages[*id as usize].clone();
             durable += self.enqueue(*id, &message, targets);
+            sync |= message.persistent && targets.iter().any(|queue| self.wants_sync(*queue));
             let alive = targets.iter().any(|queue| self.queues[*queue].alive);
             if !alive && message.mandatory {
                 self.channel(place).returns_due.push_back(*id);
@@ -78,6 +79,7 @@ impl Oracle {
                 let alive = self.queues[holding.queue].alive && self.is_durable(holding.queue);
                 let persistent = self.messages[message as usize].persistent;
                 durable += usize::from(alive && persistent && *for_good);
+                sync |= persistent && *for_good && self.wants_sync(holding.queue);
                 requeues |= !for_good;
                 touched.push(holding.queue);
             }
@@ -86,7 +88,7 @@ impl Oracle {
         self.one_record = self.is_single && durable > 0 && !requeues && self.are_exact(&touched);
         let channel = self.channel(place);
         let returns_left = channel.returns_seen + channel.returns_due.len();
-        self.expect(place, Due::Committed { returns_left }, durable > 0);
+        self.expect(place, Due::Committed { returns_left }, sync);
     }
 
     pub(crate) fn end_connection(&mut self, connection: usize) {

@@ -14,7 +14,7 @@ mod stored;
 
 pub(crate) use stats::Stats;
 
-use super::ops::{Binding, EXCHANGES, Message, Mode, QUEUES, topic_matches};
+use super::ops::{Binding, EXCHANGES, Message, Mode, OS_QUEUE, QUEUES, topic_matches};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stored::Durable;
 
@@ -281,6 +281,11 @@ impl Oracle {
 
     fn is_durable(&self, queue: usize) -> bool {
         QUEUES[self.queues[queue].name].1
+    }
+
+    /// Whether what has a record in this queue waits for a sync.
+    fn wants_sync(&self, queue: usize) -> bool {
+        self.is_durable(queue) && self.queues[queue].alive && self.queues[queue].name != OS_QUEUE
     }
 
     /// A queue's gauges before this turn, if it has only one operation.

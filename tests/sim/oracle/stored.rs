@@ -1,7 +1,7 @@
 //! The disk: what must be in it after each record, and what a crash has left of it.
 
 use super::{Oracle, Place, Queue, State};
-use crate::ops::{Binding, EXCHANGES, Message, QUEUES};
+use crate::ops::{Binding, EXCHANGES, Message, OS_QUEUE, QUEUES};
 use leveret::store::{BoundTo, Disk, Recovered, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,7 +182,10 @@ impl Oracle {
         assert_eq!(stray, None, "a message came back from the dead in {name}");
         let loose = self.queues[queue].is_loose || self.queues[queue].loose_gets > 0;
         for (at, copy) in self.queues[queue].copies.iter().enumerate() {
-            let there = matches!(copy.state, State::Live | State::Held) && !loose;
+            // A confirm that waited for no sync promises nothing here.
+            let there = matches!(copy.state, State::Live | State::Held)
+                && !loose
+                && self.queues[queue].name != OS_QUEUE;
             let confirmed = self.confirmed_messages.contains(&copy.message);
             let persistent = self.messages[copy.message as usize].persistent;
             if there && confirmed && persistent {
