@@ -75,6 +75,8 @@ pub struct Config {
 pub struct Sizes {
     /// Bytes of a journal segment.
     pub segment_bytes: u64,
+    /// Segments' worth of dead bytes that a busy broker leaves alone.
+    pub slack_segments: u64,
     /// Records of a journal segment, at most, but for what one sync covers.
     pub segment_records: u64,
     /// Messages of a page of a queue or of an index.
@@ -89,6 +91,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             segment_bytes: limits::SEGMENT_BYTES,
+            slack_segments: limits::SLACK_SEGMENTS,
             segment_records: limits::SEGMENT_RECORDS_MAX,
             page_len: limits::PAGE_LEN,
             load_len: limits::LOAD_LEN,

@@ -44,6 +44,7 @@ pub struct QueueCounters {
     pub ready: Gauge,
     pub ready_bytes: Gauge,
     pub unacked: Gauge,
+    pub unacked_bytes: Gauge,
     pub consumers: Gauge,
     /// What its messages take in memory.
     pub resident_bytes: Gauge,

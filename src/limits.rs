@@ -122,6 +122,10 @@ pub const MESSAGE_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MESSAGE_READ_GAP_MAX: u64 = 64 * 1024;
 /// Records of a segment, at most.
 pub const SEGMENT_RECORDS_MAX: u64 = 4_000_000;
+
+/// Segments' worth of bytes that may be dead in a busy broker before it compacts anything: most
+/// die by themselves soon.
+pub const SLACK_SEGMENTS: u64 = 3;
 /// Changes of definitions that wait in memory for a checkpoint before one is made.
 pub const DEFINITIONS_PENDING_MAX: usize = 16_384;
 /// Changes that the catalogue is given at once.

@@ -8,6 +8,9 @@ use crate::queue::Queue;
 use crate::store::{BoundTo, Definition, Source, Standing};
 use std::sync::atomic::Ordering;
 
+/// What the record of a message takes beside its body, about.
+const RECORD_BYTES: u64 = 64;
+
 impl Source for Broker {
     fn pass_gate(&self) {
         drop(self.gate.write());
@@ -40,6 +43,21 @@ impl Source for Broker {
                 }
             }
         }
+    }
+
+    fn live_bytes(&self) -> u64 {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        let live = vhosts.iter().map(|vhost| {
+            let state = vhost.state.read();
+            let durable = state.by_id.values().filter(|queue| queue.settings.durable);
+            let bytes = durable.map(|queue| {
+                let counters = &queue.counters;
+                let records = counters.ready.get() * RECORD_BYTES;
+                counters.ready_bytes.get() + counters.unacked_bytes.get() + records
+            });
+            bytes.sum::<u64>()
+        });
+        live.sum()
     }
 
     fn next_queue_id(&self) -> QueueId {

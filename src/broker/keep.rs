@@ -13,6 +13,7 @@ impl Broker {
         if let Err(error) = self.store.checkpoint(disk, self) {
             tracing::error!("there is no checkpoint, a start will take longer: {error}");
         }
+        self.reclaim(disk);
     }
 
     /// Makes a checkpoint now, unless nothing was written since the last.

@@ -11,6 +11,7 @@ pub mod link;
 mod loads;
 mod relief;
 pub mod sasl;
+mod space;
 mod start;
 mod vhost;
 
@@ -31,6 +32,7 @@ use link::{Inbox, ReplyTargets, RouteBudget};
 use loads::Loads;
 use parking_lot::{Mutex, RwLock};
 use relief::Relief;
+use space::Space;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,6 +65,7 @@ pub struct Broker {
     gate: RwLock<()>,
     loads: Loads,
     relief: Relief,
+    space: Space,
     vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,
     connections: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,
     next_queue: AtomicU64,

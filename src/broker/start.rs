@@ -5,6 +5,7 @@ use super::alarm::Alarms;
 use super::link::{ReplyTargets, RouteBudget};
 use super::loads::Loads;
 use super::relief::Relief;
+use super::space::Space;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Secret};
@@ -60,6 +61,7 @@ impl Broker {
             segment_bytes: config.sizes.segment_bytes,
             segment_records: config.sizes.segment_records,
             page_len: config.sizes.page_len,
+            slack_segments: config.sizes.slack_segments,
             ..store::Options::new(config.durability, salt)
         };
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
@@ -85,6 +87,7 @@ impl Broker {
             store,
             gate: RwLock::new(()),
             loads: Loads::default(),
+            space: Space::default(),
             vhosts: RwLock::new(vhosts),
             connections: Mutex::new(HashMap::new()),
             next_queue: AtomicU64::new(next_queue_id.0),

@@ -148,6 +148,12 @@ impl QueueCore {
         self.checkout.len()
     }
 
+    /// What is out with consumers takes in memory: bodies, and a fixed sum for each.
+    #[must_use]
+    pub fn unacked_bytes(&self) -> u64 {
+        self.checkout.resident_bytes()
+    }
+
     /// What its messages take in memory: bodies, and a fixed sum for each of them.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {

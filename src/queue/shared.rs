@@ -435,6 +435,7 @@ impl Queue {
         self.counters.ready.set(core.ready_len() as u64);
         self.counters.ready_bytes.set(core.ready_bytes());
         self.counters.unacked.set(core.unacked_len() as u64);
+        self.counters.unacked_bytes.set(core.unacked_bytes());
         self.counters.consumers.set(core.consumers_len() as u64);
         let resident = core.resident_bytes();
         self.counters.resident_bytes.set(resident);

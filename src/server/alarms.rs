@@ -61,6 +61,7 @@ impl Lookout {
     /// Looks once; says when to look again.
     pub(super) fn look(&mut self) -> Duration {
         memory::give_back();
+        self.broker.look_at_space();
         let memory = Memory::read();
         pause([self.look_at_memory(memory), self.look_at_disk(memory)])
     }

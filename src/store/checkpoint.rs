@@ -9,7 +9,9 @@
 //! Which segments are dead is known without looking into them: a message with a seq that a queue
 //! had not given at some checkpoint lies in no segment before that checkpoint's.
 
+use super::Options;
 use super::catalogue::{Catalogue, CatalogueError};
+use super::compaction::Compaction;
 use super::contents::Contents;
 use super::definition::Definition;
 use super::disk::Disk;
@@ -22,6 +24,7 @@ use super::sum::Sum;
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::limits::CATALOGUE_SLICE_MAX;
 use hashbrown::{HashMap, HashSet};
+use std::fmt::Display;
 use std::mem;
 
 /// What a checkpoint asks of the broker.
@@ -34,6 +37,9 @@ pub trait Source {
 
     /// Hands over where the stored queues stand: those that changed since the last time, or `all`.
     fn standings(&self, all: bool, each: &mut dyn FnMut(QueueId, Standing));
+
+    /// Bytes of messages in stored queues, about.
+    fn live_bytes(&self) -> u64;
 
     /// The id that the next queue gets.
     fn next_queue_id(&self) -> QueueId;
@@ -54,6 +60,7 @@ pub(super) struct Checkpointer {
     histories: HashMap<QueueId, History>,
     /// Files of segments that the catalogue does not know, to be given up with the next checkpoint.
     orphans: Vec<SegmentNo>,
+    pub(super) compaction: Compaction,
 }
 
 /// The first seqs that a queue had not given when a segment was begun, in order.
@@ -89,7 +96,12 @@ impl From<StoreError> for Failed {
 
 impl Checkpointer {
     /// `meta` says what was recovered; a catalogue that `is_stale` does not.
-    pub(super) fn new(is_stale: bool, meta: Meta, snapshot: Option<SegmentNo>) -> Self {
+    pub(super) fn new(
+        is_stale: bool,
+        meta: Meta,
+        snapshot: Option<SegmentNo>,
+        options: &Options,
+    ) -> Self {
         Self {
             catalogue: None,
             is_stale,
@@ -99,6 +111,7 @@ impl Checkpointer {
             bytes_since_snapshot: u64::MAX / 2,
             histories: HashMap::new(),
             orphans: Vec::new(),
+            compaction: Compaction::new(options),
         }
     }
 
@@ -123,6 +136,7 @@ impl Checkpointer {
         let Some((last, complete)) = left.last().copied() else {
             return Ok(false);
         };
+        self.compaction.forget();
         for (number, complete) in &left {
             contents.complete(*number, *complete, None);
             self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(complete.end);
@@ -151,6 +165,8 @@ impl Checkpointer {
         }
         self.give_up(disk, journal, contents, &freed)?;
         self.keep_indexes(disk, contents)?;
+        self.compaction.trim(disk, contents, &left)?;
+        self.compaction.due();
         Ok(true)
     }
 
@@ -262,11 +278,32 @@ impl Checkpointer {
         oldest: SegmentNo,
         replay_from: SegmentNo,
     ) -> Vec<SegmentNo> {
-        let snapshot = self.snapshot.unwrap_or(SegmentNo(0));
-        let bound = oldest.min(replay_from).min(snapshot);
+        let bound = oldest.min(self.unreplayed_below(replay_from));
         let segments = contents.segments().into_iter().map(|(number, _)| number);
         let dead = segments.filter(|number| *number < bound);
-        dead.chain(mem::take(&mut self.orphans)).collect()
+        let mut dead: Vec<_> = dead.chain(mem::take(&mut self.orphans)).collect();
+        dead.extend(self.compaction.take_emptied());
+        dead.sort_unstable();
+        dead.dedup();
+        dead
+    }
+
+    /// Neither a checkpoint from here on nor the snapshot replays a segment before this one.
+    fn unreplayed_below(&self, replay_from: SegmentNo) -> SegmentNo {
+        replay_from.min(self.snapshot.unwrap_or(SegmentNo(0)))
+    }
+
+    /// The next checkpoint writes a snapshot too, so that the old one keeps no segment.
+    pub(super) fn want_snapshot(&mut self) {
+        self.bytes_since_snapshot = u64::MAX / 2;
+    }
+
+    /// What is needed to compact segments: the catalogue of the last checkpoint, its meta, and the
+    /// segment before which all are fit.
+    pub(super) fn finished(&mut self) -> Option<(&mut dyn Catalogue, Meta, SegmentNo)> {
+        let below = self.unreplayed_below(self.meta.replay_from);
+        let catalogue = self.catalogue.as_deref_mut().filter(|_| !self.is_stale)?;
+        Some((catalogue, self.meta, below))
     }
 
     /// The checkpoint that says so is safe: the files may go.
@@ -306,7 +343,11 @@ impl Checkpointer {
     }
 
     /// The catalogue is of no use any more: the next checkpoint makes a new one, with everything.
-    fn abandon(&mut self, disk: &dyn Disk, error: &CatalogueError) -> Result<(), StoreError> {
+    pub(super) fn abandon(
+        &mut self,
+        disk: &dyn Disk,
+        error: &dyn Display,
+    ) -> Result<(), StoreError> {
         tracing::error!("the catalogue is made anew from what is known, nothing is lost: {error}");
         self.catalogue = None;
         self.is_stale = true;

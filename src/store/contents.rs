@@ -6,7 +6,7 @@ use super::entries::Complete;
 use super::entries::Standing;
 use super::error::StoreError;
 use super::frame::FRAME_HEADER_LEN;
-use super::index::{BadIndex, Index, SealedIndex, SegmentIndexer};
+use super::index::{BadIndex, Index, SealedIndex, SegmentIndexer, Tally};
 use super::journal::Journal;
 use super::reader;
 use super::recovered::StoredPage;
@@ -14,13 +14,15 @@ use super::scan::{self, Scan};
 use super::segment::{SEGMENT_HEADER_LEN, file_name, index_name};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Contents {
     page_len: usize,
+    /// Held while a segment's file and its index may not fit each other: taken before `state`.
+    rewriting: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -51,7 +53,7 @@ pub struct Loaded {
 impl Contents {
     pub(super) fn new(page_len: usize) -> Self {
         let state = State { index: Index::new(), complete: BTreeMap::new(), current: None };
-        Self { page_len, state: Mutex::new(state) }
+        Self { page_len, rewriting: Mutex::default(), state: Mutex::new(state) }
     }
 
     /// A segment takes no more records, and this is its index if it was made on the way.
@@ -80,28 +82,88 @@ impl Contents {
         state.complete.iter().map(|(number, complete)| (*number, *complete)).collect()
     }
 
+    /// What the segment has of each queue.
+    pub(super) fn tally(
+        &self,
+        disk: &dyn Disk,
+        segment: SegmentNo,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.seal(disk, segment)?;
+        let state = self.state.lock();
+        if !state.index.has(segment) {
+            // Without one it would look empty.
+            let why = "it has no index";
+            return Err(StoreError::refused("weigh", disk.path(&file_name(segment)), why));
+        }
+        Ok(state.index.tally(segment).collect())
+    }
+
+    /// How many of the segment's messages of the queue lie in `live`, and the bytes of their
+    /// bodies.
+    pub(super) fn live(
+        &self,
+        disk: &dyn Disk,
+        segment: SegmentNo,
+        queue: QueueId,
+        live: &[(Seq, Seq)],
+    ) -> Result<(u64, u64), StoreError> {
+        self.with_index(disk, |index| index.live(segment, queue, live, disk))
+    }
+
+    /// Puts a compacted segment, written safely to `new`, in place of the one that is there.
+    pub(super) fn replace(
+        &self,
+        disk: &dyn Disk,
+        segment: SegmentNo,
+        new: &str,
+        indexer: SegmentIndexer,
+    ) -> Result<(), StoreError> {
+        {
+            // A reader that fails between the two waits until they fit each other again.
+            let _held = self.rewriting.lock();
+            disk.rename(new, &file_name(segment))?;
+            self.state.lock().index.put_open(segment, indexer);
+        }
+        disk.sync_dir()?;
+        self.seal(disk, segment)
+    }
+
+    pub(super) fn get(&self, segment: SegmentNo) -> Option<Complete> {
+        self.state.lock().complete.get(&segment).copied()
+    }
+
+    pub(super) fn has(&self, segment: SegmentNo) -> bool {
+        self.get(segment).is_some()
+    }
+
+    pub(super) fn page_len(&self) -> usize {
+        self.page_len
+    }
+
     /// Makes sure that the segment's index lies in a file: read if it is there, written if not.
     pub(super) fn seal(&self, disk: &dyn Disk, segment: SegmentNo) -> Result<(), StoreError> {
         let (complete, open) = {
             let state = self.state.lock();
             let Some(complete) = state.complete.get(&segment).copied() else { return Ok(()) };
             let open = state.index.open(segment);
-            if open.is_none() && state.index.segments().any(|indexed| indexed == segment) {
+            if open.is_none() && state.index.has(segment) {
                 return Ok(());
             }
-            (complete, open.filter(|open| open.end() >= complete.end))
+            (complete, open)
         };
         let Some(header) = scan::header(disk, &file_name(segment))? else {
             let why = "a segment that was written is empty";
             return Err(StoreError::damaged(disk.path(&file_name(segment)), 0, why));
         };
+        let end = header.end_now(complete.end);
+        let open = open.filter(|open| open.end() >= end);
         let file = index_name(segment);
         let sealed = SealedIndex::open(disk, &file, segment, header.salt);
         let sealed = match (sealed, open) {
-            (Ok(sealed), _) if sealed.end() == complete.end => sealed,
+            (Ok(sealed), _) if sealed.end() == end => sealed,
             (_, Some(open)) => open.seal(disk, &file, segment, header.salt)?,
             _ => {
-                let indexer = self.build(disk, segment, complete.end)?;
+                let indexer = self.build(disk, segment, end)?;
                 indexer.seal(disk, &file, segment, header.salt)?
             }
         };
@@ -136,6 +198,7 @@ impl Contents {
     /// Indexes a segment from where it was left up to `end`.
     fn advance(&self, disk: &dyn Disk, segment: SegmentNo, end: u64) -> Result<(), StoreError> {
         let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(()) };
+        let end = header.end_now(end);
         let from = {
             let mut state = self.state.lock();
             match state.current {
@@ -176,6 +239,7 @@ impl Contents {
         let file = file_name(segment);
         let mut indexer = SegmentIndexer::new(self.page_len);
         let Some(header) = scan::header(disk, &file)? else { return Ok(indexer) };
+        let end = header.end_now(end);
         let mut scan = Scan::new(disk, file.clone(), header, end)?;
         let mut offset = SEGMENT_HEADER_LEN as u64;
         let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
@@ -236,8 +300,10 @@ impl Contents {
         let found = self.with_index(disk, find)?;
         let mut read = reader::read(disk, &file_name, queue, &found.places);
         if !read.failures.is_empty() {
-            // A segment that was compacted meanwhile is another file now.
-            let again = self.with_index(disk, find)?;
+            // A segment that was compacted meanwhile is another file now; no other must become one
+            // between this look and the reading.
+            let held = self.rewriting.lock();
+            let again = self.ask(disk, Some(&held), find)?;
             if again.places != found.places {
                 read = reader::read(disk, &file_name, queue, &again.places);
             }
@@ -266,10 +332,20 @@ impl Contents {
         Ok(loaded)
     }
 
-    /// Asks the index; an index that cannot be read is made anew from its segment first.
     fn with_index<T>(
         &self,
         disk: &dyn Disk,
+        ask: impl Fn(&Index) -> Result<T, BadIndex>,
+    ) -> Result<T, StoreError> {
+        self.ask(disk, None, ask)
+    }
+
+    /// Asks the index; an index that cannot be read is made anew from its segment first. `held`
+    /// says that no segment is replaced meanwhile.
+    fn ask<T>(
+        &self,
+        disk: &dyn Disk,
+        held: Option<&MutexGuard<'_, ()>>,
         ask: impl Fn(&Index) -> Result<T, BadIndex>,
     ) -> Result<T, StoreError> {
         let mut mended = None;
@@ -285,6 +361,7 @@ impl Contents {
             mended = Some(bad.segment);
             let end = self.state.lock().complete.get(&bad.segment).map(|complete| complete.end);
             let Some(end) = end else { return Err(bad.error) };
+            let _held = held.is_none().then(|| self.rewriting.lock());
             let indexer = self.build(disk, bad.segment, end)?;
             self.state.lock().index.put_open(bad.segment, indexer);
         }

@@ -271,6 +271,11 @@ impl Journal {
         self.supply.recycle(disk, file)
     }
 
+    /// Removes the files of dead segments that wait to be used again.
+    pub(super) fn drop_spares(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.supply.drop_spares(disk)
+    }
+
     /// Many definitions wait for a checkpoint.
     pub(super) fn has_many_definitions(&self) -> bool {
         self.shared.lock().definitions.len() >= DEFINITIONS_PENDING_MAX

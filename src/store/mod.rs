@@ -18,6 +18,7 @@ mod catalogue;
 mod catalogue_log;
 mod catalogue_thread;
 mod checkpoint;
+mod compaction;
 mod contents;
 mod definition;
 mod definitions;
@@ -38,6 +39,7 @@ mod record;
 mod recovered;
 mod recovery;
 mod replay;
+mod rewrite;
 mod run_set;
 mod scan;
 mod segment;
@@ -51,6 +53,8 @@ mod writer;
 mod batch_tests;
 #[cfg(test)]
 mod catalogue_tests;
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod durability_tests;
 #[cfg(test)]
@@ -84,7 +88,7 @@ pub use run_set::RunSet;
 pub use waiters::Waiter;
 
 use crate::id::{QueueId, Seq};
-use crate::limits::{INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX};
+use crate::limits::{INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS};
 use checkpoint::Checkpointer;
 use contents::Contents;
 use parking_lot::Mutex;
@@ -104,6 +108,8 @@ pub struct Options {
     pub segment_records: u64,
     /// Entries of an index page.
     pub page_len: usize,
+    /// Dead segments that a busy broker keeps before it takes any trouble; an idle one keeps one.
+    pub slack_segments: u64,
 }
 
 impl Options {
@@ -115,6 +121,7 @@ impl Options {
             segment_bytes: SEGMENT_BYTES,
             segment_records: SEGMENT_RECORDS_MAX,
             page_len: INDEX_PAGE_LEN,
+            slack_segments: SLACK_SEGMENTS,
         }
     }
 }
@@ -158,6 +165,29 @@ impl Store {
         self.journal.flush(disk)?;
         self.journal.leave_segment();
         self.checkpoint(disk, source)
+    }
+
+    /// Gives room back, a little at a time: compacts one of the segments that a few old messages
+    /// keep. Segments that were left count from the next `checkpoint` on. When it `looks`, it makes
+    /// a checkpoint first if one would tell much more to be dead. True if there is more to do at
+    /// once.
+    ///
+    /// # Errors
+    /// As for `checkpoint`.
+    pub fn reclaim(
+        &self,
+        disk: &dyn Disk,
+        source: &dyn Source,
+        looks: bool,
+    ) -> Result<bool, StoreError> {
+        let is_due = looks && {
+            let mut checkpointer = self.checkpointer.lock();
+            checkpointer.look(disk, &self.journal, &self.contents, source)?
+        };
+        if is_due {
+            self.checkpoint_now(disk, source)?;
+        }
+        self.checkpointer.lock().compact(disk, &self.journal, &self.contents, source)
     }
 
     /// Reads wanted messages of a queue, from the first on, as many as fit both bounds but one.

@@ -11,7 +11,7 @@ use super::recovered::{Recovered, RecoveredQueue};
 use super::recovery::{self, Failed, Replayed, Segments};
 use super::sum::Sum;
 use super::writer::Writer;
-use super::{Journal, Options, Store, snapshot, supply};
+use super::{Journal, Options, Store, rewrite, snapshot, supply};
 use crate::id::{Lsn, SegmentNo};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -34,7 +34,9 @@ pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), St
     let segments = Segments::read(disk)?;
     let Found { replayed, generation, sum, is_stale, snapshot } = find(disk, &segments, options)?;
     recovery::settle(disk, &segments, &replayed)?;
-    supply::clear(disk, &disk.list()?)?;
+    let files = disk.list()?;
+    supply::clear(disk, &files)?;
+    rewrite::clear(disk, &files)?;
     let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
 
     let contents = Contents::new(options.page_len);
@@ -62,7 +64,7 @@ pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), St
         next_queue: replay.next_queue_id,
         sum,
     };
-    let mut checkpointer = Checkpointer::new(is_stale, meta, snapshot);
+    let mut checkpointer = Checkpointer::new(is_stale, meta, snapshot, options);
     checkpointer.orphans(orphans);
     let mut queues = hashbrown::HashMap::with_capacity(replay.queues.len());
     for (id, standing) in replay.queues {

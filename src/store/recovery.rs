@@ -84,6 +84,16 @@ pub(super) fn replay(
     let from = base.meta.replay_from;
     let generation = base.meta.generation;
     let previous = SegmentNo(from.0.saturating_sub(1));
+    if let Some(header) = segments.used.range(from..).map(|it| it.1).find(|it| it.is_compacted()) {
+        // Only what no checkpoint replays is ever compacted: this one is older than another.
+        let file = file_name(header.number);
+        let why = format!("{file} was compacted since checkpoint {generation}");
+        if newest {
+            return Err(Failed::Outdated(why));
+        }
+        let error = StoreError::refused("replay", disk.path(&file), why);
+        return Err(Failed::Store(error));
+    }
     let kept = base.segments.iter().filter(|(number, _)| **number < from);
     let mut chain = Chain {
         disk,

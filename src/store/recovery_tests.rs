@@ -311,8 +311,8 @@ fn another_version_is_refused_with_a_sentence() {
     let (number, mut bytes) = last(&disk);
     for copy in [0, 512] {
         bytes[copy + 8] = 9;
-        let crc = crc32c::crc32c(&bytes[copy..copy + 52]);
-        bytes[copy + 52..copy + 56].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[copy..copy + 60]);
+        bytes[copy + 60..copy + 64].copy_from_slice(&crc.to_le_bytes());
     }
     let options = Options::new(Durability::Fsync, 8);
     let refusal = open(&with(&disk, number, &bytes), &options).unwrap_err();

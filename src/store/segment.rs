@@ -3,8 +3,10 @@
 //! ```text
 //! file   = header | header again, in the next sector | frame*
 //! header = magic 8 | format version u32 | number u64 | salt u64 | first LSN u64
-//!        | previous segment u64 | its end u64 | crc32c of these u32 | zeros to 512
+//!        | previous segment u64 | its end u64 | own end u64 | crc32c of these u32 | zeros to 512
 //! ```
+//! A segment knows its own end only if it was compacted; then it is never replayed again.
+//!
 //! The salt is new with each use, so that nothing that was in the file before passes for a frame.
 //! A header is written together with the first frame; until then both places are zero. It says
 //! where the segment before it ends, so what lies behind that end is never read as a part of it.
@@ -15,7 +17,7 @@ use crate::id::{Lsn, SegmentNo};
 
 const MAGIC: [u8; 8] = *b"LEVERETJ";
 const SECTOR: usize = 512;
-const COPY_LEN: usize = 56;
+const COPY_LEN: usize = 64;
 
 /// Frames begin here.
 pub(super) const SEGMENT_HEADER_LEN: usize = 2 * SECTOR;
@@ -33,9 +35,20 @@ pub(super) struct SegmentHeader {
     pub(super) previous: SegmentNo,
     /// Where the previous segment's last frame ends.
     pub(super) previous_end: u64,
+    /// Where the last frame ends in a segment that was compacted; zero in any other.
+    pub(super) end: u64,
 }
 
 impl SegmentHeader {
+    pub(super) fn is_compacted(&self) -> bool {
+        self.end > 0
+    }
+
+    /// Where the last frame ends, given where it ended when the segment was left.
+    pub(super) fn end_now(&self, left_at: u64) -> u64 {
+        if self.is_compacted() { self.end } else { left_at }
+    }
+
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
         let mut out = Fields::<COPY_LEN>::new();
         out.put(&MAGIC);
@@ -45,6 +58,7 @@ impl SegmentHeader {
         out.put(&self.first_lsn.0.to_le_bytes());
         out.put(&self.previous.0.to_le_bytes());
         out.put(&self.previous_end.to_le_bytes());
+        out.put(&self.end.to_le_bytes());
         let copy = out.finish();
         let mut header = [0; SEGMENT_HEADER_LEN];
         for sector in header.chunks_mut(SECTOR) {
@@ -89,6 +103,7 @@ impl SegmentHeader {
                 first_lsn: Lsn(take(&mut rest).map(u64::from_le_bytes)?),
                 previous: SegmentNo(take(&mut rest).map(u64::from_le_bytes)?),
                 previous_end: take(&mut rest).map(u64::from_le_bytes)?,
+                end: take(&mut rest).map(u64::from_le_bytes)?,
             })
         };
         header().ok_or(differs)
@@ -130,6 +145,7 @@ mod tests {
             first_lsn: Lsn(70),
             previous: SegmentNo(2),
             previous_end: 4096,
+            end: 0,
         }
     }
 

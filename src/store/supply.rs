@@ -152,6 +152,14 @@ impl Supply {
     }
 }
 
+impl Supply {
+    /// Removes the files that wait to be used again: room is wanted more than speed.
+    pub(super) fn drop_spares(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let spares = std::mem::take(&mut self.state.lock().spares);
+        spares.iter().try_for_each(|spare| disk.remove(spare))
+    }
+}
+
 /// Removes what a crash left of files that were being made, and of files that waited to be used.
 pub(super) fn clear(disk: &dyn Disk, files: &[String]) -> Result<(), StoreError> {
     let left = files.iter().filter(|file| file.ends_with(".new") || file.starts_with(SPARE_PREFIX));

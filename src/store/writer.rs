@@ -222,6 +222,7 @@ impl Writer {
             first_lsn: Lsn(self.written.0 + 1),
             previous: last.number,
             previous_end: last.end,
+            end: 0,
         };
         let file = file_name(number);
         if !self.supply.take(number) {
@@ -233,13 +234,18 @@ impl Writer {
         Ok(Some(header.encode()))
     }
 
-    /// Each segment has its own salt, made from one random number (splitmix64).
+    /// Each segment has its own salt, made from one random number.
     fn salt_of(&self, number: SegmentNo) -> u64 {
-        let mut mixed = self.salt.wrapping_add(number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        mix(self.salt, number.0)
     }
+}
+
+/// A number made from a salt and another number (splitmix64).
+pub(super) fn mix(salt: u64, number: u64) -> u64 {
+    let mut mixed = salt.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// How many blocks from the first on make a frame: one at least.

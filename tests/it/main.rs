@@ -26,6 +26,7 @@ mod raw;
 mod session;
 mod shortage;
 mod sizes;
+mod space;
 mod strangers;
 mod support;
 mod turns;

@@ -92,6 +92,7 @@ fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
     });
     let sizes = Sizes {
         segment_bytes: 64 * 1024,
+        slack_segments: 0,
         segment_records: 50,
         page_len: 4,
         load_len: 8,
@@ -408,6 +409,9 @@ impl World {
     }
 
     fn keep(&mut self) {
+        if self.rng.percent(30) {
+            self.broker.look_at_space();
+        }
         self.broker.keep(&self.disk);
         self.broker.relieve(&self.disk);
         self.kept();

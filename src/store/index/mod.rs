@@ -149,6 +149,12 @@ impl Index {
         }
     }
 
+    /// Whether the segment has an index.
+    #[must_use]
+    pub fn has(&self, segment: SegmentNo) -> bool {
+        self.segments.contains_key(&segment)
+    }
+
     /// The segments that have an index.
     pub fn segments(&self) -> impl Iterator<Item = SegmentNo> {
         self.segments.keys().copied()

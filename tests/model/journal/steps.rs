@@ -22,6 +22,8 @@ pub(super) enum Step {
     Round,
     Seal,
     Checkpoint,
+    /// The keeper looks for room, and compacts what it finds.
+    Reclaim,
     /// The keeper prepares the next segment's file.
     Prepare,
     FailSync,
@@ -52,6 +54,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Round),
         2 => Just(Step::Seal),
         3 => Just(Step::Checkpoint),
+        3 => Just(Step::Reclaim),
         2 => Just(Step::Prepare),
         1 => Just(Step::FailSync),
         1 => Just(Step::StopAndStart),
