@@ -6,24 +6,19 @@
 mod cli;
 
 use clap::Parser as _;
+use cli::{FAILED, complain};
 use leveret::server;
-use std::fmt::Display;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     if let Some(command) = &cli.command {
-        return match command.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&error, FAILED),
-        };
+        return command.run();
     }
     let (config, warnings) = match cli.read_config() {
         Ok(read) => read,
@@ -37,10 +32,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, FAILED),
     }
-}
-
-/// Says the last word, whatever the log level. With standard error closed the code alone says it.
-fn complain(error: &dyn Display, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "leveret: {error}");
-    code.into()
 }

@@ -1,15 +1,17 @@
 //! The command line: what it accepts, and how arguments and a configuration file make a `Config`.
 //! Arguments win over the file, the file wins over the defaults.
 
+mod check;
 mod perf;
 
 use clap::{Parser, Subcommand};
 use leveret::config::{Config, ConfigError, LogLevel, Warning};
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 const LONG_ABOUT: &str = "\
 A message broker that takes RabbitMQ's place under every AMQP 0-9-1 client.
@@ -27,6 +29,8 @@ Examples:
           Take over a RabbitMQ configuration, and say more
   leveret --amqp-port 0
           Take any free port; the log names it
+  leveret check /var/lib/leveret
+          Look for damage in the data of a broker that is stopped
 
 Signals:
   SIGTERM and SIGINT close all connections, write everything out and end the program.
@@ -76,15 +80,31 @@ pub(crate) struct Cli {
 /// What the program can do besides serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Check(check::CheckArgs),
     Perf(perf::PerfArgs),
 }
 
 impl Command {
-    pub(crate) fn run(&self) -> Result<(), perf::PerfError> {
+    pub(crate) fn run(&self) -> ExitCode {
         match self {
-            Self::Perf(args) => perf::run(args),
+            Self::Check(args) => match check::run(args) {
+                Ok(code) => code,
+                Err(error) => complain(&error, check::CANNOT_CHECK),
+            },
+            Self::Perf(args) => match perf::run(args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&error, FAILED),
+            },
         }
     }
+}
+
+pub(crate) const FAILED: u8 = 1;
+
+/// Says the last word, whatever the log level. With standard error closed the code alone says it.
+pub(crate) fn complain(error: &dyn fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "leveret: {error}");
+    code.into()
 }
 
 /// Why there is no configuration to start with.

@@ -80,9 +80,11 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         .map_err(ServerError::Runtime)?;
     runtime.block_on(async {
         let server = Server::start(config)?;
+        // Before anybody knows that it serves: a signal that comes earlier would kill it.
+        let stop_signal = stop_signal();
         announce(&server);
         tokio::select! {
-            () = stop_signal() => tracing::info!("stopping: asked to by a signal"),
+            () = stop_signal => tracing::info!("stopping: asked to by a signal"),
             () = server.failed() => {}
         }
         server.stop().await
@@ -98,16 +100,18 @@ fn announce(server: &Server) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-async fn stop_signal() {
+/// Listens for signals from now on; what it returns ends with the first.
+fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 

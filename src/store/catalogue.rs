@@ -9,8 +9,8 @@
 //! sled, and what each setting here is for.
 
 use super::catalogue_log;
+use super::catalogue_place;
 use super::catalogue_thread::{CatalogueThread, Entries, Page};
-use super::disk;
 use rayon_core::ThreadPoolBuilder;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -147,7 +147,7 @@ struct SledEntries {
 
 impl SledEntries {
     fn open(directory: &Path) -> Result<Self, String> {
-        let logs = disk::files(&directory.join("metadata"), "log_").map_err(reason)?;
+        let logs = catalogue_place::files(&directory.join("metadata"), "log_").map_err(reason)?;
         if !logs.iter().all(|log| catalogue_log::is_whole(log)) {
             return Err("its metadata log is damaged".to_owned());
         }

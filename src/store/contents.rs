@@ -70,6 +70,18 @@ impl Contents {
         }
     }
 
+    /// As `complete`, with an index that lies in a file.
+    pub(super) fn complete_sealed(
+        &self,
+        segment: SegmentNo,
+        complete: Complete,
+        sealed: SealedIndex,
+    ) {
+        let mut state = self.state.lock();
+        state.complete.insert(segment, complete);
+        state.index.put_sealed(segment, sealed);
+    }
+
     /// Nothing in the segment lives; its files are the caller's.
     pub(super) fn forget(&self, segment: SegmentNo) {
         let mut state = self.state.lock();
@@ -236,28 +248,10 @@ impl Contents {
         segment: SegmentNo,
         end: u64,
     ) -> Result<SegmentIndexer, StoreError> {
-        let file = file_name(segment);
         let mut indexer = SegmentIndexer::new(self.page_len);
-        let Some(header) = scan::header(disk, &file)? else { return Ok(indexer) };
+        let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(indexer) };
         let end = header.end_now(end);
-        let mut scan = Scan::new(disk, file.clone(), header, end)?;
-        let mut offset = SEGMENT_HEADER_LEN as u64;
-        let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
-        while offset < end {
-            let (frame, payload) = match scan.frame(offset, last_lsn)? {
-                Ok(frame) => frame,
-                Err(none) => {
-                    return Err(StoreError::damaged(disk.path(&file), offset, none.why));
-                }
-            };
-            let payload_offset = offset + FRAME_HEADER_LEN as u64;
-            indexer.add(payload_offset, payload).map_err(|bad| {
-                let what = format!("a frame that is whole: {bad}");
-                StoreError::damaged(disk.path(&file), offset, what)
-            })?;
-            offset = payload_offset + payload.len() as u64;
-            last_lsn = Lsn(last_lsn.0 + u64::from(frame.records));
-        }
+        scan::whole(disk, header, end, &mut |_, offset, payload| indexer.add(offset, payload))?;
         Ok(indexer)
     }
 

@@ -3,8 +3,11 @@
 //! What a file holds is safe after `sync`, what the directory lists (create, rename, remove) only
 //! after `sync_dir`. This is the only file that touches the file system.
 
-use super::catalogue::{ANSWER_TIME, Catalogue, CatalogueError, SledCatalogue};
+use super::catalogue::{Catalogue, CatalogueError};
+use super::catalogue_place;
 use super::error::StoreError;
+use super::segment;
+use super::snapshot::FILE as SNAPSHOT_FILE;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Operations on the named files of one directory.
 pub trait Disk: Send + Sync {
@@ -109,10 +113,26 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// If the directory cannot be changed.
     fn discard_catalogue(&self) -> Result<(), StoreError>;
+
+    /// Opens a copy of the catalogue that is there, to look into: opening one changes its files.
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be copied, errs or gives no answer in time.
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError>;
+
+    /// The names of the catalogues that were put aside.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError>;
 }
 
 /// Pieces that one call to the operating system takes (Linux: 1024).
 const PIECES_MAX: usize = 1024;
+
+/// Between two looks at a lock that is taken.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// Held locked by the broker that owns the directory.
 const LOCK_FILE: &str = "lock";
@@ -124,7 +144,8 @@ pub struct RealDisk {
     /// By name, opened on first use.
     open: Mutex<HashMap<String, Arc<File>>>,
     /// The lock ends when this is closed, however the broker ends.
-    _lock: File,
+    _lock: Option<File>,
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -136,7 +157,29 @@ impl RealDisk {
         let directory = directory.into();
         create_directory(&directory)?;
         let lock = lock(&directory)?;
-        Ok(Self { directory, open: Mutex::default(), _lock: lock })
+        Ok(Self { directory, open: Mutex::default(), _lock: Some(lock), read_only: false })
+    }
+
+    /// Looks at a directory that is there, without changing a byte of it.
+    ///
+    /// # Errors
+    /// If it is no directory or cannot be read, holds no data, or belongs to a running broker.
+    pub fn open_to_read(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let directory = directory.into();
+        let refused =
+            |why| Err(StoreError::refused("check the data directory", directory.clone(), why));
+        match fs::metadata(&directory) {
+            Err(source) => return Err(StoreError::io("check", directory, source)),
+            Ok(metadata) if !metadata.is_dir() => return refused("it is not a directory"),
+            Ok(_) => {}
+        }
+        let lock = lock_to_read(&directory)?;
+        let disk = Self { directory, open: Mutex::default(), _lock: lock, read_only: true };
+        if disk._lock.is_none() && !disk.list()?.iter().any(|file| is_of_store(file)) {
+            let why = "no broker ever kept its data here; name the directory of --data-dir";
+            return Err(StoreError::refused("check the data directory", disk.directory, why));
+        }
+        Ok(disk)
     }
 
     fn file(&self, name: &str, operation: &'static str) -> Result<Arc<File>, StoreError> {
@@ -146,7 +189,7 @@ impl RealDisk {
         }
         let file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(!self.read_only)
             .open(self.directory.join(name))
             .map(Arc::new)
             .map_err(|source| self.error(operation, name, source))?;
@@ -259,23 +302,29 @@ impl Disk for RealDisk {
     }
 
     fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
-        let place = self.directory.join(CATALOGUE);
-        let (live, broken) = catalogues(&place)
-            .map_err(|error| CatalogueError::new("open", &place, &error.to_string()))?;
-        let fresh = broken.last().map_or(1, |last| last + 1);
-        let current = live.last().copied().unwrap_or(fresh);
-        let catalogue = SledCatalogue::open(&place.join(current.to_string()), ANSWER_TIME)?;
-        Ok(Box::new(catalogue))
+        catalogue_place::open(&self.directory)
     }
 
     fn has_catalogue(&self) -> bool {
-        // One that cannot be looked at says so when it is opened.
-        catalogues(&self.directory.join(CATALOGUE)).map_or(true, |(live, _)| !live.is_empty())
+        catalogue_place::exists(&self.directory)
     }
 
     fn discard_catalogue(&self) -> Result<(), StoreError> {
-        discard_catalogue(&self.directory.join(CATALOGUE))
+        catalogue_place::discard(&self.directory)
     }
+
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
+        catalogue_place::open_copy(&self.directory)
+    }
+
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
+        catalogue_place::broken(&self.directory)
+    }
+}
+
+/// Whether a broker gives such a name to a file.
+fn is_of_store(file: &str) -> bool {
+    file == SNAPSHOT_FILE || segment::number_of(file).is_some()
 }
 
 fn create_directory(directory: &Path) -> Result<(), StoreError> {
@@ -297,101 +346,51 @@ fn create_directory(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|source| StoreError::io("sync the directory", directory.into(), source))
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
-    let operation = "lock the data directory";
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(directory.join(LOCK_FILE))
-        .map_err(|source| StoreError::io(operation, directory.into(), source))?;
-    match lock.try_lock() {
+        .map_err(|source| StoreError::io("lock the data directory", directory.into(), source))?;
+    take(lock, directory)
+}
+
+/// The lock of a directory that a broker had once; `None` if it is a copy without it.
+fn lock_to_read(directory: &Path) -> Result<Option<File>, StoreError> {
+    match File::open(directory.join(LOCK_FILE)) {
+        Ok(lock) => take(lock, directory).map(Some),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::io("read the lock of", directory.into(), source)),
+    }
+}
+
+fn take(lock: File, directory: &Path) -> Result<File, StoreError> {
+    let operation = "lock the data directory";
+    // A child that was forked holds what its parent gave up until it runs its own program.
+    let patience = (0..20).find_map(|_| match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(LOCK_RETRY);
+            None
+        }
+        done => Some(done),
+    });
+    match patience.unwrap_or(Err(TryLockError::WouldBlock)) {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
-            let why = "another broker is running on it";
+            let why = "another broker is running on it; stop that one, or name another directory";
             Err(StoreError::refused(operation, directory.into(), why))
         }
         Err(TryLockError::Error(source)) => {
             Err(StoreError::io(operation, directory.into(), source))
         }
     }
-}
-
-/// In it each catalogue has a directory, a number one above the last one's: a stalled one that
-/// comes to life finds its files by name, and must not find those of its successor.
-const CATALOGUE: &str = "catalogue";
-
-/// Before the number of one that was put aside.
-const BROKEN: &str = "broken-";
-
-/// For whoever wants to know what became of it.
-const BROKEN_KEPT: usize = 2;
-
-/// The numbers of the catalogues and of the broken ones, each in order.
-fn catalogues(place: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
-    let (mut live, mut broken) = (Vec::new(), Vec::new());
-    let listed = match fs::read_dir(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((live, broken)),
-        listed => listed?,
-    };
-    for entry in listed {
-        let name = entry?.file_name();
-        let name = name.to_str().unwrap_or_default();
-        let (number, numbers) = match name.strip_prefix(BROKEN) {
-            Some(number) => (number, &mut broken),
-            None => (name, &mut live),
-        };
-        numbers.extend(number.parse::<u64>());
-    }
-    live.sort_unstable();
-    broken.sort_unstable();
-    Ok((live, broken))
-}
-
-fn discard_catalogue(place: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::io("put the catalogue aside in", place.into(), source);
-    let (live, mut broken) = catalogues(place).map_err(failed)?;
-    let last = live.iter().chain(&broken).max().copied().unwrap_or(0);
-    // First the successor: without it, a crash in between would open the old one's number again.
-    fs::create_dir_all(place.join((last + 1).to_string())).map_err(failed)?;
-    for number in live {
-        let aside = place.join(format!("{BROKEN}{number}"));
-        if broken.contains(&number) {
-            // A catalogue that was given up while it opened made its directory only now.
-            fs::remove_dir_all(&aside).map_err(failed)?;
-        } else {
-            broken.push(number);
-        }
-        fs::rename(place.join(number.to_string()), aside).map_err(failed)?;
-    }
-    broken.sort_unstable();
-    let too_many = broken.len().saturating_sub(BROKEN_KEPT);
-    for number in broken.iter().take(too_many) {
-        fs::remove_dir_all(place.join(format!("{BROKEN}{number}"))).map_err(failed)?;
-    }
-    sync_directory(place)
-}
-
-/// What the files hold whose names begin so; a directory that is not there holds none.
-pub(super) fn files(directory: &Path, begin: &str) -> io::Result<Vec<Vec<u8>>> {
-    let listed = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed?,
-    };
-    let mut contents = Vec::new();
-    for entry in listed {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(begin)) {
-            contents.push(fs::read(entry.path())?);
-        }
-    }
-    Ok(contents)
 }
 
 /// Writes every byte: a vectored write may stop anywhere, also within a piece.
@@ -425,10 +424,11 @@ mod tests {
         let first = RealDisk::open(&path).unwrap();
         let refusal = RealDisk::open(&path).unwrap_err().to_string();
         let place = path.display();
-        assert_eq!(
-            refusal,
-            format!("cannot lock the data directory {place}: another broker is running on it")
+        let expected = format!(
+            "cannot lock the data directory {place}: another broker is running on it; stop that \
+             one, or name another directory"
         );
+        assert_eq!(refusal, expected);
         drop(first);
         RealDisk::open(&path).unwrap();
     }

@@ -42,6 +42,16 @@ impl StoreError {
         Self { operation: "read", path, reason: Reason::Damaged { offset, what } }
     }
 
+    /// The same without the path, for whoever names that in another way.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.reason {
+            Reason::Io(source) => format!("cannot {} it: {source}", self.operation),
+            Reason::Refused(why) => why.clone(),
+            Reason::Damaged { what, .. } => what.clone(),
+        }
+    }
+
     #[must_use]
     pub fn operation(&self) -> &'static str {
         self.operation

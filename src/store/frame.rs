@@ -98,6 +98,19 @@ impl FrameHeader {
         header().ok_or(differs)
     }
 
+    /// Whether this segment's next frame began here once, be it damaged: of the four numbers that
+    /// are known of it, one may differ. An earlier use of the file left other ones.
+    pub(super) fn began(bytes: &[u8; FRAME_HEADER_LEN], salt: u64, first: Lsn) -> bool {
+        let mut rest = bytes.as_slice();
+        let same = [
+            take(&mut rest) == Some(FRAME_MAGIC),
+            take(&mut rest) == Some(FORMAT_VERSION.to_le_bytes()),
+            take(&mut rest) == Some(salt.to_le_bytes()),
+            take::<4>(&mut rest).is_some() && take(&mut rest) == Some(first.0.to_le_bytes()),
+        ];
+        same.into_iter().filter(|same| *same).count() + 1 >= same.len()
+    }
+
     /// The LSN of the last record, or of the last before a seal.
     pub(super) fn last_lsn(&self) -> Option<Lsn> {
         let end = self.first_lsn.0.checked_add(self.records.into())?;
@@ -169,6 +182,18 @@ mod tests {
             let refusal = FrameHeader::decode(&flipped, 5);
             assert!(matches!(refusal, Err(BadHeader::Damaged(_))), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_damaged_header_is_told_from_an_earlier_use_of_the_file() {
+        let frame = header().encode(5);
+        for bit in 0..FRAME_HEADER_LEN * 8 {
+            let mut flipped = frame;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(FrameHeader::began(&flipped, 5, Lsn(7)), "bit {bit}");
+        }
+        assert!(!FrameHeader::began(&header().encode(6), 5, Lsn(9)));
+        assert!(!FrameHeader::began(&[0; FRAME_HEADER_LEN], 5, Lsn(7)));
     }
 
     #[test]

@@ -61,6 +61,23 @@ impl CatalogueDirectory {
         Ok(MemoryCatalogue { directory: self.clone(), given_up: None })
     }
 
+    #[cfg(test)]
+    pub(super) fn duplicate(&self) -> Self {
+        let contents = self.contents.lock();
+        Self::holding(contents.now.clone(), contents.fault)
+    }
+
+    /// A copy that is open, unless there is nothing to copy.
+    pub(super) fn copy(&self) -> Result<Option<MemoryCatalogue>, CatalogueError> {
+        let contents = self.contents.lock();
+        if contents.now.is_empty() && contents.fault.is_none() {
+            return Ok(None);
+        }
+        let copy = Self::holding(contents.now.clone(), contents.fault);
+        drop(contents);
+        copy.open().map(Some)
+    }
+
     /// What a power loss at this moment leaves.
     pub(super) fn crash(&self, chance: &mut Chance) -> Self {
         let contents = self.contents.lock();

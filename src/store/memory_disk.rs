@@ -69,6 +69,17 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// The same files and catalogue, all of it safe.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self::new();
+        for file in self.list().unwrap_or_default() {
+            copy.overwrite(&file, self.contents(&file).unwrap_or_default());
+        }
+        *copy.catalogue.lock() = self.catalogue.lock().duplicate();
+        copy
+    }
+
     /// What a power loss at this moment leaves.
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
@@ -272,6 +283,15 @@ impl Disk for MemoryDisk {
     fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
         let opened = self.catalogue.lock().open()?;
         Ok(Box::new(opened))
+    }
+
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
+        let copy = self.catalogue.lock().copy()?;
+        Ok(copy.map(|copy| Box::new(copy) as Box<dyn Catalogue>))
+    }
+
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn discard_catalogue(&self) -> Result<(), StoreError> {

@@ -16,7 +16,9 @@ mod batch;
 mod bell;
 mod catalogue;
 mod catalogue_log;
+mod catalogue_place;
 mod catalogue_thread;
+mod check;
 mod checkpoint;
 mod compaction;
 mod contents;
@@ -38,12 +40,14 @@ mod reader;
 mod record;
 mod recovered;
 mod recovery;
+mod repair;
 mod replay;
 mod rewrite;
 mod run_set;
 mod scan;
 mod segment;
 mod snapshot;
+mod start;
 mod sum;
 mod supply;
 mod waiters;
@@ -54,9 +58,15 @@ mod batch_tests;
 #[cfg(test)]
 mod catalogue_tests;
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod compaction_tests;
 #[cfg(test)]
 mod durability_tests;
+#[cfg(test)]
+mod full_sample;
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
@@ -70,6 +80,7 @@ pub use crate::config::Durability;
 pub use batch::RecordBatch;
 pub use bell::Bell;
 pub use catalogue::{ANSWER_TIME, Catalogue, CatalogueError, Change, SledCatalogue};
+pub use check::{Finding, Report, Severity, Totals, check};
 pub use checkpoint::Source;
 pub use contents::Loaded;
 pub use definition::{BoundTo, Definition};
@@ -84,6 +95,7 @@ pub use open::open;
 pub use reach::Reach;
 pub use record::Target;
 pub use recovered::{Recovered, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn};
+pub use repair::{Repair, repair};
 pub use run_set::RunSet;
 pub use waiters::Waiter;
 

@@ -1,38 +1,45 @@
-//! Opening a store: the newest checkpoint that fits the journal, the records behind it, and what
-//! all of it adds up to.
+//! Opening a store: makes the files what `start` says that they add up to, and a `Store` of it.
 
-use super::base::Base;
 use super::checkpoint::Checkpointer;
 use super::contents::Contents;
 use super::disk::Disk;
 use super::entries::{self, Meta};
 use super::error::StoreError;
 use super::recovered::{Recovered, RecoveredQueue};
-use super::recovery::{self, Failed, Replayed, Segments};
-use super::sum::Sum;
+use super::recovery::{self, Replayed, Segments};
+use super::start::{self, Copies, Start};
 use super::writer::Writer;
-use super::{Journal, Options, Store, rewrite, snapshot, supply};
+use super::{Journal, Options, Store, rewrite, supply};
 use crate::id::{Lsn, SegmentNo};
 use parking_lot::Mutex;
 use std::sync::Arc;
-
-/// Where a start began, and what else it found on the way.
-struct Found {
-    replayed: Replayed,
-    generation: u64,
-    sum: Sum,
-    /// The catalogue does not fit the journal, or there is none.
-    is_stale: bool,
-    snapshot: Option<SegmentNo>,
-}
 
 /// Recovers what the disk holds and opens the journal behind it.
 ///
 /// # Errors
 /// If the disk fails, or the journal is damaged or of another version.
 pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), StoreError> {
+    open_with(disk, options, |disk| {
+        let catalogue = disk.has_catalogue().then(|| disk.catalogue()).transpose();
+        Copies::read(start::read(catalogue), disk)
+    })
+}
+
+/// As `open`, from these copies of the catalogue.
+pub(super) fn open_with(
+    disk: &dyn Disk,
+    options: &Options,
+    copies: impl FnOnce(&dyn Disk) -> Copies,
+) -> Result<(Store, Recovered), StoreError> {
     let segments = Segments::read(disk)?;
-    let Found { replayed, generation, sum, is_stale, snapshot } = find(disk, &segments, options)?;
+    let (found, doubts) = start::find(disk, &segments, copies(disk), options.page_len);
+    for doubt in doubts {
+        tracing::error!("{doubt}; it is made anew");
+    }
+    let Start { replayed, generation, sum, is_stale, snapshot } = found?;
+    if is_stale && disk.has_catalogue() {
+        disk.discard_catalogue()?;
+    }
     recovery::settle(disk, &segments, &replayed)?;
     let files = disk.list()?;
     supply::clear(disk, &files)?;
@@ -92,59 +99,4 @@ pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), St
     };
     let journal = Arc::new(journal);
     Ok((Store { journal, contents, checkpointer: Mutex::new(checkpointer) }, recovered))
-}
-
-/// Tries the catalogue, then the snapshot, then a journal of which nothing was ever given up.
-fn find(disk: &dyn Disk, segments: &Segments, options: &Options) -> Result<Found, StoreError> {
-    let attempt =
-        |base: Base, newest| recovery::replay(disk, segments, base, newest, options.page_len);
-    let saved = snapshot::read(disk);
-    let snapshot = saved.as_ref().ok().and_then(|base| Some(base.as_ref()?.meta.replay_from));
-    let mut first_error = None;
-    match read_catalogue(disk) {
-        Ok(Some(base)) => {
-            let Meta { generation, sum, .. } = base.meta;
-            match attempt(base, true) {
-                Ok(replayed) => {
-                    let is_stale = false;
-                    return Ok(Found { replayed, generation, sum, is_stale, snapshot });
-                }
-                Err(Failed::Outdated(why)) => {
-                    tracing::error!("the catalogue was rolled back, it is made anew: {why}");
-                }
-                Err(Failed::Store(error)) => first_error = Some(error),
-            }
-        }
-        Ok(None) => {}
-        Err(why) => tracing::error!("the catalogue is of no use, it is made anew: {why}"),
-    }
-    let saved = saved.unwrap_or_else(|error| {
-        tracing::error!("the snapshot of the catalogue is of no use: {error}");
-        None
-    });
-    for base in saved.into_iter().chain([Base::empty()]) {
-        let generation = base.meta.generation;
-        match attempt(base, false) {
-            Ok(replayed) => {
-                if disk.has_catalogue() {
-                    disk.discard_catalogue()?;
-                }
-                let (sum, is_stale) = (Sum::default(), true);
-                return Ok(Found { replayed, generation, sum, is_stale, snapshot });
-            }
-            Err(Failed::Store(error)) => first_error = first_error.or(Some(error)),
-            Err(Failed::Outdated(_)) => {}
-        }
-    }
-    Err(first_error.expect("the last attempt ended in an error"))
-}
-
-/// What the catalogue says; nothing if no checkpoint was ever finished. It is closed again: a
-/// broker that stores nothing needs no memory for it.
-fn read_catalogue(disk: &dyn Disk) -> Result<Option<Base>, String> {
-    if !disk.has_catalogue() {
-        return Ok(None);
-    }
-    let mut catalogue = disk.catalogue().map_err(|error| error.to_string())?;
-    Base::read(|kind, each| catalogue.scan(kind, each))
 }

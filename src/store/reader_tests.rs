@@ -223,6 +223,14 @@ impl Disk for CountingDisk {
         unreachable!("a reader only reads")
     }
 
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
+        unreachable!("a reader only reads")
+    }
+
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
+        unreachable!("a reader only reads")
+    }
+
     fn discard_catalogue(&self) -> Result<(), StoreError> {
         unreachable!("a reader only reads")
     }

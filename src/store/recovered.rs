@@ -58,6 +58,15 @@ pub struct RecoveredMessage {
 }
 
 impl StoredPage {
+    /// Of bodies.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Dense { bytes, .. } => *bytes,
+            Self::List(list) => list.iter().map(|message| u64::from(message.body_len)).sum(),
+        }
+    }
+
     /// Its messages' seqs and whether they are redelivered, in order.
     pub fn messages(&self) -> impl Iterator<Item = (Seq, bool)> {
         let (dense, list) = match self {

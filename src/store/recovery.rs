@@ -26,25 +26,34 @@ use std::collections::BTreeMap;
 /// The segments' headers, by number, and the files that wait to be used.
 pub(super) struct Segments {
     pub(super) used: BTreeMap<SegmentNo, SegmentHeader>,
-    unused: Vec<SegmentNo>,
+    pub(super) unused: Vec<SegmentNo>,
 }
 
 impl Segments {
+    /// Reads all headers; the first that cannot be read is an error.
     pub(super) fn read(disk: &dyn Disk) -> Result<Self, StoreError> {
+        let (segments, bad) = Self::gather(disk)?;
+        bad.into_iter().next().map_or(Ok(segments), Err)
+    }
+
+    /// Reads all headers, and says what is wrong with those that cannot be read.
+    pub(super) fn gather(disk: &dyn Disk) -> Result<(Self, Vec<StoreError>), StoreError> {
         let mut segments = Self { used: BTreeMap::new(), unused: Vec::new() };
+        let mut bad = Vec::new();
         for number in disk.list()?.iter().filter_map(|file| segment::number_of(file)) {
-            match scan::header(disk, &file_name(number))? {
-                Some(header) if header.number == number => {
+            match scan::header(disk, &file_name(number)) {
+                Ok(Some(header)) if header.number == number => {
                     segments.used.insert(number, header);
                 }
-                Some(_) => {
+                Ok(Some(_)) => {
                     let what = "it holds another segment than its name says";
-                    return Err(StoreError::damaged(disk.path(&file_name(number)), 0, what));
+                    bad.push(StoreError::damaged(disk.path(&file_name(number)), 0, what));
                 }
-                None => segments.unused.push(number),
+                Ok(None) => segments.unused.push(number),
+                Err(error) => bad.push(error),
             }
         }
-        Ok(segments)
+        Ok((segments, bad))
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Replay {
     pub(super) clean: bool,
     /// The newest checkpoint.
     pub(super) generation: u64,
+    /// The newest that a record names; zero if none does.
+    pub(super) named: u64,
     /// Queues that are not as the checkpoint says.
     pub(super) changed: HashSet<QueueId>,
     /// Definitions behind the checkpoint.
@@ -42,6 +44,7 @@ impl Replay {
             last_lsn: base.meta.last_lsn,
             clean: base.meta.clean,
             generation: base.meta.generation,
+            named: 0,
             changed: HashSet::new(),
             defined: Vec::new(),
             freed: Vec::new(),
@@ -98,6 +101,7 @@ impl Replay {
             Record::Opened if !self.clean => self.redeliver_all(),
             Record::Checkpoint { generation, freed } => {
                 self.generation = self.generation.max(generation);
+                self.named = self.named.max(generation);
                 self.freed.extend(freed);
             }
             Record::Clean => return Ok(true),

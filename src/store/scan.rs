@@ -4,7 +4,8 @@
 use super::disk::Disk;
 use super::error::StoreError;
 use super::frame::{BadHeader, FORMAT_VERSION, FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader};
-use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::BadRecord;
+use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
 use crate::id::Lsn;
 use std::io;
 
@@ -41,6 +42,43 @@ pub(super) fn header(disk: &dyn Disk, file: &str) -> Result<Option<SegmentHeader
     })
 }
 
+/// Says which of the two places of a segment's header do not hold it any more.
+pub(super) fn bad_copies(disk: &dyn Disk, file: &str) -> Result<Vec<u64>, StoreError> {
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    disk.read_at(file, 0, &mut bytes)?;
+    Ok(SegmentHeader::bad_copies(&bytes))
+}
+
+/// Is passed a frame, where its payload lies, and the payload.
+type EachFrame<'a> = dyn FnMut(FrameHeader, u64, &[u8]) -> Result<(), BadRecord> + 'a;
+
+/// Reads a segment's frames from the first on, up to `end`, all of which must be whole. Passes each
+/// frame's payload and where that lies, and returns the last LSN.
+pub(super) fn whole(
+    disk: &dyn Disk,
+    header: SegmentHeader,
+    end: u64,
+    each: &mut EachFrame<'_>,
+) -> Result<Lsn, StoreError> {
+    let file = file_name(header.number);
+    let mut scan = Scan::new(disk, file.clone(), header, end)?;
+    let mut offset = SEGMENT_HEADER_LEN as u64;
+    let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
+    while offset < end {
+        let damaged = |what: String| StoreError::damaged(disk.path(&file), offset, what);
+        let (frame, payload) = match scan.frame(offset, last_lsn)? {
+            Ok(frame) => frame,
+            Err(none) => return Err(damaged(none.why.to_owned())),
+        };
+        let payload_offset = offset + FRAME_HEADER_LEN as u64;
+        each(frame, payload_offset, payload)
+            .map_err(|bad| damaged(format!("a frame that is whole: {bad}")))?;
+        offset = payload_offset + payload.len() as u64;
+        last_lsn = Lsn(last_lsn.0 + u64::from(frame.records));
+    }
+    Ok(last_lsn)
+}
+
 impl<'a> Scan<'a> {
     /// Reads up to `end`, or the file's end if that comes first.
     pub(super) fn new(
@@ -66,7 +104,10 @@ impl<'a> Scan<'a> {
         };
         let header = match FrameHeader::decode(&bytes, self.header.salt) {
             Ok(header) => header,
-            Err(BadHeader::Damaged(why)) => return none(why, false),
+            Err(BadHeader::Damaged(why)) => {
+                let first = Lsn(last_lsn.0.saturating_add(1));
+                return none(why, FrameHeader::began(&bytes, self.header.salt, first));
+            }
             Err(BadHeader::Version(version)) => {
                 return Err(unknown_version(self.disk, &self.file, version));
             }

@@ -82,6 +82,12 @@ impl SegmentHeader {
         }
     }
 
+    /// Where the places begin that do not hold the header.
+    pub(super) fn bad_copies(bytes: &[u8]) -> Vec<u64> {
+        let copy = |nth| sector(bytes, nth).is_some_and(|it| Self::decode_copy(it).is_ok());
+        (0..2).filter(|nth| !copy(*nth)).map(|nth| (nth * SECTOR) as u64).collect()
+    }
+
     fn decode_copy(sector: &[u8; SECTOR]) -> Result<Self, BadHeader> {
         let differs = BadHeader::Damaged("the checksum of the segment's header differs");
         let copy = sector.first_chunk::<COPY_LEN>().ok_or(differs)?;

@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::error::StoreError;
 use std::io::IoSlice;
 
-const FILE: &str = "snapshot";
+pub(super) const FILE: &str = "snapshot";
 const NEW_FILE: &str = "snapshot.new";
 const MAGIC: [u8; 8] = *b"LEVERETS";
 const FORMAT: u32 = 1;

@@ -1,4 +1,5 @@
-//! A broker that cannot start says why in one line, and what to look at.
+//! A broker that cannot start says why in one line, and what to look at; so does a check of its
+//! data that cannot look.
 
 use crate::program::{Program, run};
 use std::net::TcpListener;
@@ -95,4 +96,107 @@ fn a_wrong_argument_is_named() {
         let (name, value) = wrong.split_once('=').unwrap();
         assert_names(&said, &[name, value]);
     }
+}
+
+/// Runs `leveret check`, and gives the exit code, its lines and its complaints.
+fn check(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(&[&["check"], arguments].concat());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What a broker that was stopped leaves.
+fn stopped(directory: &Path) -> &str {
+    let program = Program::start(directory);
+    crate::raw::Raw::channel_to(program.address);
+    program.signal("TERM");
+    let ended = program.ended();
+    assert!(ended.success(), "{ended:?}");
+    directory.to_str().unwrap()
+}
+
+#[test]
+fn a_sound_directory_is_checked_and_repaired_in_silence() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = stopped(directory.path());
+    let (code, said, complaints) = check(&[path]);
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{said}");
+    assert!(said.lines().last().unwrap().starts_with(&format!("{path} is sound: ")), "{said}");
+    assert_eq!(check(&[path, "--quiet"]), (Some(0), String::new(), String::new()));
+    let (code, said, complaints) = check(&["--repair", path]);
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{said}");
+    drop(Program::start(directory.path()));
+}
+
+#[test]
+fn damage_is_named_with_file_and_byte_and_not_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = stopped(directory.path());
+    let file = directory.path().join("segment-0000000001");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1060] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    for arguments in [&[path][..], &["--repair", path]] {
+        let (code, said, _) = check(arguments);
+        assert_eq!(code, Some(1), "{said}");
+        assert_names(&said, &["damage: segment-0000000001 at byte 1024: ", "is damaged: "]);
+        assert_eq!(said.contains("nothing was changed"), arguments.len() > 1, "{said}");
+        assert!(std::fs::read(&file).unwrap() == bytes);
+    }
+    let (_, said, _) = check(&["--quiet", path]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn what_cannot_be_checked_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "bytes").unwrap();
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let busy = directory.path().join("busy");
+    let program = Program::start(&busy);
+    let cases = [
+        (&missing, "No such file"),
+        (&file, "not a directory"),
+        (&empty, "no broker ever kept its data here"),
+        (&busy, "another broker is running"),
+    ];
+    for (place, why) in cases {
+        let path = place.to_str().unwrap();
+        for arguments in [&["check", path][..], &["check", "--repair", path]] {
+            assert_names(&complaint(arguments, 2), &[path, why]);
+        }
+    }
+    assert!(!missing.exists());
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+    crate::raw::Raw::channel_to(program.address);
+}
+
+/// Root may read and write everything, so a directory stands in a file's way.
+#[test]
+fn a_file_that_cannot_be_opened_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("lock")).unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert_names(&complaint_on(directory.path(), &[]), &[path, "lock"]);
+    let kernel = Path::new("/proc/leveret-data");
+    assert_names(&complaint_on(kernel, &[]), &["/proc/leveret-data", "create"]);
+}
+
+#[test]
+fn a_segment_of_another_version_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    stopped(directory.path());
+    let file = directory.path().join("segment-0000000001");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for copy in bytes.chunks_mut(512).take(2) {
+        copy[8] = 99;
+        let crc = crc32c::crc32c(&copy[..60]);
+        copy[60..64].copy_from_slice(&crc.to_le_bytes());
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let said = complaint_on(directory.path(), &[]);
+    assert_names(&said, &[file.to_str().unwrap(), "format version 99", "use the version"]);
 }

@@ -73,6 +73,14 @@ impl Disk for HookedDisk {
         self.memory.catalogue()
     }
 
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
+        self.memory.catalogue_copy()
+    }
+
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
+        self.memory.broken_catalogues()
+    }
+
     fn discard_catalogue(&self) -> Result<(), StoreError> {
         self.memory.discard_catalogue()
     }

@@ -66,7 +66,7 @@ fn two_that_were_put_aside_are_kept() {
     assert_eq!(names(), ["5", "broken-3", "broken-4"]);
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub(super) fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
@@ -79,7 +79,7 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-fn files_under(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn files_under(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();

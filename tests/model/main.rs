@@ -1,6 +1,7 @@
 //! Property tests against naive models.
 
 mod catalogue;
+mod check;
 mod codec;
 mod journal;
 mod queue;

@@ -9,6 +9,7 @@
 //! enqueued, not what is still there; acks and purges are the queue's business.
 
 mod builder;
+mod compare;
 mod directory;
 mod find;
 mod page;

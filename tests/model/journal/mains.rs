@@ -99,6 +99,14 @@ impl Disk for Mains {
         self.disk.catalogue()
     }
 
+    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
+        self.disk.catalogue_copy()
+    }
+
+    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
+        self.disk.broken_catalogues()
+    }
+
     fn discard_catalogue(&self) -> Result<(), StoreError> {
         self.disk.discard_catalogue()
     }

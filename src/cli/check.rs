@@ -1,0 +1,124 @@
+//! `leveret check`: what is wrong in a data directory, one line each. What there is to find is in
+//! `store::check`.
+
+use clap::Args;
+use leveret::config::LogLevel;
+use leveret::limits::INDEX_PAGE_LEN;
+use leveret::server::log;
+use leveret::store::{
+    self, Durability, Options, RealDisk, Repair, Report, Severity, StoreError, repair,
+};
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const DAMAGED: u8 = 1;
+
+/// Nothing can be said: no such directory, no permission, or a broker runs on it.
+pub(crate) const CANNOT_CHECK: u8 = 2;
+
+const LONG_ABOUT: &str = "\
+Look for damage in a data directory whose broker is stopped, and say where it is.
+
+Reads every byte that counts: journal, indexes, snapshot, catalogue and all messages. Changes \
+nothing, unless --repair is given.";
+
+const AFTER_HELP: &str = "\
+Severities:
+  damage   something that was stored is lost; a copy of the file may have it
+  mended   the next start or checkpoint puts it right by itself
+  note     worth knowing, no more
+
+Exit codes:
+  0  nothing is damaged
+  1  something is
+  2  could not look: no such directory, no permission, or a broker runs on it";
+
+/// Look for damage in a data directory whose broker is stopped
+#[derive(Args, Debug)]
+#[command(long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+pub(crate) struct CheckArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+
+    /// Make the catalogue anew from snapshot and journal, then look again
+    ///
+    /// Refused if the journal is damaged. The catalogue before is kept aside.
+    #[arg(long)]
+    repair: bool,
+
+    /// Print damage only, and no summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Why nothing can be said.
+#[derive(Debug)]
+pub(crate) enum CheckError {
+    Store(StoreError),
+    /// No random number for the journal.
+    Entropy(getrandom::Error),
+}
+
+impl From<StoreError> for CheckError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Entropy(error) => write!(f, "cannot get a random number: {error}"),
+        }
+    }
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
+    // What a start would log about the same finding is in the report already.
+    log::install(if args.quiet { LogLevel::None } else { LogLevel::Error });
+    let disk = RealDisk::open_to_read(&args.directory)?;
+    if !args.repair {
+        return Ok(print(args, &store::check(&disk, INDEX_PAGE_LEN)?));
+    }
+    // The directory is there and one of ours; now it may be written to.
+    drop(disk);
+    let disk = RealDisk::open(&args.directory)?;
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(CheckError::Entropy)?;
+    let options = Options::new(Durability::Fsync, u64::from_ne_bytes(salt));
+    match repair(&disk, &options)? {
+        Repair::Done(report) => Ok(print(args, &report)),
+        Repair::Refused(report) => {
+            let code = print(args, &report);
+            let why = "nothing was changed: the journal is damaged, and a new catalogue would \
+                       not bring back what is lost; restore the files above from a copy";
+            say(&format!("{}: {why}", args.directory.display()));
+            Ok(code)
+        }
+    }
+}
+
+fn print(args: &CheckArgs, report: &Report) -> ExitCode {
+    let mut findings: Vec<_> = report.findings.iter().collect();
+    findings.sort_by_key(|finding| finding.severity);
+    for finding in findings {
+        if finding.severity == Severity::Damage || !args.quiet {
+            say(&finding.to_string());
+        }
+    }
+    let damaged = report.is_damaged();
+    if !args.quiet {
+        let verdict = if damaged { "damaged" } else { "sound" };
+        say(&format!("{} is {verdict}: {}", args.directory.display(), report.totals));
+    }
+    if damaged { DAMAGED.into() } else { ExitCode::SUCCESS }
+}
+
+/// With standard output closed the code alone says it.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

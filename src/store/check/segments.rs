@@ -1,0 +1,160 @@
+//! A segment by itself: its frames and records, its link to the one before, its index.
+
+use super::{Check, Severity};
+use crate::id::{Lsn, SegmentNo};
+use crate::store::contents::Contents;
+use crate::store::entries::Complete;
+use crate::store::error::StoreError;
+use crate::store::index::{SealedIndex, SegmentIndexer};
+use crate::store::record::{BadRecord, Record, Records};
+use crate::store::recovery::Segments;
+use crate::store::scan;
+use crate::store::segment::{SegmentHeader, file_name, index_name};
+
+impl Check<'_> {
+    /// A segment that counts: what a start did not read of it, and its index. What is found again
+    /// of it is in `contents` then.
+    pub(super) fn living(
+        &mut self,
+        contents: &Contents,
+        header: &SegmentHeader,
+        complete: Complete,
+        replayed: Option<SegmentIndexer>,
+        wants_index: bool,
+    ) {
+        let indexer = match replayed {
+            Some(indexer) => {
+                let first = header.first_lsn.0.saturating_sub(1);
+                self.report.totals.records += complete.last_lsn.0.saturating_sub(first);
+                indexer
+            }
+            None => match self.read(header, header.end_now(complete.end)) {
+                Ok((indexer, last_lsn)) if last_lsn == complete.last_lsn => indexer,
+                // A compacted one lacks records.
+                Ok((indexer, _)) if header.is_compacted() => indexer,
+                Ok((indexer, last_lsn)) => {
+                    let what = format!(
+                        "its last record is {last_lsn}, and the checkpoint says {}",
+                        complete.last_lsn
+                    );
+                    let file = file_name(header.number);
+                    self.find(Severity::Damage, &file, Some(complete.end), &what);
+                    indexer
+                }
+                Err(error) => {
+                    self.damage(&error);
+                    SegmentIndexer::new(self.page_len)
+                }
+            },
+        };
+        match self.index(header, &indexer, wants_index) {
+            Some(sealed) => contents.complete_sealed(header.number, complete, sealed),
+            None => contents.complete(header.number, complete, Some(indexer)),
+        }
+    }
+
+    /// Reads a whole segment, record by record.
+    fn read(
+        &mut self,
+        header: &SegmentHeader,
+        end: u64,
+    ) -> Result<(SegmentIndexer, Lsn), StoreError> {
+        let mut indexer = SegmentIndexer::new(self.page_len);
+        let records = &mut self.report.totals.records;
+        let last_lsn = scan::whole(self.disk, *header, end, &mut |frame, offset, payload| {
+            let read = decode(payload)?;
+            *records += read;
+            if read != u64::from(frame.records) {
+                return Err(BadRecord::TooLong);
+            }
+            indexer.add(offset, payload)
+        })?;
+        Ok((indexer, last_lsn))
+    }
+
+    /// A segment says where the one before it ends.
+    pub(super) fn link(&mut self, header: &SegmentHeader, before: Option<(SegmentNo, Complete)>) {
+        let Some((number, before)) = before.filter(|(number, _)| *number == header.previous) else {
+            return;
+        };
+        let file = file_name(header.number);
+        if header.previous_end != before.end {
+            let (ours, end) = (header.previous_end, before.end);
+            let what = format!("it says that segment {number} ends at byte {ours}, not {end}");
+            self.find(Severity::Damage, &file, Some(0), &what);
+        }
+        if header.first_lsn.0 != before.last_lsn.0 + 1 {
+            let what = format!(
+                "it begins with record {}, and segment {number} ends with {}",
+                header.first_lsn, before.last_lsn
+            );
+            self.find(Severity::Damage, &file, Some(0), &what);
+        }
+    }
+
+    /// The segment's index, if it is there and says what the segment says.
+    fn index(
+        &mut self,
+        header: &SegmentHeader,
+        built: &SegmentIndexer,
+        is_wanted: bool,
+    ) -> Option<SealedIndex> {
+        let file = index_name(header.number);
+        // Whatever it is that cannot be opened, the index is not there.
+        if self.disk.len(&file).is_err() {
+            if is_wanted {
+                self.find(Severity::Mended, &file, None, "it is not there; a start makes it anew");
+            }
+            return None;
+        }
+        let opened = SealedIndex::open(self.disk, &file, header.number, header.salt);
+        let compared = opened.and_then(|sealed| {
+            // Of a segment whose only frame was torn both are zero.
+            if sealed.end() != built.end() {
+                let end = built.end();
+                let why = format!("it ends at byte {}, and its segment at {end}", sealed.end());
+                return Err(StoreError::refused("use", self.disk.path(&file), why));
+            }
+            sealed.compare(built, self.disk).map(|()| sealed)
+        });
+        let error = match compared {
+            Ok(sealed) => return Some(sealed),
+            Err(error) => error,
+        };
+        let what = format!("{}; it is made anew from its segment", error.reason());
+        self.find(Severity::Mended, &file, error.damaged_at(), &what);
+        None
+    }
+
+    /// Each segment by itself, as far as the one behind it says where it ends.
+    pub(super) fn each_segment(&mut self, segments: &Segments) {
+        let known: Vec<_> = self.report.findings.iter().map(|it| it.file.clone()).collect();
+        let mut before: Option<(SegmentNo, Complete)> = None;
+        for (number, header) in &segments.used {
+            self.link(header, before.take());
+            let next = segments.used.values().find(|next| next.previous == *number);
+            // What is wrong with it is said already; behind that place nothing can be read.
+            let is_known = known.contains(&file_name(*number));
+            let Some(next) = next.filter(|_| !is_known) else { continue };
+            match self.read(header, next.previous_end) {
+                Ok((_, last_lsn)) => {
+                    before = Some((*number, Complete { end: next.previous_end, last_lsn }));
+                }
+                Err(error) => self.damage(&error),
+            }
+        }
+    }
+}
+
+/// Reads every record of a frame, and counts them.
+fn decode(payload: &[u8]) -> Result<u64, BadRecord> {
+    let mut records = Records::new(payload);
+    let mut count = 0;
+    while let Some(record) = records.next()? {
+        if let Record::Transaction(mut parts) = record {
+            while parts.next()?.is_some() {}
+        }
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,110 @@
+//! Where a start begins: at the newest checkpoint that fits the journal, be it the catalogue's or
+//! the snapshot's, or at the journal's first record. Changes nothing.
+
+use super::base::Base;
+use super::catalogue::{Catalogue, CatalogueError};
+use super::disk::Disk;
+use super::error::StoreError;
+use super::recovery::{self, Failed, Replayed, Segments};
+use super::snapshot;
+use super::sum::Sum;
+use crate::id::SegmentNo;
+use std::fmt;
+
+/// Where a start began, and what else it found on the way.
+pub(super) struct Start {
+    pub(super) replayed: Replayed,
+    pub(super) generation: u64,
+    pub(super) sum: Sum,
+    /// The catalogue does not fit the journal, or there is none.
+    pub(super) is_stale: bool,
+    pub(super) snapshot: Option<SegmentNo>,
+}
+
+/// What the copies of the last checkpoint say, each as far as it can be read.
+pub(super) struct Copies {
+    pub(super) catalogue: Result<Option<Base>, String>,
+    pub(super) snapshot: Result<Option<Base>, StoreError>,
+}
+
+impl Copies {
+    pub(super) fn read(catalogue: Result<Option<Base>, String>, disk: &dyn Disk) -> Self {
+        Self { catalogue, snapshot: snapshot::read(disk) }
+    }
+}
+
+/// What the catalogue says; nothing if no checkpoint was ever finished. It is closed again: a
+/// broker that stores nothing needs no memory for it.
+pub(super) fn read(
+    opened: Result<Option<Box<dyn Catalogue>>, CatalogueError>,
+) -> Result<Option<Base>, String> {
+    let Some(mut catalogue) = opened.map_err(|error| error.to_string())? else { return Ok(None) };
+    Base::read(|kind, each| catalogue.scan(kind, each))
+}
+
+/// Why a copy is of no use.
+#[derive(Debug)]
+pub(super) enum Doubt {
+    Unreadable(String),
+    RolledBack(String),
+    Snapshot(StoreError),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "the catalogue is of no use: {why}"),
+            Self::RolledBack(why) => write!(f, "the catalogue was rolled back: {why}"),
+            Self::Snapshot(error) => {
+                write!(f, "the snapshot of the catalogue is of no use: {error}")
+            }
+        }
+    }
+}
+
+/// Tries the catalogue, then the snapshot, then a journal of which nothing was ever given up. Says
+/// which copies are of no use; the snapshot's state is judged even if nothing depends on it.
+pub(super) fn find(
+    disk: &dyn Disk,
+    segments: &Segments,
+    copies: Copies,
+    page_len: usize,
+) -> (Result<Start, StoreError>, Vec<Doubt>) {
+    let attempt = |base: Base, newest| recovery::replay(disk, segments, base, newest, page_len);
+    let mut doubts = Vec::new();
+    let saved = copies.snapshot.unwrap_or_else(|error| {
+        doubts.push(Doubt::Snapshot(error));
+        None
+    });
+    let snapshot = saved.as_ref().map(|base| base.meta.replay_from);
+    let mut first_error = None;
+    match copies.catalogue {
+        Ok(Some(base)) => {
+            let (generation, sum) = (base.meta.generation, base.meta.sum);
+            match attempt(base, true) {
+                Ok(replayed) => {
+                    let is_stale = false;
+                    let start = Start { replayed, generation, sum, is_stale, snapshot };
+                    return (Ok(start), doubts);
+                }
+                Err(Failed::Outdated(why)) => doubts.push(Doubt::RolledBack(why)),
+                Err(Failed::Store(error)) => first_error = Some(error),
+            }
+        }
+        Ok(None) => {}
+        Err(why) => doubts.push(Doubt::Unreadable(why)),
+    }
+    for base in saved.into_iter().chain([Base::empty()]) {
+        let generation = base.meta.generation;
+        match attempt(base, false) {
+            Ok(replayed) => {
+                let (sum, is_stale) = (Sum::default(), true);
+                let start = Start { replayed, generation, sum, is_stale, snapshot };
+                return (Ok(start), doubts);
+            }
+            Err(Failed::Store(error)) => first_error = first_error.or(Some(error)),
+            Err(Failed::Outdated(_)) => {}
+        }
+    }
+    (Err(first_error.expect("the last attempt ended in an error")), doubts)
+}
