@@ -135,3 +135,27 @@ pub(super) fn bound_to(destination: &Destination) -> BoundTo {
         Destination::Exchange(name) => BoundTo::Exchange(name.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Entropy;
+    use crate::config::Config;
+    use crate::store::MemoryDisk;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn the_gate_is_passed_when_nobody_is_between_record_and_queue() {
+        let config = Config::on_loopback("unused");
+        let broker = Broker::open(config, &MemoryDisk::new(), Entropy::new(|| [1; 16])).unwrap();
+        let inside = broker.gate.read();
+        thread::scope(|threads| {
+            let passing = threads.spawn(|| broker.pass_gate());
+            thread::sleep(Duration::from_millis(50));
+            assert!(!passing.is_finished(), "a publisher is inside");
+            drop(inside);
+            passing.join().unwrap();
+        });
+    }
+}

@@ -176,6 +176,9 @@ fn an_unknown_version_of_what_is_derived_is_made_anew() {
     let mut catalogue = disk.catalogue().unwrap();
     let mut meta = catalogue.get(b"m").unwrap().unwrap();
     meta[0] = 9;
+    let end = meta.len() - 4;
+    let crc = crc32c::crc32c(&meta[..end]);
+    meta[end..].copy_from_slice(&crc.to_le_bytes());
     catalogue.write(&mut vec![(b"m".to_vec(), Some(meta))]).unwrap();
     catalogue.flush().unwrap();
     drop(catalogue);

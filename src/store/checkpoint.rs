@@ -17,6 +17,7 @@ use super::definition::Definition;
 use super::disk::Disk;
 use super::entries::{self, Meta, Standing};
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::journal::Journal;
 use super::segment::{file_name, index_name};
 use super::snapshot::{self, SnapshotError};
@@ -142,7 +143,9 @@ impl Checkpointer {
             self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(complete.end);
         }
         let replay_from = SegmentNo(last.0 + 1);
+        disk.reach(Failpoint::CheckpointBegun)?;
         source.pass_gate();
+        disk.reach(Failpoint::GatePassed)?;
         let definitions = journal.take_definitions();
         let taken = self.take(disk, journal, source, replay_from, definitions)?;
         let meta = Meta {
@@ -215,7 +218,9 @@ impl Checkpointer {
         let oldest = self.histories.values().filter_map(|history| history.0.first());
         let oldest = oldest.map(|(segment, _)| *segment).min().unwrap_or(replay_from);
         // What was taken is in the journal, but perhaps not on the disk.
+        disk.reach(Failpoint::StandingsTaken)?;
         journal.flush(disk)?;
+        disk.reach(Failpoint::JournalFlushed)?;
         Ok(Taken { definitions, standings, oldest })
     }
 
@@ -230,6 +235,7 @@ impl Checkpointer {
     ) -> Result<(), Failed> {
         if self.catalogue.is_none() {
             self.catalogue = Some(disk.catalogue()?);
+            disk.reach(Failpoint::CatalogueOpened)?;
         }
         let catalogue = self.catalogue.as_deref_mut();
         let catalogue = catalogue.expect("it was opened above");
@@ -239,6 +245,7 @@ impl Checkpointer {
             entries::definition(definition, catalogue, &mut slice)?;
             // The next one may depend on it.
             sum.write(catalogue, &mut slice)?;
+            disk.reach(Failpoint::SliceWritten)?;
         }
         for (queue, standing) in &taken.standings {
             entries::standing(*queue, standing, catalogue, &mut slice)?;
@@ -251,22 +258,32 @@ impl Checkpointer {
         }
         slice.extend(freed.iter().map(|number| entries::segment(*number, None)));
         sum.write(catalogue, &mut slice)?;
+        disk.reach(Failpoint::SliceWritten)?;
         meta.sum = sum;
         slice.push(entries::meta(&meta));
         catalogue.write(&mut slice)?;
+        disk.reach(Failpoint::MetaWritten)?;
         catalogue.flush()?;
+        disk.reach(Failpoint::CatalogueFlushed)?;
         self.is_stale = false;
         self.meta = meta;
         journal.append_checkpoint(meta.generation, freed);
+        disk.reach(Failpoint::CheckpointAppended)?;
         journal.flush(disk)?;
+        disk.reach(Failpoint::CheckpointSafe)?;
         if self.bytes_since_snapshot / 16 >= self.snapshot_bytes {
-            self.snapshot_bytes = match snapshot::write(disk, meta.generation, catalogue) {
-                Ok(len) => len,
+            match snapshot::write(disk, &meta, catalogue) {
+                Ok(len) => {
+                    self.snapshot_bytes = len;
+                    self.snapshot = Some(meta.replay_from);
+                    self.bytes_since_snapshot = 0;
+                }
                 Err(SnapshotError::Catalogue(error)) => return Err(error.into()),
-                Err(SnapshotError::Disk(error)) => return Err(error.into()),
-            };
-            self.snapshot = Some(meta.replay_from);
-            self.bytes_since_snapshot = 0;
+                // On a full disk the dead segments make room for the next one.
+                Err(SnapshotError::Disk(error)) => {
+                    tracing::warn!("there is no new snapshot of the catalogue: {error}");
+                }
+            }
         }
         Ok(())
     }
@@ -319,17 +336,19 @@ impl Checkpointer {
         }
         let files = disk.list()?;
         for number in freed {
+            disk.reach(Failpoint::FreeBegun)?;
             contents.forget(*number);
             let index = index_name(*number);
             if files.contains(&index) {
                 disk.remove(&index)?;
+                disk.reach(Failpoint::FreeIndexRemoved)?;
             }
             let file = file_name(*number);
             if files.contains(&file) {
                 journal.recycle(disk, &file)?;
             }
         }
-        Ok(())
+        disk.reach(Failpoint::FreeOver)
     }
 
     /// What has survived a checkpoint may stay long: a start must not read it to index it.
@@ -351,7 +370,9 @@ impl Checkpointer {
         tracing::error!("the catalogue is made anew from what is known, nothing is lost: {error}");
         self.catalogue = None;
         self.is_stale = true;
-        disk.discard_catalogue()
+        disk.reach(Failpoint::CatalogueDiscards)?;
+        disk.discard_catalogue()?;
+        disk.reach(Failpoint::CatalogueDiscarded)
     }
 }
 

@@ -176,7 +176,14 @@ impl Contents {
             (_, Some(open)) => open.seal(disk, &file, segment, header.salt)?,
             _ => {
                 let indexer = self.build(disk, segment, end)?;
-                indexer.seal(disk, &file, segment, header.salt)?
+                match indexer.seal(disk, &file, segment, header.salt) {
+                    Ok(sealed) => sealed,
+                    Err(error) => {
+                        // A disk that takes no more files must not cost what was just read.
+                        self.state.lock().index.put_open(segment, indexer);
+                        return Err(error);
+                    }
+                }
             }
         };
         let mut state = self.state.lock();
@@ -184,6 +191,11 @@ impl Contents {
             state.index.put_sealed(segment, sealed);
         }
         Ok(())
+    }
+
+    /// The segment's index is there, be it in memory only.
+    pub(super) fn is_indexed(&self, segment: SegmentNo) -> bool {
+        self.state.lock().index.segments().any(|indexed| indexed == segment)
     }
 
     /// Indexes all that was written so far.

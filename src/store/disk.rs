@@ -6,6 +6,7 @@
 use super::catalogue::{Catalogue, CatalogueError};
 use super::catalogue_place;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::segment;
 use super::snapshot::FILE as SNAPSHOT_FILE;
 use hashbrown::HashMap;
@@ -91,6 +92,14 @@ pub trait Disk: Send + Sync {
     /// If the file system does not say.
     fn room(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
+    }
+
+    /// Is told of each place between two steps.
+    ///
+    /// # Errors
+    /// A test's: the power went here.
+    fn reach(&self, _: Failpoint) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Where an operator finds the file.

@@ -11,7 +11,8 @@
 //! h id part                           where a queue stands: `Standing`
 //! t number                            a segment that is complete: `Complete`
 //! ```
-//! Numbers in keys are big-endian, so that they sort. Values are postcard.
+//! Numbers in keys are big-endian, so that they sort. Values are postcard, that of `m` with its
+//! crc32c behind it.
 
 use super::catalogue::{Catalogue, CatalogueError, Change};
 use super::definition::{BoundTo, Definition};
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Grows with every change of keys or values.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Runs of a standing that one entry holds; a queue with more holes has several entries.
 const RUNS_MAX: usize = 8192;
@@ -88,7 +89,20 @@ struct BindingEntry {
 }
 
 pub(super) fn meta(meta: &Meta) -> Change {
-    put(b"m".to_vec(), meta)
+    let (key, value) = put(b"m".to_vec(), meta);
+    let summed = value.map(|mut value| {
+        value.extend_from_slice(&crc32c::crc32c(&value).to_le_bytes());
+        value
+    });
+    (key, summed)
+}
+
+/// No sum covers `Meta`, so it has its own: a start that began elsewhere would take what follows
+/// for a torn tail.
+fn read_meta(value: &[u8]) -> Option<Meta> {
+    let (meta, crc) = value.split_last_chunk()?;
+    let whole = crc32c::crc32c(meta) == u32::from_le_bytes(*crc);
+    if whole { get(meta) } else { None }
 }
 
 pub(super) fn segment(number: SegmentNo, complete: Option<&Complete>) -> Change {
@@ -228,7 +242,7 @@ fn delete_bindings(
 pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
     let (kind, rest) = key.split_first()?;
     Some(match kind {
-        b'm' => Entry::Meta(get(value)?),
+        b'm' => Entry::Meta(read_meta(value)?),
         b'v' => Entry::Definition(Definition::VhostCreated { name: text(rest)? }),
         b'x' => {
             let (vhost, name) = split_len(rest)?;

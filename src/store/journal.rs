@@ -15,6 +15,7 @@ use super::definition::Definition;
 use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::pending::Pending;
 use super::reach::Reach;
 use super::supply::Supply;
@@ -364,9 +365,10 @@ impl Journal {
         let mut first = RecordBatch::new();
         first.opened();
         self.append(&mut first);
+        disk.reach(Failpoint::OpenedAppends)?;
         let mut round = self.round.lock();
         self.write_pending(&mut round, disk, Durability::Fsync)?;
-        Ok(())
+        disk.reach(Failpoint::OpenedSafe)
     }
 
     fn push(&self, shared: &mut Shared, block: &mut Block, durability: Durability) -> Lsn {
@@ -391,11 +393,13 @@ impl Journal {
         if round.blocks.is_empty() {
             return Ok(false);
         }
+        disk.reach(Failpoint::RoundBegun)?;
         let before = round.writer.written();
         let sync = asked || at_least == Durability::Fsync;
         let bytes = round.writer.append(disk, &round.blocks, sync)?;
         let lsn = round.writer.written();
         let appended = round.blocks.iter().map(Block::len).sum();
+        disk.reach(Failpoint::RoundWritten)?;
         // Before anyone is told: who waits because so much is pending must find it gone.
         if !sync {
             self.pending_bytes.fetch_sub(appended, Relaxed);
@@ -403,6 +407,7 @@ impl Journal {
         self.written.reach(lsn);
         if sync {
             self.sync(&mut round.writer, disk)?;
+            disk.reach(Failpoint::RoundSynced)?;
             self.pending_bytes.fetch_sub(appended, Relaxed);
             self.durable.reach(lsn);
         }
@@ -413,6 +418,7 @@ impl Journal {
         self.counters.rounds.add(1);
         self.counters.records.add(lsn.0 - before.0);
         self.counters.bytes.add(bytes);
+        disk.reach(Failpoint::RoundOver)?;
         Ok(true)
     }
 

@@ -30,6 +30,8 @@ struct Contents {
     /// Those written since.
     loose: Vec<Vec<Change>>,
     fault: Option<Fault>,
+    /// The power went: nothing can be asked or closed.
+    dark: bool,
     open: bool,
 }
 
@@ -52,6 +54,9 @@ impl CatalogueDirectory {
     pub(super) fn open(&self) -> Result<MemoryCatalogue, CatalogueError> {
         let mut contents = self.contents.lock();
         let refused = |reason| CatalogueError::new("open", PATH, reason);
+        if contents.dark {
+            return Err(refused("no power"));
+        }
         if let Some(fault) = contents.fault {
             return Err(refused(fault.reason()));
         }
@@ -123,6 +128,10 @@ impl CatalogueDirectory {
         self.contents.lock().fault = Some(Fault::Stalled);
     }
 
+    pub(super) fn cut_power(&self) {
+        self.contents.lock().dark = true;
+    }
+
     fn holding(kept: Kept, fault: Option<Fault>) -> Self {
         let contents =
             Contents { now: kept.clone(), flushed_before: kept, fault, ..Contents::default() };
@@ -155,6 +164,9 @@ impl MemoryCatalogue {
             return Err(why.clone());
         }
         let contents = self.directory.contents.lock();
+        if contents.dark {
+            return Err(CatalogueError::new(operation, PATH, "no power"));
+        }
         if let Some(fault) = contents.fault {
             let why = CatalogueError::new(operation, PATH, fault.reason());
             self.given_up = Some(why.clone());
@@ -211,6 +223,9 @@ impl Drop for MemoryCatalogue {
     fn drop(&mut self) {
         let mut contents = self.directory.contents.lock();
         contents.open = false;
+        if contents.dark {
+            return;
+        }
         if self.given_up.is_none() && contents.fault.is_none() && !contents.loose.is_empty() {
             contents.flush();
         }

@@ -7,8 +7,9 @@
 use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::memory_catalogue::CatalogueDirectory;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -32,6 +33,14 @@ struct State {
     syncs: u64,
     syncs_before_failure: Option<u64>,
     room: Option<usize>,
+    /// Files whose name contains this do not grow, and none is created.
+    full_for: Option<&'static str>,
+    /// Reads of files whose name contains this fail.
+    unreadable: Option<&'static str>,
+    reached: BTreeMap<Failpoint, u64>,
+    /// Where the power goes, and how many times that place is passed before.
+    cut: Option<(Failpoint, u64)>,
+    dark: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +68,11 @@ impl Default for State {
             syncs: 0,
             syncs_before_failure: None,
             room: None,
+            full_for: None,
+            unreadable: None,
+            reached: BTreeMap::new(),
+            cut: None,
+            dark: false,
         }
     }
 }
@@ -129,6 +143,34 @@ impl MemoryDisk {
         self.state.lock().room = Some(bytes);
     }
 
+    /// Files whose name contains `part` can neither be created nor grow from now on (ENOSPC).
+    pub fn fill_up_for(&self, part: Option<&'static str>) {
+        self.state.lock().full_for = part;
+    }
+
+    /// Files whose name contains `part` cannot be read from now on (EIO).
+    pub fn fail_reads_of(&self, part: Option<&'static str>) {
+        self.state.lock().unreadable = part;
+    }
+
+    /// The power goes at `point`, after `passed` more visits of it: every operation fails from
+    /// then on, and `crash` tells what that moment leaves.
+    pub fn cut_power_at(&self, point: Failpoint, passed: u64) {
+        self.state.lock().cut = Some((point, passed));
+    }
+
+    /// The power went.
+    #[must_use]
+    pub fn is_dark(&self) -> bool {
+        self.state.lock().dark
+    }
+
+    /// How often each place was reached.
+    #[must_use]
+    pub fn reached(&self) -> BTreeMap<Failpoint, u64> {
+        self.state.lock().reached.clone()
+    }
+
     /// Syncs of files so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {
@@ -161,9 +203,23 @@ impl MemoryDisk {
         file: &str,
         act: impl FnOnce(&mut Contents) -> T,
     ) -> Result<T, StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.powered(operation, file)?;
         let contents = state.find(file).map(act);
         contents.ok_or_else(|| self.error(operation, file, io::ErrorKind::NotFound))
+    }
+
+    /// The state, as long as there is power.
+    fn powered(
+        &self,
+        operation: &'static str,
+        file: &str,
+    ) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.state.lock();
+        if state.dark {
+            let gone = io::Error::other("no power");
+            return Err(StoreError::io(operation, self.path(file), gone));
+        }
+        Ok(state)
     }
 
     fn error(&self, operation: &'static str, file: &str, kind: io::ErrorKind) -> StoreError {
@@ -173,7 +229,10 @@ impl MemoryDisk {
 
 impl Disk for MemoryDisk {
     fn create(&self, file: &str) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.powered("create", file)?;
+        if state.is_full_for(file) {
+            return Err(self.error("create", file, io::ErrorKind::StorageFull));
+        }
         if let Some(contents) = state.find(file) {
             contents.change(Change::Cut(0));
             return Ok(());
@@ -184,9 +243,9 @@ impl Disk for MemoryDisk {
     }
 
     fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.powered("write to", file)?;
         state.writes += 1;
-        let mut room = state.room;
+        let mut room = if state.is_full_for(file) { Some(0) } else { state.room };
         let full = || self.error("write to", file, io::ErrorKind::StorageFull);
         let offset = usize::try_from(offset).map_err(|_| full())?;
         let Some(contents) = state.find(file) else {
@@ -198,13 +257,15 @@ impl Disk for MemoryDisk {
         bytes.truncate(bytes.len().saturating_sub(lacking));
         room = room.map(|room| room.saturating_sub(growth));
         contents.change(Change::Write { offset, bytes });
-        state.room = room;
+        if !state.is_full_for(file) {
+            state.room = room;
+        }
         if lacking > 0 { Err(full()) } else { Ok(()) }
     }
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {
         {
-            let mut state = self.state.lock();
+            let mut state = self.powered("sync", file)?;
             state.syncs += 1;
             match state.syncs_before_failure {
                 Some(0) => {
@@ -224,6 +285,10 @@ impl Disk for MemoryDisk {
     }
 
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
+        if self.state.lock().unreadable.is_some_and(|part| file.contains(part)) {
+            let eio = io::Error::other("Input/output error");
+            return Err(StoreError::io("read", self.path(file), eio));
+        }
         self.with_file("read", file, |contents| {
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
             let rest = contents.bytes.get(offset..).unwrap_or_default();
@@ -244,7 +309,7 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.powered("rename", from)?;
         if state.find(from).is_none() {
             return Err(self.error("rename", from, io::ErrorKind::NotFound));
         }
@@ -256,24 +321,42 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, file: &str) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.powered("remove", file)?;
         let removed = state.change_directory(|directory| directory.remove(file));
         drop(state);
         removed.map(drop).ok_or_else(|| self.error("remove", file, io::ErrorKind::NotFound))
     }
 
     fn list(&self) -> Result<Vec<String>, StoreError> {
-        let state = self.state.lock();
+        let state = self.powered("list", "")?;
         Ok(state.directory().keys().cloned().collect())
     }
 
     fn sync_dir(&self) -> Result<(), StoreError> {
-        self.state.lock().sync_directory();
+        self.powered("sync", "")?.sync_directory();
         Ok(())
     }
 
     fn room(&self) -> Result<Option<u64>, StoreError> {
         Ok(self.state.lock().room.map(|room| room as u64))
+    }
+
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        let mut state = self.powered("use", "")?;
+        *state.reached.entry(point).or_default() += 1;
+        match &mut state.cut {
+            Some((cut, 0)) if *cut == point => {
+                state.dark = true;
+                self.catalogue.lock().cut_power();
+                drop(state);
+                self.powered("use", "").map(drop)
+            }
+            Some((cut, passed)) if *cut == point => {
+                *passed -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -295,6 +378,7 @@ impl Disk for MemoryDisk {
     }
 
     fn discard_catalogue(&self) -> Result<(), StoreError> {
+        drop(self.powered("discard", "catalogue")?);
         self.lose_catalogue();
         Ok(())
     }
@@ -304,6 +388,10 @@ impl State {
     fn directory(&self) -> &Directory {
         let now = self.directories.last();
         now.expect("there is always a directory as it is now")
+    }
+
+    fn is_full_for(&self, file: &str) -> bool {
+        self.full_for.is_some_and(|part| file.contains(part))
     }
 
     fn find(&mut self, file: &str) -> Option<&mut Contents> {

@@ -27,6 +27,7 @@ mod definitions;
 mod disk;
 mod entries;
 mod error;
+mod failpoints;
 mod frame;
 pub mod index;
 mod journal;
@@ -88,6 +89,7 @@ pub use definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue, S
 pub use disk::{Disk, RealDisk};
 pub use entries::Standing;
 pub use error::StoreError;
+pub use failpoints::Failpoint;
 pub use journal::{Journal, JournalCounters};
 pub use log::Log;
 pub use memory_disk::MemoryDisk;

@@ -5,6 +5,7 @@ use super::contents::Contents;
 use super::disk::Disk;
 use super::entries::{self, Meta};
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::recovered::{Recovered, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
 use super::start::{self, Copies, Start};
@@ -38,12 +39,15 @@ pub(super) fn open_with(
     }
     let Start { replayed, generation, sum, is_stale, snapshot } = found?;
     if is_stale && disk.has_catalogue() {
+        disk.reach(Failpoint::CatalogueDiscards)?;
         disk.discard_catalogue()?;
+        disk.reach(Failpoint::CatalogueDiscarded)?;
     }
     recovery::settle(disk, &segments, &replayed)?;
     let files = disk.list()?;
     supply::clear(disk, &files)?;
     rewrite::clear(disk, &files)?;
+    disk.reach(Failpoint::SparesCleared)?;
     let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
 
     let contents = Contents::new(options.page_len);
@@ -59,7 +63,12 @@ pub(super) fn open_with(
         }
     }
     for number in living.keys().filter(|number| **number < first_replayed) {
-        contents.seal(disk, *number)?;
+        if let Err(error) = contents.seal(disk, *number) {
+            if !contents.is_indexed(*number) {
+                return Err(error);
+            }
+            tracing::warn!("the index of a segment stays in memory: {error}");
+        }
     }
 
     let meta = Meta {

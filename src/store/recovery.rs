@@ -13,6 +13,7 @@ use super::base::Base;
 use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::frame::FRAME_HEADER_LEN;
 use super::index::SegmentIndexer;
 use super::recovered::Torn;
@@ -148,20 +149,26 @@ pub(super) fn settle(
     segments: &Segments,
     replayed: &Replayed,
 ) -> Result<(), StoreError> {
+    disk.reach(Failpoint::Replayed)?;
     let tail = &replayed.tail;
     for number in segments.used.range(SegmentNo(tail.segment.0 + 1)..).map(|(number, _)| number) {
         disk.remove(&file_name(*number))?;
+        disk.reach(Failpoint::SettleRemoved)?;
     }
     for number in &segments.unused {
         disk.remove(&file_name(*number))?;
+        disk.reach(Failpoint::SettleRemoved)?;
     }
     if segments.used.contains_key(&tail.segment) && tail.end > 0 {
         disk.truncate(&file_name(tail.segment), tail.end)?;
+        disk.reach(Failpoint::SettleTruncated)?;
     }
     for (number, _) in &replayed.indexers {
         disk.sync(&file_name(*number))?;
     }
-    disk.sync_dir()
+    disk.reach(Failpoint::SettleSynced)?;
+    disk.sync_dir()?;
+    disk.reach(Failpoint::Settled)
 }
 
 /// The segments, one behind the other.

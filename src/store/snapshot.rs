@@ -10,7 +10,10 @@
 use super::base::{Base, KINDS};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
+use super::entries::{self, Entry, Meta};
 use super::error::StoreError;
+use super::failpoints::Failpoint;
+use super::sum::Sum;
 use std::io::IoSlice;
 
 pub(super) const FILE: &str = "snapshot";
@@ -28,24 +31,48 @@ pub(super) enum SnapshotError {
     Disk(StoreError),
 }
 
-/// Writes all entries to the file, in place of the snapshot before. Returns its length.
+/// Writes all entries to the file, in place of the snapshot before, unless they are not those of
+/// the checkpoint `meta`: what rots must not take its copy along. Returns its length.
 pub(super) fn write(
     disk: &dyn Disk,
-    generation: u64,
+    meta: &Meta,
     catalogue: &mut dyn Catalogue,
 ) -> Result<u64, SnapshotError> {
-    disk.create(NEW_FILE).map_err(SnapshotError::Disk)?;
+    let written = write_new(disk, meta, catalogue);
+    if written.is_err() {
+        // A full disk needs the room; if even this fails, the first error says more.
+        let _ = disk.remove(NEW_FILE);
+    }
+    written
+}
+
+fn write_new(
+    disk: &dyn Disk,
+    meta: &Meta,
+    catalogue: &mut dyn Catalogue,
+) -> Result<u64, SnapshotError> {
+    let create = disk.create(NEW_FILE).and_then(|()| disk.reach(Failpoint::SnapshotCreated));
+    create.map_err(SnapshotError::Disk)?;
     let mut out = Out { disk, bytes: Vec::new(), crc: 0, len: 0, failed: None };
     out.bytes.extend_from_slice(&MAGIC);
     out.bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    out.bytes.extend_from_slice(&generation.to_le_bytes());
-    let mut entries = 0_u64;
+    out.bytes.extend_from_slice(&meta.generation.to_le_bytes());
+    let (mut entries, mut sum, mut found) = (0_u64, Sum::default(), None);
     for kind in KINDS {
         let scanned = catalogue.scan(kind, &mut |key, value| {
             entries += 1;
+            match entries::read(key, value) {
+                Some(Entry::Meta(meta)) => found = Some(meta),
+                _ => sum.add(key, value),
+            }
             out.entry(key, value)
         });
         scanned.map_err(SnapshotError::Catalogue)?;
+    }
+    if found != Some(*meta) || sum != meta.sum {
+        let why = "its entries are not those of its last checkpoint";
+        let error = CatalogueError::new("copy", disk.path("catalogue"), why);
+        return Err(SnapshotError::Catalogue(error));
     }
     out.bytes.extend_from_slice(&entries.to_le_bytes());
     out.flush();
@@ -54,9 +81,13 @@ pub(super) fn write(
     let len = out.len;
     let written = out.failed.map_or(Ok(()), Err);
     written
+        .and_then(|()| disk.reach(Failpoint::SnapshotWritten))
         .and_then(|()| disk.sync(NEW_FILE))
+        .and_then(|()| disk.reach(Failpoint::SnapshotSynced))
         .and_then(|()| disk.rename(NEW_FILE, FILE))
+        .and_then(|()| disk.reach(Failpoint::SnapshotRenamed))
         .and_then(|()| disk.sync_dir())
+        .and_then(|()| disk.reach(Failpoint::SnapshotSafe))
         .map_err(SnapshotError::Disk)?;
     Ok(len)
 }

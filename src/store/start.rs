@@ -72,7 +72,9 @@ pub(super) fn find(
 ) -> (Result<Start, StoreError>, Vec<Doubt>) {
     let attempt = |base: Base, newest| recovery::replay(disk, segments, base, newest, page_len);
     let mut doubts = Vec::new();
+    let mut snapshot_error = None;
     let saved = copies.snapshot.unwrap_or_else(|error| {
+        snapshot_error = Some(error.clone());
         doubts.push(Doubt::Snapshot(error));
         None
     });
@@ -94,6 +96,8 @@ pub(super) fn find(
         Ok(None) => {}
         Err(why) => doubts.push(Doubt::Unreadable(why)),
     }
+    // Without both, a journal that is no longer whole has nothing to begin from.
+    let mut first_error = first_error.or(snapshot_error);
     for base in saved.into_iter().chain([Base::empty()]) {
         let generation = base.meta.generation;
         match attempt(base, false) {

@@ -6,6 +6,7 @@
 
 use super::disk::Disk;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::segment::{SEGMENT_HEADER_LEN, file_name};
 use crate::id::SegmentNo;
 use parking_lot::Mutex;
@@ -87,6 +88,10 @@ impl Supply {
             let mut state = self.state.lock();
             state.failed_in = Some(state.current);
         }
+        if prepared.is_err() {
+            // The journal itself may need the room; if even this fails, the first error says more.
+            let _ = disk.remove(NEW_FILE);
+        }
         prepared.map(drop)
     }
 
@@ -100,15 +105,21 @@ impl Supply {
             }
             None => disk.create(NEW_FILE)?,
         }
+        disk.reach(Failpoint::PrepareCreated)?;
         let zeros = ZEROS.get(..SEGMENT_HEADER_LEN).unwrap_or_default();
         disk.write_at(NEW_FILE, 0, &[IoSlice::new(zeros)])?;
+        disk.reach(Failpoint::PrepareCleared)?;
         self.fit(disk)?;
+        disk.reach(Failpoint::PrepareFilled)?;
         disk.sync(NEW_FILE)?;
+        disk.reach(Failpoint::PrepareSynced)?;
         let mut state = self.state.lock();
         let number = SegmentNo(state.current.0 + 1);
         disk.rename(NEW_FILE, &file_name(number))?;
+        disk.reach(Failpoint::PrepareRenamed)?;
         disk.sync_dir()?;
         state.prepared = Some(number);
+        disk.reach(Failpoint::Prepared)?;
         Ok(true)
     }
 
@@ -142,13 +153,15 @@ impl Supply {
         let mut state = self.state.lock();
         if state.spares.len() >= SPARES_MAX || !is_long {
             drop(state);
-            return disk.remove(file);
+            disk.remove(file)?;
+            return disk.reach(Failpoint::FreeRemoved);
         }
         state.spares_made += 1;
         let spare = format!("{SPARE_PREFIX}{}", state.spares_made);
+        disk.reach(Failpoint::FreeRenames)?;
         disk.rename(file, &spare)?;
         state.spares.push(spare);
-        Ok(())
+        disk.reach(Failpoint::FreeRenamed)
     }
 }
 

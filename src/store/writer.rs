@@ -10,6 +10,7 @@ use super::batch::Block;
 use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
+use super::failpoints::Failpoint;
 use super::frame::FrameHeader;
 use super::pending::FRAME_BYTES;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
@@ -214,6 +215,7 @@ impl Writer {
         if sync {
             self.sync(disk)?;
         }
+        disk.reach(Failpoint::SegmentLeft)?;
         let last = &self.segment;
         let number = SegmentNo(last.number.0 + 1);
         let header = SegmentHeader {
@@ -227,8 +229,10 @@ impl Writer {
         let file = file_name(number);
         if !self.supply.take(number) {
             disk.create(&file)?;
+            disk.reach(Failpoint::SegmentCreated)?;
             disk.sync_dir()?;
         }
+        disk.reach(Failpoint::SegmentBegun)?;
         self.segment =
             Segment { number, file, end: 0, records: 0, is_left: false, is_loose: false };
         Ok(Some(header.encode()))

@@ -185,7 +185,7 @@ fn round(directory: &Path, number: u64, ledger: &mut Ledger) {
 #[test]
 fn nothing_confirmed_is_lost_when_the_broker_is_killed() {
     let rounds = match std::env::var_os("LEVERET_LONG") {
-        Some(_) => 20,
+        Some(_) => 25,
         None => 3,
     };
     let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! What goes wrong, and how a world comes to rest.
 
-use super::world::World;
+use super::world::{World, open};
 use leveret::broker::alarm::Alarm;
+use leveret::store::{self, Durability, MemoryDisk};
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -22,7 +23,14 @@ impl World {
     pub(crate) fn crash(&mut self) {
         self.note(|| "power loss".to_owned());
         self.oracle.stats.crashes += 1;
-        let left = self.disk.crash(self.rng.next());
+        if self.disk.is_dark() {
+            self.cuts.pop();
+            self.oracle.stats.cut_at_points += 1;
+        }
+        if self.workload.options.catalogue > 0 && self.rng.percent(30) {
+            self.harm_catalogue();
+        }
+        let left = self.power_off();
         let clients = self.seats.len();
         for seat in self.seats.drain(..) {
             self.oracle.cut(seat.number);
@@ -41,11 +49,79 @@ impl World {
         }
         self.seats.clear();
         let journal = self.broker.journal();
+        let before = journal.appended_lsn().0;
         let safe = self.broker.close(&self.disk).is_ok();
-        self.oracle.stopped(journal.appended_lsn().0, safe);
-        let left = self.disk.crash(self.rng.next());
+        self.oracle.stopped(before, journal.appended_lsn().0, safe);
+        if self.disk.is_dark() {
+            self.cuts.pop();
+            self.oracle.stats.cut_at_points += 1;
+        }
+        let left = self.power_off();
         self.start(left);
         self.connect(clients);
+    }
+
+    /// What the power's loss leaves of the disk.
+    fn power_off(&mut self) -> MemoryDisk {
+        for (point, times) in self.disk.reached() {
+            *self.reached.entry(point).or_default() += times;
+        }
+        self.disk.crash(self.rng.next())
+    }
+
+    /// Recovers a broker from `disk`, after a look at what is there; if the power goes meanwhile,
+    /// from what that leaves.
+    pub(crate) fn start(&mut self, mut disk: MemoryDisk) {
+        loop {
+            // All of it is safe, so a second power loss leaves the same.
+            let twin = disk.crash(0);
+            let options = store::Options::new(Durability::Fsync, 1);
+            let (store, recovered) =
+                store::open(&twin, &options).expect("what a crash leaves opens");
+            self.disk = disk;
+            if let Some(point) = self.cuts.last() {
+                self.disk.cut_power_at(*point, if self.rng.percent(50) { 0 } else { 1 });
+            }
+            let opened = open(&self.disk, self.rng.next());
+            let (synced, lsn) = match &opened {
+                Ok(broker) => (broker.journal().durable_lsn().0, broker.journal().appended_lsn().0),
+                // The mark of the start may be there.
+                Err(_) => (recovered.last_lsn.0, recovered.last_lsn.0 + 1),
+            };
+            self.oracle.started((&store, &twin), &recovered, synced, lsn);
+            match opened {
+                Ok(broker) => {
+                    self.broker = broker;
+                    self.fails_in = None;
+                    return;
+                }
+                Err(error) => assert!(self.disk.is_dark(), "what a crash leaves opens: {error}"),
+            }
+            self.note(|| "power loss in a start".to_owned());
+            self.cuts.pop();
+            self.oracle.stats.cut_starts += 1;
+            self.oracle.stats.cut_at_points += 1;
+            disk = self.power_off();
+        }
+    }
+
+    /// What can happen to a sled, while it is in use or at a power loss.
+    pub(crate) fn harm_catalogue(&mut self) {
+        self.oracle.stats.catalogue_faults += 1;
+        match self.rng.below(4) {
+            0 => self.disk.lose_catalogue(),
+            1 => self.disk.roll_back_catalogue(),
+            2 => self.disk.rot_catalogue(self.rng.next()),
+            _ => self.disk.stall_catalogue(),
+        }
+    }
+
+    /// The disk is full for something that no confirm needs, or not any more.
+    pub(crate) fn fill_up(&mut self) {
+        let part =
+            *self.rng.pick(&[None, None, Some("segment.new"), Some("snapshot"), Some("idx")]);
+        self.note(|| format!("no room for {part:?}"));
+        self.disk.fill_up_for(part);
     }
 
     /// Ends all alarms and lets everything run out, until nothing moves any more.
@@ -70,7 +146,7 @@ impl World {
             }
             moved |= self.load();
             self.round();
-            if self.fails_in.is_some() {
+            if self.fails_in.is_some() || self.disk.is_dark() {
                 self.crash();
                 moved = true;
             }

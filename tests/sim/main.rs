@@ -6,14 +6,19 @@
 
 mod client;
 mod faults;
+mod flips;
+mod gate;
 mod ops;
 mod oracle;
+mod points;
 mod regressions;
 mod rng;
+mod shortage;
 mod wire;
 mod workload;
 mod world;
 
+use leveret::store::Failpoint;
 use ops::{Op, QUEUES};
 use oracle::Stats;
 use std::ops::Range;
@@ -55,7 +60,24 @@ fn run(seed: u64, operations: usize) -> (Stats, u64) {
     }
     drain(world);
     world.stop();
+    count_places(world);
     (std::mem::take(&mut world.oracle.stats), world.digest)
+}
+
+/// Counts how often the store came to places that count.
+fn count_places(world: &mut World) {
+    let reached = |point| world.reached.get(&point).copied().unwrap_or_default();
+    let stats = &mut world.oracle.stats;
+    stats.prepared = reached(Failpoint::Prepared);
+    stats.segments_begun = reached(Failpoint::SegmentBegun);
+    stats.segments_freed = reached(Failpoint::FreeRenamed) + reached(Failpoint::FreeRemoved);
+    stats.snapshots = reached(Failpoint::SnapshotSafe);
+    stats.indexes = reached(Failpoint::IndexSafe);
+    stats.catalogue_rebuilds = reached(Failpoint::CatalogueDiscarded);
+    stats.checkpoints = reached(Failpoint::CheckpointSafe);
+    stats.seeds_with_checkpoints = u64::from(stats.checkpoints > 1);
+    stats.seeds_with_loads = u64::from(stats.loads > 0);
+    stats.seeds_with_freed_segments = u64::from(stats.segments_freed > 0);
 }
 
 /// One client takes all that is there: every message comes out, once, and in order.
@@ -85,10 +107,13 @@ fn drain(world: &mut World) {
     world.oracle.check_drained();
 }
 
+fn is_long() -> bool {
+    std::env::var_os("LEVERET_LONG").is_some()
+}
+
 fn seeds() -> Range<u64> {
-    let long = std::env::var_os("LEVERET_LONG").is_some();
     let Ok(asked) = std::env::var("LEVERET_SEEDS") else {
-        return if long { SEEDS_LONG } else { SEEDS };
+        return if is_long() { SEEDS_LONG } else { SEEDS };
     };
     let number = |text: &str| text.trim().parse::<u64>().expect("LEVERET_SEEDS is 7 or 100..200");
     match asked.split_once("..") {

@@ -22,6 +22,8 @@ pub(crate) struct Options {
     large: usize,
     /// Journal rounds, in a hundred thousand steps.
     pub(crate) rounds: usize,
+    /// Faults of the catalogue and of what the keeper writes, in a hundred thousand steps.
+    pub(crate) catalogue: usize,
 }
 
 impl Options {
@@ -35,6 +37,7 @@ impl Options {
             publishes: *rng.pick(&[30, 60, 120]),
             large: *rng.pick(&[1, 1, 1, 1, 30]),
             rounds: *rng.pick(&[1000, 3000, 8000]),
+            catalogue: *rng.pick(&[0, 50, 200]),
         }
     }
 }

@@ -9,11 +9,12 @@ use super::workload::{Options, Workload, binding};
 use leveret::Config;
 use leveret::broker::alarm::Alarm;
 use leveret::broker::link::Workspace;
-use leveret::broker::{Broker, Entropy};
+use leveret::broker::{Broker, Entropy, StartError};
 use leveret::config::Sizes;
 use leveret::session::{Peer, Progress, Scratch, Session};
-use leveret::store::{self, Durability, MemoryDisk};
+use leveret::store::{Failpoint, MemoryDisk};
 use leveret::time::{Millis, Now, UnixMillis};
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -60,6 +61,10 @@ pub(crate) struct World {
     script: VecDeque<Op>,
     /// Steps from the disk's failure to the end of the broker.
     pub(crate) fails_in: Option<usize>,
+    /// Where the power goes, one place after the other: the last comes first.
+    pub(crate) cuts: Vec<Failpoint>,
+    /// The places that the disks before this one came to.
+    pub(crate) reached: BTreeMap<Failpoint, u64>,
     trace: VecDeque<String>,
     /// Sums up every byte that a client has read (FNV-1a).
     pub(crate) digest: u64,
@@ -81,9 +86,11 @@ enum Step {
     Crash,
     Stop,
     DiskFails,
+    CatalogueFails,
+    FillUp,
 }
 
-fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
+pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartError> {
     let rng = Rng::new(seed);
     let entropy = Entropy::new(move || {
         let mut octets = [0; 16];
@@ -91,7 +98,8 @@ fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
         octets
     });
     let sizes = Sizes {
-        segment_bytes: 64 * 1024,
+        // A small one is a quarter full soon, and the next one is prepared.
+        segment_bytes: if seed.is_multiple_of(2) { 64 * 1024 } else { 6 * 1024 },
         slack_segments: 0,
         segment_records: 50,
         page_len: 4,
@@ -99,7 +107,7 @@ fn open(disk: &MemoryDisk, seed: u64) -> Arc<Broker> {
         resident_bytes: 2000,
     };
     let config = Config { sizes, ..Config::on_loopback("unused") };
-    Broker::open(config, disk, entropy).expect("what a crash leaves opens")
+    Broker::open(config, disk, entropy)
 }
 
 impl World {
@@ -116,7 +124,7 @@ impl World {
             oracle: Oracle::default(),
             seats: Vec::new(),
             workload: Workload::new(options),
-            broker: open(&MemoryDisk::new(), seed),
+            broker: open(&MemoryDisk::new(), seed).expect("an empty disk opens"),
             disk: MemoryDisk::new(),
             scratch: Scratch::default(),
             reader: Workspace::default(),
@@ -124,6 +132,8 @@ impl World {
             connections: 0,
             script: queues.chain(exchanges).chain(bindings).collect(),
             fails_in: None,
+            cuts: Vec::new(),
+            reached: BTreeMap::new(),
             trace: VecDeque::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             rng,
@@ -159,24 +169,6 @@ impl World {
 
     pub(crate) fn fail_disk(&mut self) {
         self.disk.fail_sync_after(0);
-    }
-
-    /// Recovers a broker from `disk`, after a look at what is there.
-    pub(crate) fn start(&mut self, disk: MemoryDisk) {
-        // All of it is safe, so a second power loss leaves the same.
-        let twin = disk.crash(0);
-        let (store, recovered) = store::open(&twin, &store::Options::new(Durability::Fsync, 1))
-            .expect("what a crash leaves opens");
-        self.broker = open(&disk, self.rng.next());
-        self.disk = disk;
-        let journal = self.broker.journal();
-        self.oracle.started(
-            (&store, &twin),
-            &recovered,
-            journal.durable_lsn().0,
-            journal.appended_lsn().0,
-        );
-        self.fails_in = None;
     }
 
     pub(crate) fn connect(&mut self, clients: usize) {
@@ -245,7 +237,7 @@ impl World {
 
     /// Until `operations` more were sent: whatever chance says.
     pub(crate) fn run(&mut self, mut operations: usize) {
-        let Options { crashes, cuts, rounds, .. } = self.workload.options;
+        let Options { crashes, cuts, rounds, catalogue, .. } = self.workload.options;
         while operations > 0 {
             let step = self.rng.weighted(&[
                 (30_000, Step::Send),
@@ -262,11 +254,13 @@ impl World {
                 (crashes, Step::Crash),
                 (crashes / 3, Step::Stop),
                 (crashes / 2, Step::DiskFails),
+                (catalogue, Step::CatalogueFails),
+                (catalogue, Step::FillUp),
             ]);
             let at = self.rng.below(self.seats.len());
             self.take(step, at, &mut operations);
             self.fails_in = self.fails_in.map(|steps| steps.saturating_sub(1));
-            if self.fails_in == Some(0) {
+            if self.fails_in == Some(0) || self.disk.is_dark() {
                 self.crash();
             }
         }
@@ -297,6 +291,11 @@ impl World {
                 self.disk.limit_room(self.rng.below(pending + 100));
             }
             Step::Stop => {}
+            Step::CatalogueFails => self.harm_catalogue(),
+            Step::FillUp => self.fill_up(),
+        }
+        if self.disk.is_dark() {
+            return;
         }
         for at in 0..self.seats.len() {
             if self.seats[at].client.is_over || self.seats[at].session.is_closed() {
@@ -403,23 +402,27 @@ impl World {
         let lsn = self.broker.journal().appended_lsn().0;
         self.oracle.begin_turn(before, 0);
         let any = self.broker.load(&self.disk, &mut self.reader);
+        self.oracle.stats.loads += u64::from(any);
         let now = self.broker.journal().appended_lsn().0;
         self.oracle.end_turn(&self.gauges(), lsn, now);
         any
     }
 
-    fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         if self.rng.percent(30) {
             self.broker.look_at_space();
         }
+        let before = self.broker.residence.total();
         self.broker.keep(&self.disk);
         self.broker.relieve(&self.disk);
+        let left = self.broker.residence.total() < before;
+        self.oracle.stats.pages_out += u64::from(left);
         self.kept();
     }
 
-    fn checkpoint(&mut self) {
-        let made = self.broker.checkpoint(&self.disk);
-        self.oracle.stats.checkpoints += u64::from(made.is_ok_and(|made| made));
+    pub(crate) fn checkpoint(&mut self) {
+        // What it could not do is tried again later.
+        drop(self.broker.checkpoint(&self.disk));
         self.kept();
     }
 

@@ -17,6 +17,7 @@ use super::view::{PageBytes, Tally, View};
 use crate::id::{QueueId, SegmentNo};
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
+use crate::store::failpoints::Failpoint;
 use std::borrow::Cow;
 use std::io::IoSlice;
 
@@ -62,14 +63,18 @@ impl SegmentIndexer {
     ) -> Result<SealedIndex, StoreError> {
         let new = format!("{file}.new");
         disk.create(&new)?;
+        disk.reach(Failpoint::IndexCreated)?;
         let written = self.write(disk, &new, segment, salt);
         if written.is_err() {
             // A full disk needs the room; if even this fails, the first error says more.
             let _ = disk.remove(&new);
         }
         written?;
+        disk.reach(Failpoint::IndexSynced)?;
         disk.rename(&new, file)?;
+        disk.reach(Failpoint::IndexRenamed)?;
         disk.sync_dir()?;
+        disk.reach(Failpoint::IndexSafe)?;
         SealedIndex::open(disk, file, segment, salt)
     }
 
@@ -107,6 +112,7 @@ impl SegmentIndexer {
         let footer = footer.encode();
         let pieces = [&out, &directory.bytes, &footer].map(|piece| IoSlice::new(piece));
         disk.append(file, &pieces)?;
+        disk.reach(Failpoint::IndexWritten)?;
         disk.sync(file)
     }
 }

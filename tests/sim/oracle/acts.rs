@@ -132,6 +132,8 @@ impl Oracle {
 
     fn declare_queue(&mut self, place: Place, name: usize) {
         let known = self.named[name];
+        let was_there = self.queues.iter().any(|queue| queue.name == name);
+        self.stats.redeclares += u64::from(known.is_none() && was_there);
         let queue = known.unwrap_or_else(|| {
             self.queues.push(Queue::new(name));
             self.queues.len() - 1
@@ -155,6 +157,7 @@ impl Oracle {
         let Some(queue) = self.named[name].take() else {
             return self.expect(place, Due::Count { method: 50 << 16 | 41, min: 0, max: 0 }, false);
         };
+        self.stats.deletes += 1;
         let (min, max) = self.ready(queue);
         self.bindings.retain(|binding| binding.queue != name);
         let ended = &mut self.queues[queue];
@@ -176,6 +179,7 @@ impl Oracle {
         let Some(queue) = self.named[name] else { return self.refuse(place, NOT_FOUND) };
         let (min, max) = self.ready(queue);
         let left = if self.is_exact(queue) { State::Gone } else { State::Maybe };
+        self.stats.purges += 1;
         self.stats.exact_purges += u64::from(left == State::Gone);
         let purged = &mut self.queues[queue].copies;
         let ready = |state| matches!(state, State::Live | State::Maybe);
@@ -206,6 +210,7 @@ impl Oracle {
         if self.channel(place).mode == Mode::Transaction {
             return self.channel(place).kept_publishes.push((id, targets));
         }
+        self.stats.fan_outs += u64::from(targets.len() > 1);
         let durable = self.enqueue(id, &message, &targets);
         let sync = message.persistent && targets.iter().any(|queue| self.wants_sync(*queue));
         let turn = sync.then(|| self.turn());

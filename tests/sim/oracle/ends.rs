@@ -35,9 +35,11 @@ impl Oracle {
             if copy.state != State::Held {
                 continue;
             }
+            let back = u64::from(!for_good);
             copy.state = if for_good { State::Gone } else { State::Live };
             copy.must_be_redelivered = true;
             copy.may_be_redelivered = true;
+            self.stats.requeues += back;
         }
     }
 

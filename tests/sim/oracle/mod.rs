@@ -239,6 +239,11 @@ impl Oracle {
         self.snapshots = self.snapshots.split_off(&lsn);
     }
 
+    /// Messages that cannot be read are in no count: of what is there nothing is sure.
+    pub(crate) fn set_aside(&mut self) {
+        self.queues.iter_mut().for_each(|queue| queue.is_loose = true);
+    }
+
     pub(crate) fn disk_failed(&mut self) {
         self.failed = true;
     }

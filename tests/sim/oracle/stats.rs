@@ -5,11 +5,16 @@ macro_rules! stats {
         #[derive(Debug, Default)]
         pub(crate) struct Stats {
             $(pub(crate) $name: u64,)*
+            /// Power losses at a named place, and those of them in a start.
+            pub(crate) cut_at_points: u64,
+            pub(crate) cut_starts: u64,
         }
 
         impl Stats {
             pub(crate) fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
+                self.cut_at_points += other.cut_at_points;
+                self.cut_starts += other.cut_starts;
             }
 
             /// A hundred seeds come to every place that a checker stands at.
@@ -41,5 +46,22 @@ stats!(
     exact_purges,
     single_records,
     drained,
-    checkpoints
+    checkpoints,
+    loads,
+    pages_out,
+    catalogue_faults,
+    fan_outs,
+    requeues,
+    purges,
+    deletes,
+    redeclares,
+    prepared,
+    segments_begun,
+    segments_freed,
+    snapshots,
+    indexes,
+    catalogue_rebuilds,
+    seeds_with_checkpoints,
+    seeds_with_loads,
+    seeds_with_freed_segments
 );

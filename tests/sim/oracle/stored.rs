@@ -56,10 +56,14 @@ impl Oracle {
         there.map(|(at, copy)| (at, copy.state != State::Maybe && !loose)).collect()
     }
 
-    /// A broker stopped in good order, and said so in its last record; safely, or perhaps.
-    pub(crate) fn stopped(&mut self, lsn: u64, safe: bool) {
+    /// A broker stopped in good order behind record `before`, and said so in its last record;
+    /// safely, or perhaps.
+    pub(crate) fn stopped(&mut self, before: u64, lsn: u64, safe: bool) {
         if !self.failed {
-            self.snapshots.insert(lsn, self.durable());
+            // The last checkpoint's record changes nothing, and the mark of the stop comes last.
+            for lsn in before + 1..=lsn {
+                self.snapshots.insert(lsn, self.durable());
+            }
         }
         if safe {
             self.synced(lsn);

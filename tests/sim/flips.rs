@@ -1,0 +1,192 @@
+//! One bit of one file is another one when the broker starts: it refuses and names the file, or
+//! has what it had, or says of the one message that was hit that it cannot be read.
+
+use super::ops::{Message, Op, QUEUES};
+use super::rng::Rng;
+use super::world::World;
+use super::{OPERATIONS, Run, is_long};
+use leveret::id::{QueueId, Seq};
+use leveret::store::{self, Disk, Durability, MemoryDisk, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All that a start finds.
+#[derive(Debug, PartialEq)]
+pub(crate) struct View {
+    last_lsn: u64,
+    definitions: BTreeSet<String>,
+    /// The message and whether it is redelivered; nothing if it cannot be read.
+    pub(crate) messages: BTreeMap<(QueueId, Seq), Option<(u32, bool)>>,
+}
+
+/// How often which outcome was seen.
+#[derive(Debug, Default)]
+struct Outcomes {
+    same: u32,
+    refused: u32,
+    reported: u32,
+    cut: u32,
+}
+
+pub(crate) fn look(disk: &MemoryDisk, published: &[Message]) -> Result<View, StoreError> {
+    let options = store::Options { page_len: 4, ..store::Options::new(Durability::Fsync, 77) };
+    let (store, recovered) = store::open(disk, &options)?;
+    let mut messages = BTreeMap::new();
+    for (id, queue) in &recovered.queues {
+        for page in &queue.pages {
+            let wanted: BTreeMap<_, _> = page.messages().collect();
+            let runs: Vec<_> = wanted.keys().map(|seq| (*seq, *seq)).collect();
+            let loaded = store.load(disk, *id, &runs, usize::MAX, u64::MAX)?;
+            messages.extend(loaded.lost.iter().map(|seq| ((*id, *seq), None)));
+            for (seq, message) in loaded.messages {
+                let number = Message::id_of(message.header());
+                let known = &published[number as usize];
+                assert_eq!(message.header(), known.header(number), "another header");
+                assert!(message.body_to_vec() == known.body(number), "another body");
+                messages.insert((*id, seq), Some((number, wanted[&seq])));
+            }
+            let there = |seq: &&Seq| messages.contains_key(&(*id, **seq));
+            assert_eq!(wanted.keys().filter(there).count(), wanted.len(), "silently missing");
+        }
+    }
+    let definitions = &recovered.definitions;
+    let queues = definitions.queues().map(|(id, queue)| format!("{id:?} {queue:?}"));
+    let vhost = definitions.vhost("/");
+    let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
+    let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
+    let exchanges = exchanges.map(|exchange| format!("{exchange:?}"));
+    let bindings = bindings.map(|binding| format!("{binding:?}"));
+    let definitions = queues.chain(exchanges).chain(bindings).collect();
+    Ok(View { last_lsn: recovered.last_lsn.0, definitions, messages })
+}
+
+/// The disk as it is, all of it safe.
+pub(crate) fn image(disk: &MemoryDisk) -> MemoryDisk {
+    let image = disk.crash(0);
+    let files = disk.list().expect("it has power");
+    for file in image.list().expect("it has power") {
+        if !files.contains(&file) {
+            image.remove(&file).expect("it is there");
+        }
+    }
+    for file in &files {
+        image.overwrite(file, disk.contents(file).expect("it is there"));
+    }
+    image
+}
+
+/// Flips a bit; says in which file and where.
+fn flip(disk: &MemoryDisk, rng: &Rng) -> (String, usize) {
+    let files = disk.list().expect("it has power");
+    loop {
+        let file = rng.pick(&files);
+        let mut bytes = disk.contents(file).expect("it is there");
+        if bytes.is_empty() {
+            continue;
+        }
+        // Most of a segment may be padding.
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+        let within = if rng.percent(95) { used } else { bytes.len() };
+        let at = rng.below(within);
+        bytes[at] ^= 1 << rng.below(8);
+        disk.overwrite(file, bytes);
+        return (file.clone(), at);
+    }
+}
+
+/// Judges what a start found after a flip; `before` is what it may be cut to.
+fn judge(
+    found: Result<View, StoreError>,
+    whole: &View,
+    before: Option<&View>,
+    file: &str,
+    outcomes: &mut Outcomes,
+) {
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            assert!(error.to_string().contains(file), "{file} was hit: {error}");
+            outcomes.refused += 1;
+            return;
+        }
+    };
+    if found == *whole {
+        outcomes.same += 1;
+        return;
+    }
+    if found.last_lsn < whole.last_lsn {
+        assert_eq!(Some(&found), before, "what was safe is cut");
+        outcomes.cut += 1;
+        return;
+    }
+    assert_eq!(found.definitions, whole.definitions);
+    let keys = |view: &View| view.messages.keys().copied().collect::<Vec<_>>();
+    assert_eq!(keys(&found), keys(whole), "messages are missing or new");
+    let mut hit = BTreeSet::new();
+    for (key, message) in &found.messages {
+        let was = whole.messages[key];
+        if message.is_none() {
+            hit.insert(was.map(|(number, _)| number));
+        } else {
+            assert_eq!(*message, was, "another message at {key:?}");
+        }
+    }
+    assert_eq!(hit.len(), 1, "one bit in {file} hit {hit:?}");
+    assert!(file.starts_with("segment-") && !file.ends_with(".idx"), "{file} has no messages");
+    outcomes.reported += 1;
+}
+
+/// A history's end: what is on the disk, and what it may be cut to if its last write is damaged.
+fn end(world: &mut World, clean: bool) -> (MemoryDisk, Option<View>) {
+    world.workload.options.catalogue = 0;
+    world.run(OPERATIONS);
+    world.crash();
+    world.run(OPERATIONS / 2);
+    world.calm_down();
+    world.cut(0);
+    world.calm_down();
+    world.say(0, 1, Op::OpenChannel);
+    world.say(0, 1, Op::DeclareQueue(0));
+    world.calm_down();
+    if clean {
+        for at in 0..world.seats.len() {
+            world.cut(at);
+        }
+        world.broker.close(&world.disk).expect("the disk is well");
+        return (image(&world.disk), None);
+    }
+    let before = look(&image(&world.disk), &world.oracle.messages).expect("an image opens");
+    let (exchange, key) = (0, QUEUES[0].0);
+    let message = Message { exchange, key, persistent: true, mandatory: false, body_len: 700 };
+    world.oracle.messages.push(message);
+    world.say(0, 1, Op::Publish(world.oracle.messages.len() as u32 - 1));
+    world.round();
+    (image(&world.disk), Some(before))
+}
+
+#[test]
+fn one_flipped_bit_changes_nothing_silently() {
+    let (seeds, flips) = if is_long() { (50, 100) } else { (4, 40) };
+    let mut outcomes = Outcomes::default();
+    for (seed, clean) in (0..seeds).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut run = Run { seed, world: World::new(seed) };
+        let world = &mut run.world;
+        let (disk, before) = end(world, clean);
+        for with_catalogue in [true, false] {
+            let image = disk.crash(0);
+            if !with_catalogue {
+                image.lose_catalogue();
+            }
+            let whole = look(&image.crash(0), &world.oracle.messages).expect("an image opens");
+            for _ in 0..flips / if with_catalogue { 1 } else { 4 } {
+                let flipped = image.crash(0);
+                let (file, at) = flip(&flipped, &world.rng);
+                world.note(|| format!("{file} is hit at {at}, catalogue: {with_catalogue}"));
+                let found = look(&flipped, &world.oracle.messages);
+                judge(found, &whole, before.as_ref(), &file, &mut outcomes);
+            }
+        }
+    }
+    println!("{outcomes:?}");
+    let Outcomes { same, refused, reported, cut } = outcomes;
+    assert!(same > 0 && refused > 0 && reported > 0 && cut > 0, "{outcomes:?}");
+}
