@@ -151,9 +151,23 @@ impl Session {
                 channel.held.hold(Until::Got(token));
                 self.awaits_get = Some(number);
                 self.wait_on(number);
+                self.inbox.take_and_listen(&mut scratch.events);
+                self.take_answers(&mut scratch.events);
+                self.distribute(&mut scratch.events);
             }
         }
         Ok(())
+    }
+
+    /// Takes the answers to gets out of `events`: the connection is paused until they are here, so
+    /// they must not wait for room behind what cannot leave before them.
+    pub(super) fn take_answers(&mut self, events: &mut Vec<Event>) {
+        let is_answer = |event: &mut Event| matches!(event, Event::Got { .. });
+        for answer in events.extract_if(.., is_answer).collect::<Vec<_>>() {
+            if let Event::Got { token, delivery, ready_left } = answer {
+                self.got(token, delivery, ready_left);
+            }
+        }
     }
 
     /// The answer to a get that had to wait for its message.

@@ -259,8 +259,12 @@ impl Session {
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
         let room = self.backlogged.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
-        let notices =
-            if room { self.inbox.take(&mut scratch.events) } else { self.inbox.take_notices() };
+        let awaits_get = self.awaits_get.is_some();
+        let notices = if room || awaits_get {
+            self.inbox.take(&mut scratch.events)
+        } else {
+            self.inbox.take_notices()
+        };
         if notices.failed {
             // Confirms will never come: the broker stops, and the connection with it.
             self.drop_connection(scratch);
@@ -273,6 +277,9 @@ impl Session {
             self.unblock();
         }
         self.report_reached();
+        if awaits_get {
+            self.take_answers(&mut scratch.events);
+        }
         self.deliver(scratch);
         self.delivers_late = !room || !self.backlogged.is_empty();
         if let Some(exception) = notices.close {

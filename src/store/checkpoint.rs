@@ -234,7 +234,7 @@ impl Checkpointer {
         freed: &[SegmentNo],
     ) -> Result<(), Failed> {
         if self.catalogue.is_none() {
-            self.catalogue = Some(disk.catalogue()?);
+            self.catalogue = Some(self.open_catalogue(disk)?);
             disk.reach(Failpoint::CatalogueOpened)?;
         }
         let catalogue = self.catalogue.as_deref_mut();
@@ -359,6 +359,25 @@ impl Checkpointer {
             contents.seal(disk, number)?;
         }
         Ok(())
+    }
+
+    /// Opens the catalogue. If everything is to be written, it must hold nothing: one that could
+    /// not be put aside before would keep entries that no sum knows.
+    fn open_catalogue(&self, disk: &dyn Disk) -> Result<Box<dyn Catalogue>, Failed> {
+        let mut catalogue = disk.catalogue()?;
+        let mut is_new = true;
+        if self.is_stale {
+            catalogue.scan(b"", &mut |_, _| {
+                is_new = false;
+                false
+            })?;
+        }
+        if !is_new {
+            drop(catalogue);
+            disk.discard_catalogue()?;
+            catalogue = disk.catalogue()?;
+        }
+        Ok(catalogue)
     }
 
     /// The catalogue is of no use any more: the next checkpoint makes a new one, with everything.

@@ -137,6 +137,9 @@ pub trait Disk: Send + Sync {
     fn broken_catalogues(&self) -> Result<Vec<String>, StoreError>;
 }
 
+/// Files that are kept open, at most: a process may have few, and connections need them.
+const OPEN_MAX: usize = 128;
+
 /// Pieces that one call to the operating system takes (Linux: 1024).
 const PIECES_MAX: usize = 1024;
 
@@ -150,7 +153,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
-    /// By name, opened on first use.
+    /// By name, opened on use; not more than `OPEN_MAX`.
     open: Mutex<HashMap<String, Arc<File>>>,
     /// The lock ends when this is closed, however the broker ends.
     _lock: Option<File>,
@@ -202,6 +205,14 @@ impl RealDisk {
             .open(self.directory.join(name))
             .map(Arc::new)
             .map_err(|source| self.error(operation, name, source))?;
+        if open.len() >= OPEN_MAX {
+            // Any will do, since it is opened again if need be; but not the segment that is written
+            // to: an error of the disk is told to who had the file open when it happened.
+            let written = open.keys().filter(|name| segment::number_of(name).is_some()).max();
+            let others = open.keys().filter(|name| Some(*name) != written);
+            let half: Vec<_> = others.take(OPEN_MAX / 2).cloned().collect();
+            half.iter().for_each(|name| drop(open.remove(name)));
+        }
         open.insert(name.to_owned(), file.clone());
         Ok(file)
     }

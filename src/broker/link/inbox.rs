@@ -73,6 +73,13 @@ impl Inbox {
         events.append(&mut self.state.lock().events);
     }
 
+    /// Takes events only; the next one wakes the owner, whatever it was told before.
+    pub fn take_and_listen(&self, events: &mut Vec<Event>) {
+        let mut state = self.state.lock();
+        state.told = false;
+        events.append(&mut state.events);
+    }
+
     /// Takes notices only: deliveries wait while the peer does not read.
     pub fn take_notices(&self) -> Notices {
         std::mem::take(&mut self.state.lock().notices)
