@@ -157,6 +157,10 @@ fn end(world: &mut World, clean: bool) -> (MemoryDisk, Option<View>) {
         world.broker.close(&world.disk).expect("the disk is well");
         return (image(&world.disk), None);
     }
+    // What an `os` queue wrote is safe, and said to be, so that only the last write is in doubt.
+    let journal = world.broker.journal();
+    let safe = journal.flush(&world.disk).and_then(|()| journal.seal(&world.disk));
+    safe.expect("the disk is well");
     let before = look(&image(&world.disk), &world.oracle.messages).expect("an image opens");
     let (exchange, key) = (0, QUEUES[0].0);
     let message = Message { exchange, key, persistent: true, mandatory: false, body_len: 700 };
