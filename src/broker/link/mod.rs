@@ -12,6 +12,7 @@ mod publish;
 mod reply;
 mod route;
 mod settle;
+mod shared_routes;
 mod transaction;
 mod unacked;
 
@@ -34,6 +35,7 @@ use crate::queue::{ChannelLimiter, Effects, Event, Queue, Turn};
 use crate::store::RecordBatch;
 use consumers::Consumers;
 use hashbrown::HashMap;
+use shared_routes::SharedRoutes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,6 +99,7 @@ pub struct Link {
     /// Some consumer's credit was kept back for want of room among the unacked.
     withheld: bool,
     routes: RouteCache<Arc<Route>>,
+    shared_routes: SharedRoutes,
     /// Shares of the broker's budget that the cache has taken.
     route_shares: usize,
     transaction: Option<Transaction>,
@@ -120,6 +123,7 @@ impl Link {
             limiter: Arc::new(ChannelLimiter::default()),
             withheld: false,
             routes: RouteCache::default(),
+            shared_routes: SharedRoutes::default(),
             route_shares: 0,
             transaction: None,
             permissions: super::access_cache::AccessCache::default(),

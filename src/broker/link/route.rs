@@ -3,6 +3,7 @@
 use super::Link;
 use super::publish::strongest;
 use super::reply::ReplyTarget;
+use super::shared_routes::SharedRoutes;
 use crate::config::Durability;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{ExchangeShared, Kind, Live, RouteCache, RouteScratch, Validity};
@@ -16,15 +17,15 @@ use std::sync::{Arc, Weak};
 pub struct Route {
     pub(super) targets: Box<[Weak<Queue>]>,
     /// Each target's mark of its end.
-    gone: Box<[Arc<AtomicBool>]>,
+    pub(super) gone: Box<[Arc<AtomicBool>]>,
     /// Targets that keep persistent messages on disk.
     pub(super) durable_targets: usize,
     /// The strongest that one of these asks for.
-    durability: Durability,
+    pub(super) durability: Durability,
     /// Requesters named by a direct-reply key; such a route is never cached.
     pub(super) replies: Vec<Arc<ReplyTarget>>,
     pub(super) exchange: Arc<ExchangeShared>,
-    access_version: u64,
+    pub(super) access_version: u64,
 }
 
 impl Route {
@@ -125,7 +126,7 @@ impl Link {
             if exchange.name.is_empty() { self.broker.replies.find_all(keys) } else { Vec::new() };
         found.cacheable &= replies.is_empty();
         let durable = || found.queues.iter().filter(|queue| queue.settings.durable);
-        let route = Arc::new(Route {
+        let route = Route {
             durable_targets: durable().count(),
             durability: strongest(durable()),
             targets: found.queues.iter().map(Arc::downgrade).collect(),
@@ -133,19 +134,20 @@ impl Link {
             replies,
             exchange: Arc::clone(exchange),
             access_version: *access_version,
-        });
+        };
         // A route to nowhere costs no more to find again than to remember.
         let worth_keeping = found.cacheable && !route.targets.is_empty();
-        if let Some(address) = address.filter(|_| worth_keeping) {
-            self.make_room_for_route();
-            let validity = if exchange.name.is_empty() {
-                Validity::ByRoute
-            } else {
-                Validity::ByExchange { shared: Arc::clone(exchange), version }
-            };
-            self.routes.insert(address, validity, Arc::clone(&route));
-        }
-        Ok(route)
+        let Some(address) = address.filter(|_| worth_keeping) else {
+            return Ok(Arc::new(route));
+        };
+        self.make_room_for_route();
+        let route = self.shared_routes.share(route, self.routes.len());
+        let validity = if exchange.name.is_empty() {
+            Validity::ByRoute
+        } else {
+            Validity::ByExchange { shared: Arc::clone(exchange), version }
+        };
+        Ok(Arc::clone(self.routes.insert(address, validity, route)))
     }
 
     /// Takes a share of the broker's budget when the cache has used up its own; without one it
@@ -164,6 +166,7 @@ impl Link {
     /// Forgets all routes, and gives back what they took of the budget.
     pub(super) fn forget_routes(&mut self) {
         self.routes = RouteCache::default();
+        self.shared_routes = SharedRoutes::default();
         let shares = std::mem::take(&mut self.route_shares);
         self.broker.route_budget.give(shares * ROUTE_CACHE_SHARE);
     }
