@@ -1,6 +1,10 @@
 //! Threads that sleep until a bell rings and then do what is due: the keeper, see `Broker::keep`,
 //! the pager, see `Broker::relieve`, and the reader, see `Broker::load`.
+//!
+//! One that panics ends the broker, as the store's thread does: without it memory or the disk would
+//! fill up, or consumers wait for good, and nobody knows what it left half done.
 
+use super::{ServerError, panicked};
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
 use crate::store::{Bell, Disk};
@@ -8,68 +12,125 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const KEEPER: &str = "leveret-keeper";
+const PAGER: &str = "leveret-pager";
+const READER: &str = "leveret-reader";
 
 pub(super) struct BellThread {
+    name: &'static str,
     broker: Arc<Broker>,
     bell: fn(&Broker) -> &Bell,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl BellThread {
-    pub(super) fn keeper(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {
+/// What all of them need.
+pub(super) struct Start {
+    pub(super) broker: Arc<Broker>,
+    pub(super) disk: Arc<dyn Disk>,
+    /// Is cancelled by one that panics.
+    pub(super) failed: CancellationToken,
+}
+
+impl Start {
+    pub(super) fn keeper(&self) -> io::Result<BellThread> {
+        let disk = Arc::clone(&self.disk);
         let keep = move |broker: &Broker| broker.keep(&*disk);
-        Self::start("leveret-keeper", broker, |broker| broker.journal().bell(), keep)
+        self.thread(KEEPER, |broker| broker.journal().bell(), keep)
     }
 
-    pub(super) fn pager(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub(super) fn pager(&self) -> io::Result<BellThread> {
+        let disk = Arc::clone(&self.disk);
         let relieve = move |broker: &Broker| broker.relieve(&*disk);
-        Self::start("leveret-pager", broker, |broker| broker.relief_bell(), relieve)
+        self.thread(PAGER, |broker| broker.relief_bell(), relieve)
     }
 
-    pub(super) fn reader(broker: Arc<Broker>, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub(super) fn reader(&self) -> io::Result<BellThread> {
+        let disk = Arc::clone(&self.disk);
         let mut workspace = Workspace::default();
         let load = move |broker: &Broker| while broker.load(&*disk, &mut workspace) {};
-        Self::start("leveret-reader", broker, |broker| broker.loads_bell(), load)
+        self.thread(READER, |broker| broker.loads_bell(), load)
     }
 
-    fn start(
-        name: &str,
-        broker: Arc<Broker>,
+    fn thread(
+        &self,
+        name: &'static str,
         bell: fn(&Broker) -> &Bell,
         mut act: impl FnMut(&Broker) + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> io::Result<BellThread> {
+        let broker = Arc::clone(&self.broker);
         let stopping = Arc::<AtomicBool>::default();
         let thread = std::thread::Builder::new().name(name.into()).spawn({
             let (broker, stopping) = (Arc::clone(&broker), Arc::clone(&stopping));
+            let failed = self.failed.clone();
             move || {
+                let guard = failed.drop_guard();
                 loop {
                     bell(&broker).wait();
                     if stopping.load(SeqCst) {
-                        return;
+                        break;
                     }
                     act(&broker);
                 }
+                drop(guard.disarm());
             }
         })?;
-        Ok(Self { broker, bell, stopping, thread: Some(thread) })
+        Ok(BellThread { name, broker, bell, stopping, thread: Some(thread) })
     }
+}
 
+impl BellThread {
     /// Returns once it does nothing any more.
-    pub(super) fn stop(&mut self) {
+    ///
+    /// # Errors
+    /// If it had panicked.
+    pub(super) fn stop(&mut self) -> Result<(), ServerError> {
         self.stopping.store(true, SeqCst);
         (self.bell)(&self.broker).ring();
-        match self.thread.take().map(JoinHandle::join) {
-            None | Some(Ok(())) => {}
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
+        self.thread
+            .take()
+            .map_or(Ok(()), |thread| thread.join().map_err(|panic| panicked(self.name, &*panic)))
     }
 }
 
 impl Drop for BellThread {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.stop();
+        if !std::thread::panicking()
+            && let Err(error) = self.stop()
+        {
+            // Nobody else would be told.
+            panic!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Entropy;
+    use crate::config::Config;
+    use crate::store::MemoryDisk;
+
+    #[test]
+    fn a_thread_that_panics_says_so_at_once_and_when_it_is_stopped() {
+        let disk = Arc::new(MemoryDisk::new());
+        let config = Config::on_loopback("unused");
+        let broker = Broker::open(config, &*disk, Entropy::new(|| [1; 16])).unwrap();
+        let start = Start { broker, disk, failed: CancellationToken::new() };
+        let bell: fn(&Broker) -> &Bell = |broker| broker.relief_bell();
+        let mut calm = start.thread(KEEPER, bell, |_| {}).unwrap();
+        calm.stop().unwrap();
+        assert!(!start.failed.is_cancelled());
+        let mut thread = start.thread(PAGER, bell, |_| panic!("a page has no {}", "end")).unwrap();
+        start.broker.relief_bell().ring();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(start.failed.cancelled());
+        let error = thread.stop().unwrap_err().to_string();
+        let expected = "stopped, since the thread leveret-pager panicked, which is a mistake in \
+                        Leveret: a page has no end; what was confirmed is safe";
+        assert_eq!(error, expected);
+        thread.stop().expect("it is said once");
     }
 }

@@ -34,17 +34,20 @@ thread_local! {
 }
 
 /// Lends the thread's buffers for a turn. A turn that panics ends its connection's task alone, so
-/// what it left behind must not reach the next one.
-fn borrow<R>(turn: impl FnOnce(&mut Loan) -> R) -> R {
-    struct Reset<'a>(&'a mut Loan);
+/// what queues asked of it is passed on, and what else it left behind must not reach the next one.
+fn borrow<R>(session: &mut Session, turn: impl FnOnce(&mut Session, &mut Loan) -> R) -> R {
+    struct Reset<'a>(&'a mut Session, &'a mut Loan);
     impl Drop for Reset<'_> {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                self.0.scratch = Scratch::default();
+                self.0.give_up_turn(std::mem::take(&mut self.1.scratch));
             }
         }
     }
-    LOAN.with_borrow_mut(|loan| turn(Reset(loan).0))
+    LOAN.with_borrow_mut(|loan| {
+        let Reset(session, loan) = &mut Reset(session, loan);
+        turn(session, loan)
+    })
 }
 
 struct Connection<S> {
@@ -74,7 +77,7 @@ where
             session.peer().name
         );
     }
-    borrow(|loan| connection.session.drop_connection(&mut loan.scratch));
+    borrow(&mut connection.session, |session, loan| session.drop_connection(&mut loan.scratch));
     // The last bytes are on their way; a peer that is gone does not matter any more.
     let _ = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx)).await;
 }
@@ -85,10 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = self.clock.now();
         // A peer that always has input must not keep the heartbeats from being sent.
         if self.session.next_deadline().is_some_and(|at| at <= now.monotonic) {
-            borrow(|loan| self.session.handle_timeout(now, &mut loan.scratch));
+            borrow(&mut self.session, |session, loan| {
+                session.handle_timeout(now, &mut loan.scratch);
+            });
         }
         loop {
-            borrow(|loan| self.session.handle_inbox(now, &mut loan.scratch));
+            borrow(&mut self.session, |session, loan| session.handle_inbox(now, &mut loan.scratch));
             let read =
                 if self.session.wants_input() { self.poll_input(cx, now)? } else { Poll::Pending };
             let held = !self.session.wants_input();
@@ -116,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once and lets the session take what it can.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Input>> {
-        borrow(|Loan { scratch, buffer }| {
+        borrow(&mut self.session, |session, Loan { scratch, buffer }| {
             let kept = self.leftover.len();
             if buffer.len() < kept + READ_BYTES / 2 {
                 buffer.resize(kept + READ_BYTES, 0);
@@ -137,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
             }
-            let taken = self.session.handle_input(now, &buffer[..len], scratch);
+            let taken = session.handle_input(now, &buffer[..len], scratch);
             let left = &buffer[taken.consumed..len];
             self.leftover.clear();
             if self.leftover.capacity() > LEFTOVER_KEPT_BYTES && left.len() < LEFTOVER_KEPT_BYTES {
@@ -197,7 +202,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         ready!(timer.as_mut().poll(cx));
         self.timer = None;
         let now = if at <= now.monotonic { now } else { self.clock.now() };
-        borrow(|loan| self.session.handle_timeout(now, &mut loan.scratch));
+        borrow(&mut self.session, |session, loan| {
+            session.handle_timeout(now, &mut loan.scratch);
+        });
         Poll::Ready(())
     }
 }
@@ -208,4 +215,36 @@ enum Input {
     /// There may be more.
     Full,
     Ended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::link::Workspace;
+    use crate::broker::{Broker, Entropy};
+    use crate::config::Config;
+    use crate::id::{QueueId, Seq};
+    use crate::queue::Load;
+    use crate::session::Peer;
+    use crate::store::MemoryDisk;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn what_queues_asked_of_a_turn_that_panicked_is_still_done() {
+        let disk = MemoryDisk::new();
+        let config = Config::on_loopback("unused");
+        let broker = Broker::open(config, &disk, Entropy::new(|| [1; 16])).unwrap();
+        let peer = Peer { name: "test".into(), is_loopback: true };
+        let mut session = Session::new(broker.clone(), peer, Now::default());
+        let turn = |_: &mut Session, loan: &mut Loan| {
+            let runs = vec![(Seq(1), Seq(1))];
+            loan.scratch.workspace.effects.loads.push(Load { queue: QueueId(7), runs });
+            panic!("a turn goes wrong");
+        };
+        let turn = AssertUnwindSafe(|| borrow(&mut session, turn));
+        assert!(catch_unwind(turn).is_err());
+        assert!(broker.load(&disk, &mut Workspace::default()), "the load is wanted");
+        let is_new = |loan: &mut Loan| loan.scratch.workspace.effects.loads.is_empty();
+        assert!(borrow(&mut session, |_, loan| is_new(loan)), "the next turn has no part in it");
+    }
 }

@@ -19,6 +19,7 @@ use crate::store::{Disk, RealDisk, StoreError};
 use alarms::Lookout;
 use bell_thread::BellThread;
 use clock::Clock;
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -43,6 +44,11 @@ pub enum ServerError {
     Start(StartError),
     /// The store failed: nothing more can be confirmed.
     Store(StoreError),
+    /// A thread that the broker cannot do without.
+    Panicked {
+        thread: &'static str,
+        sentence: String,
+    },
 }
 
 impl fmt::Display for ServerError {
@@ -57,6 +63,11 @@ impl fmt::Display for ServerError {
             Self::Entropy(error) => write!(f, "the system gives no random bytes: {error}"),
             Self::Start(error) => error.fmt(f),
             Self::Store(error) => write!(f, "stopped, since the store failed: {error}"),
+            Self::Panicked { thread, sentence } => write!(
+                f,
+                "stopped, since the thread {thread} panicked, which is a mistake in Leveret: \
+                 {sentence}; what was confirmed is safe"
+            ),
         }
     }
 }
@@ -69,7 +80,14 @@ impl From<StartError> for ServerError {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, or until the store fails.
+/// What a thread says that panicked.
+fn panicked(thread: &'static str, panic: &(dyn Any + Send)) -> ServerError {
+    let sentence = panic.downcast_ref::<String>().map(String::as_str);
+    let sentence = sentence.or_else(|| panic.downcast_ref::<&str>().copied());
+    ServerError::Panicked { thread, sentence: sentence.unwrap_or("without a word").to_owned() }
+}
+
+/// Serves until SIGTERM or SIGINT, or until the store or a thread fails.
 ///
 /// # Errors
 /// Why it did not start, or what ended it.
@@ -125,6 +143,8 @@ pub struct Server {
     stop: CancellationToken,
     /// No connections.
     abort: CancellationToken,
+    /// One of the threads cannot go on.
+    failed: CancellationToken,
     /// Stopped before the store is.
     reader: BellThread,
     pager: BellThread,
@@ -160,16 +180,20 @@ impl Server {
         let mut probe = [0; 16];
         getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
-        let keeper = BellThread::keeper(Arc::clone(&broker), Arc::clone(&disk))
-            .map_err(ServerError::Runtime)?;
-        let pager = BellThread::pager(Arc::clone(&broker), Arc::clone(&disk))
-            .map_err(ServerError::Runtime)?;
-        let reader = BellThread::reader(Arc::clone(&broker), Arc::clone(&disk))
-            .map_err(ServerError::Runtime)?;
+        let failed = CancellationToken::new();
+        let start = bell_thread::Start {
+            broker: Arc::clone(&broker),
+            disk: Arc::clone(&disk),
+            failed: failed.clone(),
+        };
+        let keeper = start.keeper().map_err(ServerError::Runtime)?;
+        let pager = start.pager().map_err(ServerError::Runtime)?;
+        let reader = start.reader().map_err(ServerError::Runtime)?;
         let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
         // Before anybody can publish.
         let pause = lookout.look();
-        let store = StoreThread::start(Arc::clone(&broker), disk).map_err(ServerError::Runtime)?;
+        let store = StoreThread::start(Arc::clone(&broker), disk, failed.clone())
+            .map_err(ServerError::Runtime)?;
         let clock = Clock::start();
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -179,7 +203,18 @@ impl Server {
             let (stop, abort) = (stop.clone(), abort.clone());
             tasks.spawn(listener::accept(listener, Arc::clone(&broker), clock, stop, abort));
         }
-        Ok(Self { broker, addresses, listeners: tasks, stop, abort, reader, pager, keeper, store })
+        Ok(Self {
+            broker,
+            addresses,
+            listeners: tasks,
+            stop,
+            abort,
+            failed,
+            reader,
+            pager,
+            keeper,
+            store,
+        })
     }
 
     /// Where it accepts AMQP.
@@ -203,15 +238,15 @@ impl Server {
         &self.broker
     }
 
-    /// Returns when the store has failed.
+    /// Returns when the store has failed, or a thread that the broker cannot do without.
     pub async fn failed(&self) {
-        self.store.failed().await;
+        self.failed.cancelled().await;
     }
 
     /// Closes all connections with 320, writes everything out and ends.
     ///
     /// # Errors
-    /// The store's, if it failed meanwhile or before.
+    /// The store's or that of a thread, if it failed meanwhile or before.
     pub async fn stop(mut self) -> Result<(), ServerError> {
         self.stop.cancel();
         self.broker.close_connections(&Exception::shutdown());
@@ -220,10 +255,13 @@ impl Server {
             self.abort.cancel();
             while self.listeners.join_next().await.is_some() {}
         }
-        self.reader.stop();
-        self.pager.stop();
-        self.keeper.stop();
-        self.store.stop().map_err(ServerError::Store)
+        let threads = [&mut self.reader, &mut self.pager, &mut self.keeper];
+        let stopped = threads.map(BellThread::stop).into_iter().collect();
+        match stopped {
+            Ok(()) => self.store.stop(),
+            // Queues may be half changed: a start believes the journal, not a last checkpoint.
+            Err(panicked) => self.store.end().and(Err(panicked)),
+        }
     }
 }
 

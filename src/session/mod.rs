@@ -56,7 +56,7 @@ pub struct Peer {
 /// Buffers lent to a session for one turn; a thread needs one, whatever the connections.
 #[derive(Default)]
 pub struct Scratch {
-    workspace: Workspace,
+    pub(super) workspace: Workspace,
     batch: PublishBatch,
     events: Vec<Event>,
     message: Vec<u8>,
@@ -294,6 +294,12 @@ impl Session {
         self.wait_for_journal();
         self.broker.want_loads(&mut scratch.workspace.effects);
         self.broker.check_memory();
+        scratch.workspace.effects.wake_all();
+    }
+
+    /// A turn panicked: passes on what queues have asked of it, which they ask only once.
+    pub fn give_up_turn(&self, mut scratch: Scratch) {
+        self.broker.want_loads(&mut scratch.workspace.effects);
         scratch.workspace.effects.wake_all();
     }
 

@@ -15,13 +15,15 @@ pub(super) struct Base {
     pub(super) standings: HashMap<QueueId, Standing>,
     /// The segments before those that are replayed, as far as anything of them lives.
     pub(super) segments: BTreeMap<SegmentNo, Complete>,
+    /// The journal was safe up to here at least; zero if nobody wrote that down.
+    pub(super) safe: Lsn,
 }
 
 /// Is passed each entry, and says whether to go on.
 type Each<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The kinds of entries in an order in which each finds what it names.
-pub(super) const KINDS: [&[u8]; 8] = [b"m", b"v", b"x", b"q", b"b", b"h", b"t", b"s"];
+pub(super) const KINDS: [&[u8]; 9] = [b"m", b"j", b"v", b"x", b"q", b"b", b"h", b"t", b"s"];
 
 impl Base {
     /// Before the first record.
@@ -39,6 +41,7 @@ impl Base {
             definitions: Definitions::default(),
             standings: HashMap::new(),
             segments: BTreeMap::new(),
+            safe: Lsn(0),
         }
     }
 
@@ -56,6 +59,7 @@ impl Base {
             let scanned = scan(kind, &mut |key, value| {
                 match entries::read(key, value) {
                     Some(Entry::Meta(meta)) => (base.meta, found) = (meta, true),
+                    Some(Entry::Safe(lsn)) => base.safe = lsn,
                     Some(entry) => {
                         sum.add(key, value);
                         base.take(entry);
@@ -92,7 +96,7 @@ impl Base {
             Entry::Segment(number, complete) => {
                 self.segments.insert(number, complete);
             }
-            Entry::Meta(_) | Entry::Other => {}
+            Entry::Meta(_) | Entry::Safe(_) | Entry::Other => {}
         }
     }
 }

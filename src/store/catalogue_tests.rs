@@ -2,7 +2,7 @@
 //! What damaged directories do is in `tests/model`.
 
 use super::catalogue_thread::{CatalogueThread, Entries, Page};
-use super::memory_disk::Chance;
+use super::memory_file::Chance;
 use super::{Catalogue, CatalogueError, Change, Disk, MemoryDisk, RealDisk, SledCatalogue};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -140,14 +140,26 @@ fn what_is_gone_is_named() {
 }
 
 #[test]
-fn a_lost_end_is_known_from_the_snapshot() {
+fn a_lost_end_is_known_from_the_catalogue_and_from_the_snapshot() {
     let disk = sound();
     let (store, recovered) = open(&disk, &options(5)).unwrap();
     store.checkpoint_now(&disk, &recovered).unwrap();
     store.journal().close_clean(&disk).unwrap();
     assert_eq!(checked(&disk).findings, []);
-    disk.remove(&segments(&disk).pop().unwrap()).unwrap();
-    assert_finds(&checked(&disk), Severity::Damage, "segment-", "before it names checkpoint");
+    drop(store);
+    let last = segments(&disk).pop().unwrap();
+    disk.remove(&last).unwrap();
+    let disks = [disk.copy(), disk.copy(), disk];
+    disks[1].lose_catalogue();
+    disks[2].remove(SNAPSHOT).unwrap();
+    for disk in &disks {
+        assert_finds(&checked(disk), Severity::Damage, &last, "safely stored");
+        let files = disk.list().unwrap();
+        let refused = open(disk, &options(5)).map(drop).unwrap_err().to_string();
+        let expected = "it is not there, though records";
+        assert!(refused.starts_with(&format!("cannot read {last}: {expected}")), "{refused}");
+        assert_eq!(disk.list().unwrap(), files);
+    }
 }
 
 /// Writes another version at byte 8 of a block that ends in its checksum.

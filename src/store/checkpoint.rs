@@ -271,6 +271,8 @@ impl Checkpointer {
         disk.reach(Failpoint::CheckpointAppended)?;
         journal.flush(disk)?;
         disk.reach(Failpoint::CheckpointSafe)?;
+        // Written behind what it says, so it may be lost but never wrong.
+        catalogue.write(&mut vec![entries::safe(journal.durable_lsn())])?;
         if self.bytes_since_snapshot / 16 >= self.snapshot_bytes {
             match snapshot::write(disk, &meta, catalogue) {
                 Ok(len) => {

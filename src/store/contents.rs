@@ -31,6 +31,8 @@ struct State {
     index: Index,
     /// Segments that take no more records.
     complete: BTreeMap<SegmentNo, Complete>,
+    /// The newest of those, be it forgotten by now.
+    newest: SegmentNo,
     /// How far the segment that is written to is indexed.
     current: Option<Current>,
 }
@@ -52,7 +54,12 @@ pub struct Loaded {
 
 impl Contents {
     pub(super) fn new(page_len: usize) -> Self {
-        let state = State { index: Index::new(), complete: BTreeMap::new(), current: None };
+        let state = State {
+            index: Index::new(),
+            complete: BTreeMap::new(),
+            newest: SegmentNo(0),
+            current: None,
+        };
         Self { page_len, rewriting: Mutex::default(), state: Mutex::new(state) }
     }
 
@@ -64,7 +71,7 @@ impl Contents {
         indexer: Option<SegmentIndexer>,
     ) {
         let mut state = self.state.lock();
-        state.complete.insert(segment, complete);
+        state.complete(segment, complete);
         if let Some(indexer) = indexer {
             state.index.put_open(segment, indexer);
         }
@@ -78,7 +85,7 @@ impl Contents {
         sealed: SealedIndex,
     ) {
         let mut state = self.state.lock();
-        state.complete.insert(segment, complete);
+        state.complete(segment, complete);
         state.index.put_sealed(segment, sealed);
     }
 
@@ -180,7 +187,7 @@ impl Contents {
                     Ok(sealed) => sealed,
                     Err(error) => {
                         // A disk that takes no more files must not cost what was just read.
-                        self.state.lock().index.put_open(segment, indexer);
+                        self.state.lock().put_open(segment, indexer);
                         return Err(error);
                     }
                 }
@@ -200,21 +207,20 @@ impl Contents {
 
     /// Indexes all that was written so far.
     pub(super) fn catch_up(&self, disk: &dyn Disk, journal: &Journal) -> Result<(), StoreError> {
-        let (segment, end) = journal.position();
-        let missing: Vec<_> = {
+        let extents = journal.extents();
+        let behind: BTreeMap<_, _> = {
             let state = self.state.lock();
-            let current = state.current.map(|current| current.segment);
-            let missing = state.complete.iter().filter(|(number, _)| {
-                Some(**number) == current
-                    || state.index.segments().all(|indexed| indexed != **number)
-            });
-            missing.map(|(number, complete)| (*number, complete.end)).collect()
+            let complete = state.complete.iter().map(|(number, complete)| (*number, complete.end));
+            let written = extents.into_iter().filter(|(_, end)| *end > 0);
+            let is_behind = |it: &(SegmentNo, u64)| state.index.is_behind(it.0, it.1);
+            complete.chain(written).filter(is_behind).collect()
         };
-        for (number, end) in missing {
-            self.advance(disk, number, end)?;
-        }
-        if end > 0 {
-            self.advance(disk, segment, end)?;
+        for (number, end) in behind {
+            match self.advance(disk, number, end) {
+                // The files of a segment that was given up meanwhile are not there to be read.
+                Err(error) if !self.state.lock().is_forgotten(number) => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(())
     }
@@ -223,19 +229,26 @@ impl Contents {
     fn advance(&self, disk: &dyn Disk, segment: SegmentNo, end: u64) -> Result<(), StoreError> {
         let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(()) };
         let end = header.end_now(end);
-        let from = {
-            let mut state = self.state.lock();
-            match state.current {
-                Some(current) if current.segment == segment => current,
-                _ => {
-                    let offset = SEGMENT_HEADER_LEN as u64;
-                    let last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
-                    state.index.put_open(segment, SegmentIndexer::new(self.page_len));
-                    Current { segment, offset, last_lsn }
-                }
+        let (is_behind, is_new, current) = {
+            let state = self.state.lock();
+            let current = state.current.filter(|current| current.segment == segment);
+            (state.index.is_behind(segment, end), !state.index.has(segment), current)
+        };
+        let mut current = match current {
+            _ if !is_behind => return Ok(()),
+            Some(current) => current,
+            None if is_new => {
+                self.state.lock().put_open(segment, SegmentIndexer::new(self.page_len));
+                let offset = SEGMENT_HEADER_LEN as u64;
+                Current { segment, offset, last_lsn: Lsn(header.first_lsn.0.saturating_sub(1)) }
+            }
+            None => {
+                // Nobody knows where to go on. What is there answers until all of it is.
+                let whole = self.build(disk, segment, end)?;
+                self.state.lock().put_open(segment, whole);
+                return Ok(());
             }
         };
-        let mut current = from;
         let mut scan = Scan::new(disk, file_name(segment), header, end)?;
         while let Ok((frame, payload)) = scan.frame(current.offset, current.last_lsn)? {
             let offset = current.offset + FRAME_HEADER_LEN as u64;
@@ -248,8 +261,7 @@ impl Contents {
             current.last_lsn = Lsn(current.last_lsn.0 + u64::from(frame.records));
             state.current = Some(current);
         }
-        let mut state = self.state.lock();
-        state.current = Some(current);
+        self.state.lock().current = Some(current);
         Ok(())
     }
 
@@ -369,7 +381,26 @@ impl Contents {
             let Some(end) = end else { return Err(bad.error) };
             let _held = held.is_none().then(|| self.rewriting.lock());
             let indexer = self.build(disk, bad.segment, end)?;
-            self.state.lock().index.put_open(bad.segment, indexer);
+            self.state.lock().put_open(bad.segment, indexer);
+        }
+    }
+}
+
+impl State {
+    fn complete(&mut self, segment: SegmentNo, complete: Complete) {
+        self.complete.insert(segment, complete);
+        self.newest = self.newest.max(segment);
+    }
+
+    /// Nothing in it lives any more. Segments become complete in order.
+    fn is_forgotten(&self, segment: SegmentNo) -> bool {
+        segment <= self.newest && !self.complete.contains_key(&segment)
+    }
+
+    /// Whoever read the segment may come late: one that was forgotten meanwhile gets no index.
+    fn put_open(&mut self, segment: SegmentNo, indexer: SegmentIndexer) {
+        if !self.is_forgotten(segment) {
+            self.index.put_open(segment, indexer);
         }
     }
 }

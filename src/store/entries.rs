@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! m                                   how far: `Meta`
+//! j                                   the LSN of a record that the journal holds safely
 //! v name                              a vhost
 //! x len vhost name                    an exchange: `StoredExchange`
 //! q id                                a queue: `StoredQueue`
@@ -11,8 +12,8 @@
 //! h id part                           where a queue stands: `Standing`
 //! t number                            a segment that is complete: `Complete`
 //! ```
-//! Numbers in keys are big-endian, so that they sort. Values are postcard, that of `m` with its
-//! crc32c behind it.
+//! Numbers in keys are big-endian, so that they sort. Values are postcard, those of `m` and `j`
+//! with their crc32c behind them: no sum covers these.
 
 use super::catalogue::{Catalogue, CatalogueError, Change};
 use super::definition::{BoundTo, Definition};
@@ -70,6 +71,7 @@ pub(super) enum Entry {
     Definition(Definition),
     Standing(QueueId, Standing),
     Segment(SegmentNo, Complete),
+    Safe(Lsn),
     /// Says nothing that another entry does not say.
     Other,
 }
@@ -89,7 +91,16 @@ struct BindingEntry {
 }
 
 pub(super) fn meta(meta: &Meta) -> Change {
-    let (key, value) = put(b"m".to_vec(), meta);
+    put_summed(b"m", meta)
+}
+
+/// The journal cannot end before this record any more, or a part of it is lost.
+pub(super) fn safe(lsn: Lsn) -> Change {
+    put_summed(b"j", &lsn)
+}
+
+fn put_summed(key: &[u8], value: &impl Serialize) -> Change {
+    let (key, value) = put(key.to_vec(), value);
     let summed = value.map(|mut value| {
         value.extend_from_slice(&crc32c::crc32c(&value).to_le_bytes());
         value
@@ -97,12 +108,11 @@ pub(super) fn meta(meta: &Meta) -> Change {
     (key, summed)
 }
 
-/// No sum covers `Meta`, so it has its own: a start that began elsewhere would take what follows
-/// for a torn tail.
-fn read_meta(value: &[u8]) -> Option<Meta> {
-    let (meta, crc) = value.split_last_chunk()?;
-    let whole = crc32c::crc32c(meta) == u32::from_le_bytes(*crc);
-    if whole { get(meta) } else { None }
+/// A start that began elsewhere than `Meta` says would take what follows for a torn tail.
+fn get_summed<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    let (value, crc) = value.split_last_chunk()?;
+    let whole = crc32c::crc32c(value) == u32::from_le_bytes(*crc);
+    if whole { get(value) } else { None }
 }
 
 pub(super) fn segment(number: SegmentNo, complete: Option<&Complete>) -> Change {
@@ -242,7 +252,8 @@ fn delete_bindings(
 pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
     let (kind, rest) = key.split_first()?;
     Some(match kind {
-        b'm' => Entry::Meta(read_meta(value)?),
+        b'm' => Entry::Meta(get_summed(value)?),
+        b'j' => Entry::Safe(get_summed(value)?),
         b'v' => Entry::Definition(Definition::VhostCreated { name: text(rest)? }),
         b'x' => {
             let (vhost, name) = split_len(rest)?;

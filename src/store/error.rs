@@ -72,11 +72,23 @@ impl StoreError {
     }
 }
 
+/// What an operator can do about it, behind what the operating system says.
+fn way_out(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::StorageFull => "; make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing",
+        _ => "",
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.reason {
-            Reason::Io(source) => write!(f, "cannot {} {path}: {source}", self.operation),
+            Reason::Io(source) => {
+                let way_out = way_out(source.kind());
+                write!(f, "cannot {} {path}: {source}{way_out}", self.operation)
+            }
             Reason::Refused(why) => write!(f, "cannot {} {path}: {why}", self.operation),
             Reason::Damaged { offset, what } => {
                 write!(f, "{path} is damaged at byte {offset}: {what}")

@@ -22,7 +22,8 @@ fn torn() -> MemoryDisk {
     batch.enqueue(&super::samples::message(b"never confirmed"), &[super::samples::to(1, 900)]);
     store.journal().append(&mut batch);
     store.journal().round(&disk).unwrap();
-    let (segment, _) = store.journal().position();
+    let extents = store.journal().extents();
+    let (segment, _) = *extents.last().expect("one is written to");
     drop(store);
     let file = super::segment::file_name(segment);
     let mut bytes = disk.contents(&file).unwrap();

@@ -254,10 +254,12 @@ impl Journal {
         self.round.lock().writer.take_complete()
     }
 
-    /// The segment that is written to, and how far; what comes before is in the page cache at
-    /// least.
-    pub(super) fn position(&self) -> (SegmentNo, u64) {
-        self.round.lock().writer.position()
+    /// The segments that were left and that no checkpoint asked for, then the one that is written
+    /// to, each with its end; what comes before that is in the page cache at least.
+    pub(super) fn extents(&self) -> Vec<(SegmentNo, u64)> {
+        let round = self.round.lock();
+        let left = round.writer.complete().iter().map(|(number, complete)| (*number, complete.end));
+        left.chain([round.writer.position()]).collect()
     }
 
     /// The catalogue is safe in this generation.

@@ -2,14 +2,12 @@
 
 use super::samples::{backlog, message, opened, queue, to, vhost};
 use super::{
-    Catalogue, CatalogueError, Disk, Durability, Journal, MemoryDisk, Options, Reach, RecordBatch,
-    StoreError, Waiter, open,
+    Disk, Durability, Journal, Layer, MemoryDisk, Options, Reach, RecordBatch, StoreError, Waiter,
+    open,
 };
 use crate::id::{Lsn, QueueId};
 use crate::limits::INLINE_BODY_MAX;
 use parking_lot::{Condvar, Mutex};
-use std::io::IoSlice;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -211,67 +209,15 @@ impl Gate {
     }
 }
 
-impl Disk for Gate {
+impl Layer for Gate {
+    fn below(&self) -> &dyn Disk {
+        &self.disk
+    }
+
     fn sync(&self, file: &str) -> Result<(), StoreError> {
         let mut open = self.open.lock();
         self.moved.wait_while(&mut open, |open| !*open);
         self.disk.sync(file)
-    }
-
-    fn create(&self, file: &str) -> Result<(), StoreError> {
-        self.disk.create(file)
-    }
-
-    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        self.disk.write_at(file, offset, pieces)
-    }
-
-    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        self.disk.read_at(file, offset, out)
-    }
-
-    fn len(&self, file: &str) -> Result<u64, StoreError> {
-        self.disk.len(file)
-    }
-
-    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
-        self.disk.truncate(file, len)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, file: &str) -> Result<(), StoreError> {
-        self.disk.remove(file)
-    }
-
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        self.disk.list()
-    }
-
-    fn sync_dir(&self) -> Result<(), StoreError> {
-        self.disk.sync_dir()
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.disk.path(file)
-    }
-
-    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
-        self.disk.catalogue()
-    }
-
-    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
-        self.disk.catalogue_copy()
-    }
-
-    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
-        self.disk.broken_catalogues()
-    }
-
-    fn discard_catalogue(&self) -> Result<(), StoreError> {
-        self.disk.discard_catalogue()
     }
 }
 

@@ -4,7 +4,7 @@
 //! many, as sled may flush by itself. It can be rolled back, rot and stall, as sled can.
 
 use super::catalogue::{Catalogue, CatalogueError, Change};
-use super::memory_disk::Chance;
+use super::memory_file::Chance;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::mem;
@@ -226,8 +226,10 @@ impl Drop for MemoryCatalogue {
         if contents.dark {
             return;
         }
-        if self.given_up.is_none() && contents.fault.is_none() && !contents.loose.is_empty() {
-            contents.flush();
+        if self.given_up.is_none() && contents.fault.is_none() {
+            // It belongs to the flush before it: who rolls back loses both.
+            let loose = mem::take(&mut contents.loose);
+            contents.flushed.extend(loose);
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! It knows which bytes and which directory entries were synced. `crash` keeps those, and of the
 //! rest what chance keeps: an old or a new directory, and of the writes and cuts of each file all,
-//! none, the first ones, or any sectors in any order. Chance comes from a seed.
+//! none, the first ones, or any sectors in any order (`memory_file`). Chance comes from a seed.
 
 use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::failpoints::Failpoint;
 use super::memory_catalogue::CatalogueDirectory;
+use super::memory_file::{Chance, Change, FileBytes};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -25,7 +26,7 @@ pub struct MemoryDisk {
 
 #[derive(Debug)]
 struct State {
-    contents: BTreeMap<u64, Contents>,
+    contents: BTreeMap<u64, FileBytes>,
     /// The directory as last synced, then as it was after each change since; the last is now.
     directories: Vec<Directory>,
     next_file: u64,
@@ -41,21 +42,6 @@ struct State {
     /// Where the power goes, and how many times that place is passed before.
     cut: Option<(Failpoint, u64)>,
     dark: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Contents {
-    bytes: Vec<u8>,
-    /// What is safe of them.
-    synced: Vec<u8>,
-    /// What happened since, in order.
-    loose: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Cut(usize),
 }
 
 impl Default for State {
@@ -187,7 +173,7 @@ impl MemoryDisk {
     #[must_use]
     pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
-        state.find(file).map(|contents| contents.bytes.clone())
+        state.find(file).map(|contents| contents.bytes().to_vec())
     }
 
     /// Replaces a file's bytes, synced, as rot would or a restored backup.
@@ -201,7 +187,7 @@ impl MemoryDisk {
         &self,
         operation: &'static str,
         file: &str,
-        act: impl FnOnce(&mut Contents) -> T,
+        act: impl FnOnce(&mut FileBytes) -> T,
     ) -> Result<T, StoreError> {
         let mut state = self.powered(operation, file)?;
         let contents = state.find(file).map(act);
@@ -237,7 +223,7 @@ impl Disk for MemoryDisk {
             contents.change(Change::Cut(0));
             return Ok(());
         }
-        let id = state.new_file(Contents::default());
+        let id = state.new_file(FileBytes::default());
         state.change_directory(|directory| directory.insert(file.to_owned(), id));
         Ok(())
     }
@@ -252,7 +238,7 @@ impl Disk for MemoryDisk {
             return Err(self.error("write to", file, io::ErrorKind::NotFound));
         };
         let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-        let growth = (offset + bytes.len()).saturating_sub(contents.bytes.len());
+        let growth = (offset + bytes.len()).saturating_sub(contents.bytes().len());
         let lacking = growth.saturating_sub(room.unwrap_or(usize::MAX));
         bytes.truncate(bytes.len().saturating_sub(lacking));
         room = room.map(|room| room.saturating_sub(growth));
@@ -277,11 +263,7 @@ impl Disk for MemoryDisk {
                 None => {}
             }
         }
-        self.with_file("sync", file, |contents| {
-            for change in contents.loose.drain(..) {
-                change.apply(&mut contents.synced);
-            }
-        })
+        self.with_file("sync", file, FileBytes::sync)
     }
 
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
@@ -291,7 +273,7 @@ impl Disk for MemoryDisk {
         }
         self.with_file("read", file, |contents| {
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            let rest = contents.bytes.get(offset..).unwrap_or_default();
+            let rest = contents.bytes().get(offset..).unwrap_or_default();
             let len = rest.len().min(out.len());
             let (from, to) = (rest.iter().take(len), out.iter_mut());
             to.zip(from).for_each(|(to, from)| *to = *from);
@@ -300,7 +282,7 @@ impl Disk for MemoryDisk {
     }
 
     fn len(&self, file: &str) -> Result<u64, StoreError> {
-        self.with_file("open", file, |contents| contents.bytes.len() as u64)
+        self.with_file("open", file, |contents| contents.bytes().len() as u64)
     }
 
     fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
@@ -394,12 +376,12 @@ impl State {
         self.full_for.is_some_and(|part| file.contains(part))
     }
 
-    fn find(&mut self, file: &str) -> Option<&mut Contents> {
+    fn find(&mut self, file: &str) -> Option<&mut FileBytes> {
         let id = *self.directory().get(file)?;
         self.contents.get_mut(&id)
     }
 
-    fn new_file(&mut self, contents: Contents) -> u64 {
+    fn new_file(&mut self, contents: FileBytes) -> u64 {
         self.next_file += 1;
         self.contents.insert(self.next_file, contents);
         self.next_file
@@ -407,8 +389,7 @@ impl State {
 
     /// Puts a synced file of these bytes in the directory.
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
-        let synced = bytes.clone();
-        let id = self.new_file(Contents { bytes, synced, loose: Vec::new() });
+        let id = self.new_file(FileBytes::safe(bytes));
         self.change_directory(|directory| directory.insert(name.to_owned(), id));
     }
 
@@ -423,98 +404,6 @@ impl State {
         let now = self.directory().clone();
         self.contents.retain(|id, _| now.values().any(|live| live == id));
         self.directories = vec![now];
-    }
-}
-
-impl Contents {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.bytes);
-        self.loose.push(change);
-    }
-
-    fn crash(&self, chance: &mut Chance) -> Vec<u8> {
-        let mut left = self.synced.clone();
-        match chance.below(4) {
-            0 => left.clone_from(&self.bytes),
-            1 => self.keep_first(&mut left, chance),
-            _ => self.keep_some(&mut left, chance),
-        }
-        left
-    }
-
-    /// The first changes, and a part of the one after them.
-    fn keep_first(&self, left: &mut Vec<u8>, chance: &mut Chance) {
-        let kept = chance.below(self.loose.len() + 1);
-        for change in self.loose.iter().take(kept) {
-            change.apply(left);
-        }
-        if let Some(Change::Write { offset, bytes }) = self.loose.get(kept) {
-            let part = bytes.iter().take(chance.below(bytes.len() + 1));
-            Change::Write { offset: *offset, bytes: part.copied().collect() }.apply(left);
-        }
-    }
-
-    /// Any of the changes, of writes any sectors; a file may be as long as if all were there.
-    fn keep_some(&self, left: &mut Vec<u8>, chance: &mut Chance) {
-        const SECTOR: usize = 512;
-        let lost_one_in = 1 + chance.below(8);
-        for change in &self.loose {
-            match change {
-                Change::Cut(_) => {
-                    if chance.below(2) == 0 {
-                        change.apply(left);
-                    }
-                }
-                Change::Write { offset, bytes } => {
-                    let mut rest = bytes.as_slice();
-                    let mut offset = *offset;
-                    while !rest.is_empty() {
-                        let (sector, later) =
-                            rest.split_at(rest.len().min(SECTOR - offset % SECTOR));
-                        if chance.below(lost_one_in) > 0 {
-                            Change::Write { offset, bytes: sector.to_vec() }.apply(left);
-                        }
-                        offset += sector.len();
-                        rest = later;
-                    }
-                }
-            }
-        }
-        if chance.below(2) == 0 && left.len() < self.bytes.len() {
-            left.resize(self.bytes.len(), 0);
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Cut(len) => to.truncate(*len),
-            Self::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                if let Some(place) = to.get_mut(*offset..end) {
-                    place.copy_from_slice(bytes);
-                }
-            }
-        }
-    }
-}
-
-/// Chance from a seed (splitmix64).
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    /// A number below `bound`, which is at least 1.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        usize::try_from(mixed % bound as u64).unwrap_or(0)
     }
 }
 

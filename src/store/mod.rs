@@ -31,9 +31,11 @@ mod failpoints;
 mod frame;
 pub mod index;
 mod journal;
+mod layer;
 mod log;
 mod memory_catalogue;
 mod memory_disk;
+mod memory_file;
 mod open;
 mod pending;
 mod reach;
@@ -63,6 +65,8 @@ mod check_tests;
 #[cfg(test)]
 mod compaction_tests;
 #[cfg(test)]
+mod contents_tests;
+#[cfg(test)]
 mod durability_tests;
 #[cfg(test)]
 mod full_sample;
@@ -76,6 +80,8 @@ mod reader_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod trouble_tests;
 
 pub use crate::config::Durability;
 pub use batch::RecordBatch;
@@ -91,6 +97,7 @@ pub use entries::Standing;
 pub use error::StoreError;
 pub use failpoints::Failpoint;
 pub use journal::{Journal, JournalCounters};
+pub use layer::Layer;
 pub use log::Log;
 pub use memory_disk::MemoryDisk;
 pub use open::open;

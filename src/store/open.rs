@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::failpoints::Failpoint;
 use super::recovered::{Recovered, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
+use super::segment;
 use super::start::{self, Copies, Start};
 use super::writer::Writer;
 use super::{Journal, Options, Store, rewrite, supply};
@@ -33,12 +34,14 @@ pub(super) fn open_with(
     copies: impl FnOnce(&dyn Disk) -> Copies,
 ) -> Result<(Store, Recovered), StoreError> {
     let segments = Segments::read(disk)?;
-    let (found, doubts) = start::find(disk, &segments, copies(disk), options.page_len);
+    let copies = copies(disk);
+    let is_blank = copies.is_blank;
+    let (found, doubts) = start::find(disk, &segments, copies, options.page_len);
     for doubt in doubts {
         tracing::error!("{doubt}; it is made anew");
     }
     let Start { replayed, generation, sum, is_stale, snapshot } = found?;
-    if is_stale && disk.has_catalogue() {
+    if is_stale && !is_blank && disk.has_catalogue() {
         disk.reach(Failpoint::CatalogueDiscards)?;
         disk.discard_catalogue()?;
         disk.reach(Failpoint::CatalogueDiscarded)?;
@@ -47,6 +50,7 @@ pub(super) fn open_with(
     let files = disk.list()?;
     supply::clear(disk, &files)?;
     rewrite::clear(disk, &files)?;
+    clear_indexes(disk, &files, &segments, replayed.tail.segment)?;
     disk.reach(Failpoint::SparesCleared)?;
     let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
 
@@ -108,4 +112,16 @@ pub(super) fn open_with(
     };
     let journal = Arc::new(journal);
     Ok((Store { journal, contents, checkpointer: Mutex::new(checkpointer) }, recovered))
+}
+
+/// Removes the indexes of segments that are not there: a power loss may have kept them.
+fn clear_indexes(
+    disk: &dyn Disk,
+    files: &[String],
+    segments: &Segments,
+    last: SegmentNo,
+) -> Result<(), StoreError> {
+    let is_there = |number: SegmentNo| number <= last && segments.used.contains_key(&number);
+    let of_none = |file: &&String| segment::indexed(file).is_some_and(|number| !is_there(number));
+    files.iter().filter(of_none).try_for_each(|file| disk.remove(file))
 }

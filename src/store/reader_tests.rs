@@ -1,10 +1,10 @@
 //! Messages read back from segments, whole and damaged.
 
-use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::index::samples::{Part, Sample, body, file_of};
 use super::index::{Index, Place};
+use super::layer::Layer;
 use super::memory_disk::MemoryDisk;
 use super::reader::{Read, read};
 use super::samples::{run, to};
@@ -12,8 +12,6 @@ use crate::id::{QueueId, SegmentNo, Seq};
 use crate::limits::{INLINE_BODY_MAX, MESSAGE_READ_BYTES_MAX, MESSAGE_READ_GAP_MAX};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::path::PathBuf;
 
 /// Segment `number` with queue 1's seqs from `first` on, beside other queues' messages.
 fn sample(number: u64, first: u64, count: u64, len: usize) -> Sample {
@@ -169,7 +167,11 @@ impl CountingDisk {
     }
 }
 
-impl Disk for CountingDisk {
+impl Layer for CountingDisk {
+    fn below(&self) -> &dyn Disk {
+        &self.disk
+    }
+
     fn read_at(&self, file: &str, at: u64, out: &mut [u8]) -> Result<usize, StoreError> {
         self.reads.lock().insert(at, out.len());
         if self.bad_byte.is_some_and(|bad| (at..at + out.len() as u64).contains(&bad)) {
@@ -177,61 +179,5 @@ impl Disk for CountingDisk {
             return Err(StoreError::io("read", self.path(file), eio));
         }
         self.disk.read_at(file, at, out)
-    }
-
-    fn len(&self, file: &str) -> Result<u64, StoreError> {
-        self.disk.len(file)
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.disk.path(file)
-    }
-
-    fn create(&self, _: &str) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn write_at(&self, _: &str, _: u64, _: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn sync(&self, _: &str) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn truncate(&self, _: &str, _: u64) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn rename(&self, _: &str, _: &str) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn remove(&self, _: &str) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn sync_dir(&self) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
-        unreachable!("a reader only reads")
-    }
-
-    fn discard_catalogue(&self) -> Result<(), StoreError> {
-        unreachable!("a reader only reads")
     }
 }

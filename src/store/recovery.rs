@@ -83,12 +83,14 @@ impl From<StoreError> for Failed {
 }
 
 /// Replays the journal behind `base`, changing nothing on the disk. A base that must be the
-/// `newest` is none if the journal knows of a later checkpoint.
+/// `newest` is none if the journal knows of a later checkpoint. A journal that ends before `safe`
+/// is damaged.
 pub(super) fn replay(
     disk: &dyn Disk,
     segments: &Segments,
     base: Base,
     newest: bool,
+    safe: Lsn,
     page_len: usize,
 ) -> Result<Replayed, Failed> {
     let from = base.meta.replay_from;
@@ -109,7 +111,7 @@ pub(super) fn replay(
         disk,
         segments: kept.map(|(number, complete)| (*number, *complete)).collect(),
         replay: Replay::after(base),
-        stated: Lsn(0),
+        stated: safe,
         torn: None,
         tail: (previous, 0),
         indexers: Vec::new(),
@@ -121,6 +123,9 @@ pub(super) fn replay(
     if newest && chain.replay.generation > generation {
         let latest = chain.replay.generation;
         return Err(Failed::Outdated(format!("it ends with checkpoint {generation} of {latest}")));
+    }
+    if let Some(lost) = chain.lost_end() {
+        return Err(Failed::Store(lost));
     }
     for freed in &chain.replay.freed {
         chain.segments.remove(freed);
@@ -216,6 +221,18 @@ impl Chain<'_> {
         let file = file_name(header.previous);
         let what = format!("it is not there, and {} follows it", file_name(header.number));
         StoreError::refused("read", self.disk.path(&file), what)
+    }
+
+    /// Why the journal cannot end here, if the segment that followed is gone.
+    fn lost_end(&self) -> Option<StoreError> {
+        let (last, stated) = (self.replay.last_lsn, self.stated);
+        let file = file_name(SegmentNo(self.tail.0.0 + 1));
+        let why = format!(
+            "it is not there, though records {} to {stated} were safely stored. Nothing was \
+             changed: restore the file from a copy",
+            last.0 + 1
+        );
+        (last < stated).then(|| StoreError::refused("read", self.disk.path(&file), why))
     }
 
     /// Replays one segment's frames as far as they can be read.

@@ -32,7 +32,7 @@ pub fn repair(disk: &dyn Disk, options: &Options) -> Result<Repair, StoreError> 
     if before.is_damaged() {
         return Ok(Repair::Refused(before));
     }
-    let without = |disk: &dyn Disk| Copies::read(Ok(None), disk);
+    let without = |disk: &dyn Disk| Copies { is_blank: false, ..Copies::read(Ok(None), disk) };
     let (store, recovered) = open_with(disk, options, without)?;
     // An empty journal has nothing to make a catalogue of.
     if recovered.last_lsn > Lsn(0) {

@@ -23,6 +23,7 @@ const COPY_LEN: usize = 64;
 pub(super) const SEGMENT_HEADER_LEN: usize = 2 * SECTOR;
 
 const NAME_PREFIX: &str = "segment-";
+const INDEX_SUFFIX: &str = ".idx";
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,12 @@ pub(super) fn file_name(number: SegmentNo) -> String {
 
 /// The name of the file with a segment's index.
 pub(super) fn index_name(number: SegmentNo) -> String {
-    format!("{}.idx", file_name(number))
+    format!("{}{INDEX_SUFFIX}", file_name(number))
+}
+
+/// The number of the segment whose index has this name.
+pub(super) fn indexed(file: &str) -> Option<SegmentNo> {
+    number_of(file.strip_suffix(INDEX_SUFFIX)?)
 }
 
 /// The number of the segment whose file has this name.
@@ -189,5 +195,7 @@ mod tests {
         for other in ["segment-12", "segment-+000000012", "segment-0000000012.idx", "lock"] {
             assert_eq!(number_of(other), None, "{other}");
         }
+        assert_eq!(indexed(&index_name(SegmentNo(12))), Some(SegmentNo(12)));
+        assert_eq!((indexed(&name), indexed("segment-12.idx")), (None, None));
     }
 }

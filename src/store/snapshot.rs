@@ -63,6 +63,7 @@ fn write_new(
             entries += 1;
             match entries::read(key, value) {
                 Some(Entry::Meta(meta)) => found = Some(meta),
+                Some(Entry::Safe(_)) => {}
                 _ => sum.add(key, value),
             }
             out.entry(key, value)

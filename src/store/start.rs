@@ -25,11 +25,14 @@ pub(super) struct Start {
 pub(super) struct Copies {
     pub(super) catalogue: Result<Option<Base>, String>,
     pub(super) snapshot: Result<Option<Base>, StoreError>,
+    /// No checkpoint was ever finished in the catalogue: what is in it may stay.
+    pub(super) is_blank: bool,
 }
 
 impl Copies {
     pub(super) fn read(catalogue: Result<Option<Base>, String>, disk: &dyn Disk) -> Self {
-        Self { catalogue, snapshot: snapshot::read(disk) }
+        let is_blank = matches!(catalogue, Ok(None));
+        Self { catalogue, snapshot: snapshot::read(disk), is_blank }
     }
 }
 
@@ -70,7 +73,6 @@ pub(super) fn find(
     copies: Copies,
     page_len: usize,
 ) -> (Result<Start, StoreError>, Vec<Doubt>) {
-    let attempt = |base: Base, newest| recovery::replay(disk, segments, base, newest, page_len);
     let mut doubts = Vec::new();
     let mut snapshot_error = None;
     let saved = copies.snapshot.unwrap_or_else(|error| {
@@ -79,6 +81,12 @@ pub(super) fn find(
         None
     });
     let snapshot = saved.as_ref().map(|base| base.meta.replay_from);
+    // What one of them knows to be there must be there whichever counts.
+    let catalogued = copies.catalogue.as_ref().ok().and_then(Option::as_ref);
+    let safe = [catalogued, saved.as_ref()].into_iter().flatten().map(|base| base.safe).max();
+    let safe = safe.unwrap_or_default();
+    let attempt =
+        |base: Base, newest| recovery::replay(disk, segments, base, newest, safe, page_len);
     let mut first_error = None;
     match copies.catalogue {
         Ok(Some(base)) => {

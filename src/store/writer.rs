@@ -153,6 +153,11 @@ impl Writer {
         std::mem::take(&mut self.complete)
     }
 
+    /// Those segments; they will be asked for again.
+    pub(super) fn complete(&self) -> &[(SegmentNo, Complete)] {
+        &self.complete
+    }
+
     /// There are such segments.
     pub(super) fn has_complete(&self) -> bool {
         !self.complete.is_empty()

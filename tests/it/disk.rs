@@ -1,9 +1,7 @@
 //! A disk in memory that tells the test before each sync, on the thread that asks for it: to look
 //! at what a crash would leave just then, or to let the sync wait.
 
-use leveret::store::{Catalogue, CatalogueError, Disk, MemoryDisk, StoreError};
-use std::io::IoSlice;
-use std::path::PathBuf;
+use leveret::store::{Disk, Layer, MemoryDisk, StoreError};
 use std::sync::{Arc, Condvar, Mutex};
 
 type BeforeSync = dyn Fn(&MemoryDisk) + Send + Sync;
@@ -19,70 +17,14 @@ impl HookedDisk {
     }
 }
 
-impl Disk for HookedDisk {
+impl Layer for HookedDisk {
+    fn below(&self) -> &dyn Disk {
+        &self.memory
+    }
+
     fn sync(&self, file: &str) -> Result<(), StoreError> {
         (self.before_sync)(&self.memory);
         self.memory.sync(file)
-    }
-
-    fn create(&self, file: &str) -> Result<(), StoreError> {
-        self.memory.create(file)
-    }
-
-    fn write_at(&self, file: &str, offset: u64, pieces: &[IoSlice<'_>]) -> Result<(), StoreError> {
-        self.memory.write_at(file, offset, pieces)
-    }
-
-    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        self.memory.read_at(file, offset, out)
-    }
-
-    fn len(&self, file: &str) -> Result<u64, StoreError> {
-        self.memory.len(file)
-    }
-
-    fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
-        self.memory.truncate(file, len)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        self.memory.rename(from, to)
-    }
-
-    fn remove(&self, file: &str) -> Result<(), StoreError> {
-        self.memory.remove(file)
-    }
-
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        self.memory.list()
-    }
-
-    fn sync_dir(&self) -> Result<(), StoreError> {
-        self.memory.sync_dir()
-    }
-
-    fn room(&self) -> Result<Option<u64>, StoreError> {
-        self.memory.room()
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.memory.path(file)
-    }
-
-    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
-        self.memory.catalogue()
-    }
-
-    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
-        self.memory.catalogue_copy()
-    }
-
-    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
-        self.memory.broken_catalogues()
-    }
-
-    fn discard_catalogue(&self) -> Result<(), StoreError> {
-        self.memory.discard_catalogue()
     }
 }
 

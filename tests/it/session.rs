@@ -2,6 +2,7 @@
 
 use crate::raw::{self, Frame};
 use leveret::Config;
+use leveret::broker::link::Workspace;
 use leveret::broker::{Broker, Entropy};
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{Disk, MemoryDisk};
@@ -30,6 +31,17 @@ impl Still {
             given.to_be_bytes()
         });
         Broker::open(Config::on_loopback("unused"), disk, entropy).unwrap()
+    }
+
+    /// The process ends and starts again: what was stored is on disk only.
+    pub(crate) fn restart(self) -> Self {
+        let broker = Self::broker_on(&self.disk);
+        Self { broker, disk: self.disk }
+    }
+
+    /// Brings back what queues want from disk.
+    pub(crate) fn load(&self) {
+        while self.broker.load(&self.disk, &mut Workspace::default()) {}
     }
 
     /// Makes safe what is pending.

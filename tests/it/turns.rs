@@ -4,6 +4,7 @@
 use crate::raw::{self, Fields};
 use crate::session::{Client, Still};
 use leveret::exception::{Exception, MethodId};
+use leveret::limits::OUTPUT_HIGH_BYTES;
 use leveret::wire::method::*;
 
 fn publish_to_missing(body: &[u8]) -> Vec<u8> {
@@ -173,4 +174,39 @@ fn an_asker_that_was_flooded_gets_replies_again_once_it_reads() {
     answerer.say(&raw::publish(1, &address, raw::TRANSIENT, b"late"));
     asker.wake();
     assert_eq!(asker.methods(), [BASIC_DELIVER]);
+}
+
+#[test]
+fn a_get_that_waits_for_its_message_is_answered_though_deliveries_fill_the_output_behind_it() {
+    const LEN: usize = 20_000;
+    let still = Still::open();
+    let mut publisher = still.client();
+    publisher.say(&raw::queue_declare(1, "stored", raw::DURABLE));
+    publisher.say(&raw::publish(1, "stored", raw::PERSISTENT, b"from disk"));
+    still.sync();
+    drop(publisher);
+    let still = still.restart();
+    let (mut publisher, mut client) = (still.client(), still.client());
+    client.call(&raw::queue_declare(1, "t", 0));
+    assert_eq!(client.call(&raw::consume(1, "t", true)), [BASIC_CONSUME_OK]);
+    assert_eq!(client.call(&raw::get(1, "stored", true)), [], "it is not in memory");
+    let count = 2 * OUTPUT_HIGH_BYTES / LEN;
+    publisher.say(&raw::publish(1, "t", raw::TRANSIENT, &[b'x'; LEN]).repeat(count));
+    client.wake();
+    assert_eq!(client.methods(), [], "deliveries wait behind the answer");
+    // The answer is in the inbox, behind deliveries that have no room in the output.
+    publisher.say(&raw::publish(1, "t", raw::TRANSIENT, &[b'x'; LEN]));
+    still.load();
+    client.wake();
+    let mut heard = client.methods();
+    assert_eq!(heard.first(), Some(&BASIC_GET_OK));
+    while heard.len() < count + 2 {
+        client.wake();
+        let more = client.methods();
+        assert!(!more.is_empty(), "{} of {count} deliveries", heard.len() - 1);
+        heard.extend(more);
+    }
+    assert!(heard[1..].iter().all(|id| *id == BASIC_DELIVER));
+    // The connection is read again.
+    assert_eq!(client.call(&raw::get(1, "stored", true)), [BASIC_GET_EMPTY]);
 }

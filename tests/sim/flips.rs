@@ -172,7 +172,7 @@ fn end(world: &mut World, clean: bool) -> (MemoryDisk, Option<View>) {
 
 #[test]
 fn one_flipped_bit_changes_nothing_silently() {
-    let (seeds, flips) = if is_long() { (50, 100) } else { (4, 40) };
+    let (seeds, flips) = if is_long() { (50, 100) } else { (8, 40) };
     let mut outcomes = Outcomes::default();
     for (seed, clean) in (0..seeds).flat_map(|seed| [(seed, true), (seed, false)]) {
         let mut run = Run { seed, world: World::new(seed) };

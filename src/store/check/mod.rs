@@ -66,19 +66,18 @@ pub fn check(disk: &dyn Disk, page_len: usize) -> Result<Report, StoreError> {
 struct Known {
     has_catalogue: bool,
     is_readable: bool,
-    /// The generation and whether there was any trouble reading it.
-    snapshot: Option<u64>,
+    has_snapshot: bool,
+    /// There was trouble reading it.
     snapshot_failed: bool,
 }
 
 impl Known {
     fn of(copies: &Copies) -> Self {
-        let snapshot = copies.snapshot.as_ref();
         Self {
             has_catalogue: matches!(copies.catalogue, Ok(Some(_))),
             is_readable: copies.catalogue.is_ok(),
-            snapshot: snapshot.ok().and_then(|base| Some(base.as_ref()?.meta.generation)),
-            snapshot_failed: snapshot.is_err(),
+            has_snapshot: matches!(copies.snapshot, Ok(Some(_))),
+            snapshot_failed: copies.snapshot.is_err(),
         }
     }
 }
@@ -144,7 +143,7 @@ impl Check<'_> {
             let what = "it is not there; the next start makes it anew";
             self.find(Severity::Mended, CATALOGUE, None, what);
         }
-        if newest > 0 && known.snapshot.is_none() && !known.snapshot_failed {
+        if newest > 0 && !known.has_snapshot && !known.snapshot_failed {
             let what = "it is not there; the next checkpoint writes it";
             self.find(Severity::Mended, snapshot::FILE, None, what);
         }
@@ -153,21 +152,12 @@ impl Check<'_> {
         }
         let end = file_name(start.replayed.tail.segment);
         let offset = Some(start.replayed.tail.end);
-        if known.snapshot == Some(start.generation) {
-            let what = format!(
-                "the journal ends before it names checkpoint {}, which the snapshot holds: the \
-                 records behind it are lost",
-                start.generation
-            );
-            self.find(Severity::Damage, &end, offset, &what);
-        } else {
-            let what = format!(
-                "the journal does not name checkpoint {}: a crash came in between, or its end is \
+        let what = format!(
+            "the journal does not name checkpoint {}: a crash came in between, or its end is \
                  lost",
-                start.generation
-            );
-            self.find(Severity::Note, &end, offset, &what);
-        }
+            start.generation
+        );
+        self.find(Severity::Note, &end, offset, &what);
     }
 
     /// Looks at all that a start from here would ever need. Returns the segments among it.
@@ -218,7 +208,7 @@ impl Check<'_> {
         living: &[SegmentNo],
     ) -> Result<(), StoreError> {
         for file in files {
-            let index_of = file.strip_suffix(".idx").and_then(segment::number_of);
+            let index_of = segment::indexed(file);
             let number = segment::number_of(file);
             let what = if number.is_some_and(|number| segments.unused.contains(&number)) {
                 "it is prepared for use; the next start removes it"

@@ -156,6 +156,17 @@ impl Index {
         self.segments.contains_key(&segment)
     }
 
+    /// Whether the segment has no index, or one that goes less far than `end`: a sealed one is
+    /// whole.
+    #[must_use]
+    pub fn is_behind(&self, segment: SegmentNo, end: u64) -> bool {
+        match self.segments.get(&segment) {
+            Some(Segment::Open(indexer)) => indexer.end() < end,
+            Some(Segment::Sealed(_)) => false,
+            None => true,
+        }
+    }
+
     /// The segments that have an index.
     pub fn segments(&self) -> impl Iterator<Item = SegmentNo> {
         self.segments.keys().copied()

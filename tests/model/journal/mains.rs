@@ -1,6 +1,6 @@
 //! A disk whose power goes after a number of changes.
 
-use leveret::store::{Catalogue, CatalogueError, Disk, MemoryDisk, StoreError};
+use leveret::store::{Disk, Layer, MemoryDisk, StoreError};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -50,7 +50,11 @@ impl Mains {
     }
 }
 
-impl Disk for Mains {
+impl Layer for Mains {
+    fn below(&self) -> &dyn Disk {
+        &self.disk
+    }
+
     fn create(&self, file: &str) -> Result<(), StoreError> {
         self.change(|| self.disk.create(file))
     }
@@ -61,14 +65,6 @@ impl Disk for Mains {
 
     fn sync(&self, file: &str) -> Result<(), StoreError> {
         self.change(|| self.disk.sync(file))
-    }
-
-    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        self.disk.read_at(file, offset, out)
-    }
-
-    fn len(&self, file: &str) -> Result<u64, StoreError> {
-        self.disk.len(file)
     }
 
     fn truncate(&self, file: &str, len: u64) -> Result<(), StoreError> {
@@ -83,31 +79,7 @@ impl Disk for Mains {
         self.change(|| self.disk.remove(file))
     }
 
-    fn list(&self) -> Result<Vec<String>, StoreError> {
-        self.disk.list()
-    }
-
     fn sync_dir(&self) -> Result<(), StoreError> {
         self.change(|| self.disk.sync_dir())
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.disk.path(file)
-    }
-
-    fn catalogue(&self) -> Result<Box<dyn Catalogue>, CatalogueError> {
-        self.disk.catalogue()
-    }
-
-    fn catalogue_copy(&self) -> Result<Option<Box<dyn Catalogue>>, CatalogueError> {
-        self.disk.catalogue_copy()
-    }
-
-    fn broken_catalogues(&self) -> Result<Vec<String>, StoreError> {
-        self.disk.broken_catalogues()
-    }
-
-    fn discard_catalogue(&self) -> Result<(), StoreError> {
-        self.disk.discard_catalogue()
     }
 }
