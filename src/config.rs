@@ -85,6 +85,11 @@ pub struct Sizes {
     pub load_len: usize,
     /// Bytes of messages that the queues hold before stored ones leave memory.
     pub resident_bytes: u64,
+    /// The same before transient ones are spilled to disk; a part of the memory watermark if not
+    /// set, and then only where memory and disk are not the same.
+    pub spill_bytes: Option<u64>,
+    /// Bytes of a file of spilled messages.
+    pub spill_file_bytes: u64,
 }
 
 impl Default for Sizes {
@@ -96,6 +101,8 @@ impl Default for Sizes {
             page_len: limits::PAGE_LEN,
             load_len: limits::LOAD_LEN,
             resident_bytes: limits::RESIDENT_BYTES,
+            spill_bytes: None,
+            spill_file_bytes: limits::SPILL_FILE_BYTES,
         }
     }
 }

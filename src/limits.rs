@@ -123,6 +123,9 @@ pub const MESSAGE_READ_GAP_MAX: u64 = 64 * 1024;
 /// Records of a segment, at most.
 pub const SEGMENT_RECORDS_MAX: u64 = 4_000_000;
 
+/// Bytes of a file of transient messages that left memory. The index of the one that is written to
+/// is in memory: some 9 bytes a message.
+pub const SPILL_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Segments' worth of bytes that may be dead in a busy broker before it compacts anything: most
 /// die by themselves soon.
 pub const SLACK_SEGMENTS: u64 = 3;
@@ -132,3 +135,14 @@ pub const DEFINITIONS_PENDING_MAX: usize = 16_384;
 pub const CATALOGUE_SLICE_MAX: usize = 4_096;
 /// Bytes of stored messages that the queues hold in memory before some leave it.
 pub const RESIDENT_BYTES: u64 = 64 * 1024 * 1024;
+/// No transient message is spilled while the process uses less than this part of the memory
+/// watermark: what queues count as theirs may be one body that all of them share.
+pub const SPILL_USED_PART: f64 = 0.4;
+/// Above it, the part of the watermark that the queues may hold: half, so that the rest of the
+/// program and what the allocator keeps fit beside it.
+pub const SPILL_PART: f64 = 0.5;
+/// The same two once the alarm is near.
+pub const SPILL_USED_PART_NEAR: f64 = 0.8;
+pub const SPILL_PART_NEAR: f64 = 0.25;
+/// What the queues may hold in any case: if less stayed in memory, more would be loaded at once.
+pub const SPILL_BYTES_MIN: u64 = 2 * LOAD_BYTES;

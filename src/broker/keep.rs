@@ -30,6 +30,7 @@ impl Broker {
     /// # Errors
     /// The disk's, of what the journal needs.
     pub fn close(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.store.drop_spilled(disk);
         if let Err(error) = self.checkpoint(disk) {
             tracing::error!("there is no last checkpoint, a start will take longer: {error}");
         }

@@ -12,6 +12,7 @@ mod loads;
 mod relief;
 pub mod sasl;
 mod space;
+mod spill;
 mod start;
 mod vhost;
 
@@ -33,6 +34,7 @@ use loads::Loads;
 use parking_lot::{Mutex, RwLock};
 use relief::Relief;
 use space::Space;
+use spill::Spilling;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,6 +67,7 @@ pub struct Broker {
     gate: RwLock<()>,
     loads: Loads,
     relief: Relief,
+    spilling: Spilling,
     space: Space,
     vhosts: RwLock<HashMap<Name, Arc<Vhost>>>,
     connections: Mutex<HashMap<ConnectionId, Arc<Inbox>>>,

@@ -11,11 +11,12 @@ pub(super) struct Space {
 }
 
 impl Broker {
-    /// Lets the keeper look whether much of the disk is taken by what is dead. For whoever has a
-    /// clock: every few seconds.
+    /// Lets the keeper and the pager look whether much of the disk is taken by what is dead. For
+    /// whoever has a clock: every few seconds.
     pub fn look_at_space(&self) {
         self.space.look.store(true, Relaxed);
         self.journal().bell().ring();
+        self.look_at_spilled();
     }
 
     /// Gives a little room back, and comes again soon if there is more.

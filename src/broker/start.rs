@@ -6,6 +6,7 @@ use super::link::{ReplyTargets, RouteBudget};
 use super::loads::Loads;
 use super::relief::Relief;
 use super::space::Space;
+use super::spill::Spilling;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Secret};
@@ -62,6 +63,7 @@ impl Broker {
             segment_records: config.sizes.segment_records,
             page_len: config.sizes.page_len,
             slack_segments: config.sizes.slack_segments,
+            spill_file_bytes: config.sizes.spill_file_bytes,
             ..store::Options::new(config.durability, salt)
         };
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
@@ -76,7 +78,8 @@ impl Broker {
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
         let broker = Arc::new(Self {
-            relief: Relief::new(config.sizes.resident_bytes),
+            relief: Relief::new(&config.sizes),
+            spilling: Spilling::new(config.sizes.spill_bytes.unwrap_or(u64::MAX)),
             config,
             access,
             alarms: Alarms::default(),

@@ -91,6 +91,16 @@ impl Checkout {
         self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
     }
 
+    /// The message in this slot.
+    pub(super) fn at(&self, slot: usize) -> Option<&Entry> {
+        self.slots.get(slot)?.as_ref().map(|out| &out.entry)
+    }
+
+    /// Some message has no content in memory.
+    pub(super) fn has_absent(&self) -> bool {
+        self.resident < self.occupied
+    }
+
     /// Slots, free ones too.
     pub(super) fn slots_len(&self) -> usize {
         self.slots.len()

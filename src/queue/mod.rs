@@ -43,6 +43,7 @@ mod runs;
 mod samples;
 mod settings;
 mod shared;
+mod spill;
 
 pub use self::core::{Delivered, Got, Publish, QueueCore, Settlement};
 pub use alive::Alive;
@@ -57,3 +58,4 @@ pub use ready::Dropped;
 pub use residence::Residence;
 pub use settings::QueueSettings;
 pub use shared::{Gone, Queue, Turn};
+pub use spill::Transient;

@@ -31,10 +31,10 @@ impl Freed {
 
 /// How far `evict_bodies` has come.
 #[derive(Clone, Copy, Debug)]
-pub struct Sweep(Place);
+pub struct Sweep(pub(super) Place);
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     /// Requeued messages from this seq on come next.
     Returned(u64),
     /// Checked-out ones from this slot on come next.

@@ -341,8 +341,8 @@ impl Ready {
 
     /// Seqs of those of them that are not in memory.
     pub(super) fn absent_seqs(&self) -> Vec<u64> {
-        let entries = self.in_deques().chain(self.returned.values());
-        let evicted = entries.filter(|entry| entry.message.is_none()).map(|entry| entry.seq);
+        let evicted = self.entries().filter(|entry| entry.message.is_none());
+        let evicted = evicted.map(|entry| entry.seq);
         let mut seqs: Vec<u64> = evicted.chain(self.paged_seqs()).collect();
         seqs.sort_unstable();
         seqs
@@ -351,6 +351,11 @@ impl Ready {
     fn paged_seqs(&self) -> impl Iterator<Item = u64> {
         let pages = self.middle.iter().flat_map(|middle| &middle.pages);
         pages.flat_map(|page| page.walk().map(|(seq, _)| seq))
+    }
+
+    /// Those that are in no page.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.in_deques().chain(self.returned.values())
     }
 
     fn in_deques(&self) -> impl Iterator<Item = &Entry> {

@@ -13,6 +13,7 @@ use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
 use super::residence::{Residence, Share};
 use super::settings::QueueSettings;
+use super::spill::Transient;
 use crate::config::Durability;
 use crate::counters::QueueCounters;
 use crate::exception::Resource;
@@ -327,6 +328,24 @@ impl Queue {
             bytes += self.relieve(evict)?.bytes;
         }
         Ok(bytes)
+    }
+
+    /// As `QueueCore::transient`. Nothing if the queue is gone.
+    #[must_use]
+    pub fn transient(&self, first: Seq, last: Seq, max: usize) -> Transient {
+        self.core.lock().transient(first, last, max)
+    }
+
+    /// As `QueueCore::transient_aside`. Nothing if the queue is gone.
+    #[must_use]
+    pub fn transient_aside(&self, sweep: &mut Sweep, max: usize) -> Transient {
+        self.core.lock().transient_aside(sweep, max)
+    }
+
+    /// As `QueueCore::absent_runs`. Nothing if the queue is gone.
+    #[must_use]
+    pub fn absent_runs(&self) -> Vec<(Seq, Seq)> {
+        self.core.lock().absent_runs()
     }
 
     /// Whether what is stored of it changed since this was asked last.

@@ -6,7 +6,10 @@
 use super::memory::{self, Memory};
 use crate::broker::Broker;
 use crate::broker::alarm::Alarm;
-use crate::limits::{MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN};
+use crate::limits::{
+    MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN, SPILL_BYTES_MIN,
+    SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART, SPILL_USED_PART_NEAR,
+};
 use crate::store::Disk;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -79,7 +82,29 @@ impl Lookout {
             let [used, limit, total] = [used, limit, total].map(megabytes);
             format!("{used} are in use of {total}, vm_memory_high_watermark is {limit}")
         });
-        limit.checked_sub(used).map_or(Left::TooLittle, Left::Margin)
+        let until_spilled = self.let_spill(used, limit);
+        limit
+            .checked_sub(used)
+            .map_or(Left::TooLittle, |left| Left::Margin(left.min(until_spilled)))
+    }
+
+    /// Says from when on transient messages leave memory, so that the alarm is not needed. Returns
+    /// how much may be used until it should say so again.
+    fn let_spill(&self, used: u64, limit: u64) -> u64 {
+        // A disk without a notion of room is memory itself.
+        let has_room = |disk: Arc<dyn Disk>| matches!(disk.room(), Ok(Some(_)));
+        if !self.disk.upgrade().is_some_and(has_room) {
+            return u64::MAX;
+        }
+        let part = |part: f64| (limit as f64 * part) as u64;
+        let [from, near] = [SPILL_USED_PART, SPILL_USED_PART_NEAR].map(part);
+        let (budget, until) = match used {
+            _ if used < from => (u64::MAX, from),
+            _ if used < near => (part(SPILL_PART), near),
+            _ => (part(SPILL_PART_NEAR), u64::MAX),
+        };
+        self.broker.set_spill_budget(budget.max(SPILL_BYTES_MIN));
+        until - used
     }
 
     fn look_at_disk(&mut self, memory: Option<Memory>) -> Left {
@@ -204,6 +229,18 @@ mod tests {
         let (_, mut lookout) = broker(Config { memory_high_watermark: all, ..Config::default() });
         let mut look = |used| lookout.look_at_memory(Some(Memory { used, total: 1000 }));
         assert_eq!([look(1000), look(1001)].map(low), [false, true]);
+    }
+
+    #[test]
+    fn the_next_look_comes_before_transient_messages_should_be_spilled() {
+        let half = ResourceLimit::Relative(0.5);
+        let (disk, mut lookout) =
+            broker(Config { memory_high_watermark: half, ..Config::default() });
+        let mut look = |used| lookout.look_at_memory(Some(Memory { used, total: 1000 }));
+        assert_eq!(look(0), Left::Margin(500), "what this disk takes is in memory");
+        disk.limit_room(1 << 30);
+        let left = [0, 199, 200, 399, 400, 500].map(look);
+        assert_eq!(left, [200, 1, 200, 1, 100, 0].map(Left::Margin));
     }
 
     fn low(left: Left) -> bool {

@@ -194,6 +194,11 @@ impl Block {
         self.bytes.len()
     }
 
+    /// Those of them from this place on.
+    pub(super) fn own_from(&self, at: usize) -> &[u8] {
+        &self.bytes[at..]
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

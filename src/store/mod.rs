@@ -50,6 +50,7 @@ mod run_set;
 mod scan;
 mod segment;
 mod snapshot;
+mod spill;
 mod start;
 mod sum;
 mod supply;
@@ -109,10 +110,14 @@ pub use run_set::RunSet;
 pub use waiters::Waiter;
 
 use crate::id::{QueueId, Seq};
-use crate::limits::{INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS};
+use crate::limits::{
+    INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS, SPILL_FILE_BYTES,
+};
+use crate::message::Message;
 use checkpoint::Checkpointer;
 use contents::Contents;
 use parking_lot::Mutex;
+use spill::Spill;
 use std::sync::Arc;
 
 /// How a store is opened.
@@ -131,6 +136,8 @@ pub struct Options {
     pub page_len: usize,
     /// Dead segments that a busy broker keeps before it takes any trouble; an idle one keeps one.
     pub slack_segments: u64,
+    /// Bytes of a file of spilled messages.
+    pub spill_file_bytes: u64,
 }
 
 impl Options {
@@ -143,6 +150,7 @@ impl Options {
             segment_records: SEGMENT_RECORDS_MAX,
             page_len: INDEX_PAGE_LEN,
             slack_segments: SLACK_SEGMENTS,
+            spill_file_bytes: SPILL_FILE_BYTES,
         }
     }
 }
@@ -151,6 +159,7 @@ impl Options {
 pub struct Store {
     journal: Arc<Journal>,
     contents: Contents,
+    spill: Spill,
     checkpointer: Mutex<Checkpointer>,
 }
 
@@ -211,7 +220,8 @@ impl Store {
         self.checkpointer.lock().compact(disk, &self.journal, &self.contents, source)
     }
 
-    /// Reads wanted messages of a queue, from the first on, as many as fit both bounds but one.
+    /// Reads wanted messages of a queue, from the first on, as many as fit both bounds but one;
+    /// twice as many if some were spilled and others were not.
     ///
     /// # Errors
     /// The disk's, if nothing at all can be said of them.
@@ -223,7 +233,54 @@ impl Store {
         messages_max: usize,
         bytes_max: u64,
     ) -> Result<Loaded, StoreError> {
-        self.contents.read(disk, queue, wanted, messages_max, bytes_max)
+        let Some(spilled) = self.spill.read(disk, queue, wanted, messages_max, bytes_max) else {
+            return self.contents.read(disk, queue, wanted, messages_max, bytes_max);
+        };
+        let mut loaded = spilled.loaded;
+        if !spilled.rest.is_empty() {
+            let rest = self.contents.read(disk, queue, &spilled.rest, messages_max, bytes_max)?;
+            loaded.messages.extend(rest.messages);
+            loaded.lost.extend(rest.lost);
+        }
+        Ok(loaded)
+    }
+
+    /// Writes transient messages of a queue where `load` finds them until this process ends.
+    ///
+    /// # Errors
+    /// The disk's, or that it is nearly full. Some of the messages may be there then; `stored`
+    /// knows. Nothing else suffers.
+    pub fn spill(
+        &self,
+        disk: &dyn Disk,
+        queue: QueueId,
+        messages: &[(Seq, Message)],
+    ) -> Result<(), StoreError> {
+        self.spill.write(disk, queue, messages)
+    }
+
+    /// Whether there are spilled messages.
+    #[must_use]
+    pub fn has_spilled(&self) -> bool {
+        !self.spill.is_empty()
+    }
+
+    /// Gives back room that spilled messages took. `wanted` says which messages of a queue are not
+    /// in memory, as sorted runs. Not to be called while others let messages leave memory.
+    ///
+    /// # Errors
+    /// The disk's, or that it is nearly full.
+    pub fn reclaim_spilled(
+        &self,
+        disk: &dyn Disk,
+        wanted: &dyn Fn(QueueId) -> Vec<(Seq, Seq)>,
+    ) -> Result<(), StoreError> {
+        self.spill.reclaim(disk, wanted)
+    }
+
+    /// Removes all spilled messages: the broker stops.
+    pub fn drop_spilled(&self, disk: &dyn Disk) {
+        self.spill.close(disk);
     }
 
     /// Reads all messages of a recovered queue, for whoever wants to look at a store as it is.
@@ -270,6 +327,12 @@ impl Store {
         first: Seq,
         last: Seq,
     ) -> Result<Vec<(Seq, Seq)>, StoreError> {
-        self.contents.stored(disk, queue, first, last)
+        let mut stored = self.contents.stored(disk, queue, first, last)?;
+        let spilled = self.spill.stored(disk, queue, first, last);
+        if !spilled.is_empty() {
+            stored.extend(spilled);
+            index::runs::join(&mut stored);
+        }
+        Ok(stored)
     }
 }

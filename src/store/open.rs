@@ -9,6 +9,7 @@ use super::failpoints::Failpoint;
 use super::recovered::{Recovered, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
 use super::segment;
+use super::spill::{self, Spill};
 use super::start::{self, Copies, Start};
 use super::writer::Writer;
 use super::{Journal, Options, Store, rewrite, supply};
@@ -51,6 +52,7 @@ pub(super) fn open_with(
     supply::clear(disk, &files)?;
     rewrite::clear(disk, &files)?;
     clear_indexes(disk, &files, &segments, replayed.tail.segment)?;
+    spill::clear(disk, &files);
     disk.reach(Failpoint::SparesCleared)?;
     let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
 
@@ -110,8 +112,9 @@ pub(super) fn open_with(
         clean: replay.clean,
         torn,
     };
-    let journal = Arc::new(journal);
-    Ok((Store { journal, contents, checkpointer: Mutex::new(checkpointer) }, recovered))
+    let spill = Spill::new(options.into());
+    let (journal, checkpointer) = (Arc::new(journal), Mutex::new(checkpointer));
+    Ok((Store { journal, contents, spill, checkpointer }, recovered))
 }
 
 /// Removes the indexes of segments that are not there: a power loss may have kept them.

@@ -27,6 +27,7 @@ mod session;
 mod shortage;
 mod sizes;
 mod space;
+mod spill;
 mod strangers;
 mod support;
 mod turns;

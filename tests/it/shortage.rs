@@ -114,7 +114,10 @@ fn the_program_gives_memory_back_once_it_is_drained_and_publishers_go_on() {
     let file = directory.path().join("rabbitmq.conf");
     std::fs::write(&file, "vm_memory_high_watermark.absolute = 150MB\n").unwrap();
     let arguments = ["--config", file.to_str().unwrap()];
-    let program = Program::start_with(&directory.path().join("data"), &arguments);
+    let data = directory.path().join("data");
+    // No file can have this name, so nothing is spilled and memory fills up.
+    std::fs::create_dir_all(data.join("spill-1")).unwrap();
+    let program = Program::start_with(&data, &arguments);
     let mut publisher = confirming_socket(program.address);
     publisher.call(&raw::queue_declare(1, "q", 0), QUEUE_DECLARE_OK);
     let confirmed = fill_until_blocked(&mut publisher);

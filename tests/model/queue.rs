@@ -6,6 +6,7 @@ mod model;
 mod paging;
 mod settle;
 mod shared;
+mod spill;
 mod stored;
 mod world;
 
@@ -47,6 +48,12 @@ enum Op {
         max: usize,
         holes: u64,
     },
+    Spill {
+        keep_head: usize,
+        keep_tail: usize,
+        max: usize,
+    },
+    SpillAside(usize),
     Answer(Answer),
     Round,
     Restart {
@@ -78,6 +85,8 @@ impl World {
             Op::Evict(nth) => self.evict(*nth),
             Op::PageOut(page_out) => self.page_out(*page_out),
             Op::EvictBodies { max, holes } => self.evict_bodies(*max, *holes),
+            Op::Spill { keep_head, keep_tail, max } => self.spill(*keep_head, *keep_tail, *max),
+            Op::SpillAside(max) => self.spill_aside(*max),
             Op::Answer(answer) => self.answer(*answer),
             Op::Round => self.round(),
             Op::Restart { clean, seed } => self.restart(*clean, *seed),
@@ -125,9 +134,16 @@ fn consumer() -> impl Strategy<Value = Consumer> {
 
 /// The disk has all, nearly all, or some.
 fn holes() -> impl Strategy<Value = u64> {
-    let few =
-        (0..61_u32, any::<bool>()).prop_map(|(at, spilled)| 1 << at | u64::from(spilled) << 62);
-    prop_oneof![Just(0), Just(1 << 62), few, any::<u64>()]
+    prop_oneof![2 => Just(0), 1 => (0..61_u32).prop_map(|at| 1 << at), 1 => any::<u64>()]
+}
+
+fn spill() -> impl Strategy<Value = Op> {
+    let keep = prop_oneof![2 => Just(0), 1 => 0..4_usize];
+    (keep.clone(), keep, 1..12_usize).prop_map(|(keep_head, keep_tail, max)| Op::Spill {
+        keep_head,
+        keep_tail,
+        max,
+    })
 }
 
 fn page_out() -> impl Strategy<Value = PageOut> {
@@ -175,6 +191,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Evict(0)),
         8 => page_out().prop_map(Op::PageOut),
         2 => (1..5_usize, holes()).prop_map(|(max, holes)| Op::EvictBodies { max, holes }),
+        6 => spill(),
+        2 => (1..5_usize).prop_map(Op::SpillAside),
         4 => answer().prop_map(Op::Answer),
         4 => Just(Op::Answer(Answer::WHOLE)),
         4 => Just(Op::Round),

@@ -79,6 +79,7 @@ impl World {
             let (store, recovered) =
                 store::open(&twin, &options).expect("what a crash leaves opens");
             self.disk = disk;
+            self.spilled.clear();
             if let Some(point) = self.cuts.last() {
                 self.disk.cut_power_at(*point, if self.rng.percent(50) { 0 } else { 1 });
             }
@@ -118,8 +119,8 @@ impl World {
 
     /// The disk is full for something that no confirm needs, or not any more.
     pub(crate) fn fill_up(&mut self) {
-        let part =
-            *self.rng.pick(&[None, None, Some("segment.new"), Some("snapshot"), Some("idx")]);
+        let parts = ["segment.new", "snapshot", "idx", "spill"].map(Some);
+        let part = if self.rng.percent(40) { None } else { *self.rng.pick(&parts) };
         self.note(|| format!("no room for {part:?}"));
         self.disk.fill_up_for(part);
     }

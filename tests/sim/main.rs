@@ -14,6 +14,7 @@ mod points;
 mod regressions;
 mod rng;
 mod shortage;
+mod spill;
 mod wire;
 mod workload;
 mod world;

@@ -12,7 +12,7 @@ use leveret::broker::link::Workspace;
 use leveret::broker::{Broker, Entropy, StartError};
 use leveret::config::Sizes;
 use leveret::session::{Peer, Progress, Scratch, Session};
-use leveret::store::{Failpoint, MemoryDisk};
+use leveret::store::{Disk, Failpoint, MemoryDisk};
 use leveret::time::{Millis, Now, UnixMillis};
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -66,6 +66,8 @@ pub(crate) struct World {
     /// The places that the disks before this one came to.
     pub(crate) reached: BTreeMap<Failpoint, u64>,
     trace: VecDeque<String>,
+    /// Files of spilled messages.
+    pub(crate) spilled: Vec<String>,
     /// Sums up every byte that a client has read (FNV-1a).
     pub(crate) digest: u64,
 }
@@ -105,6 +107,9 @@ pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartErr
         page_len: 4,
         load_len: 8,
         resident_bytes: 2000,
+        // Of three worlds one keeps transient messages in memory.
+        spill_bytes: (seed % 3 != 1).then_some(2000),
+        spill_file_bytes: 3000,
     };
     let config = Config { sizes, ..Config::on_loopback("unused") };
     Broker::open(config, disk, entropy)
@@ -135,6 +140,7 @@ impl World {
             cuts: Vec::new(),
             reached: BTreeMap::new(),
             trace: VecDeque::new(),
+            spilled: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             rng,
         };
@@ -417,7 +423,18 @@ impl World {
         self.broker.relieve(&self.disk);
         let left = self.broker.residence.total() < before;
         self.oracle.stats.pages_out += u64::from(left);
+        self.note_spilled();
         self.kept();
+    }
+
+    /// Counts what was spilled and is there no more.
+    fn note_spilled(&mut self) {
+        let files = self.disk.list().unwrap_or_default();
+        let spilled: Vec<_> = files.into_iter().filter(|file| file.starts_with("spill")).collect();
+        let stats = &mut self.oracle.stats;
+        stats.spills += u64::from(spilled.iter().any(|file| !self.spilled.contains(file)));
+        stats.spills_reclaimed += u64::from(self.spilled.iter().any(|it| !spilled.contains(it)));
+        self.spilled = spilled;
     }
 
     pub(crate) fn checkpoint(&mut self) {

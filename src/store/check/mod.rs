@@ -17,6 +17,7 @@ use super::recovery::{Replayed, Segments};
 use super::scan;
 use super::segment::{self, file_name};
 use super::snapshot;
+use super::spill;
 use super::start::{self, Copies, Doubt, Start};
 use crate::id::SegmentNo;
 use std::collections::BTreeMap;
@@ -216,6 +217,8 @@ impl Check<'_> {
                 "it is the index of a segment that does not count"
             } else if number.is_some() || index_of.is_some() || file == snapshot::FILE {
                 continue;
+            } else if spill::is_spill(file) {
+                "it held transient messages, which a crash ended; the next start removes it"
             } else {
                 "it belongs to no part of the store"
             };

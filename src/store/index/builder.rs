@@ -1,6 +1,7 @@
 //! The index of a segment in RAM, built record by record. What a sealed one is, `sealed` says.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use super::Place;
 use super::page::Entry;
 use super::pages::{QueuePages, Shelf, lookup};
 use super::view::{PageBytes, View};
@@ -105,6 +106,15 @@ impl SegmentIndexer {
         }
         self.targets = targets;
         enqueue.map(drop)
+    }
+
+    /// Takes in one message by its place, for a file whose writer knows where each lies. Tells
+    /// `first` of a queue that had no entry before.
+    pub(super) fn put(&mut self, queue: QueueId, place: &Place, first: &mut dyn FnMut(QueueId)) {
+        let Place { seq, offset, len, crc, body_len, .. } = *place;
+        self.entry(queue, &Entry { seq, offset, len, crc, body_len }, first);
+        self.records += 1;
+        self.end = self.end.max(offset + u64::from(len));
     }
 
     #[inline]

@@ -15,7 +15,7 @@ mod find;
 mod page;
 mod pages;
 mod restore;
-mod runs;
+pub(super) mod runs;
 mod sealed;
 mod segments;
 mod view;
@@ -127,6 +127,19 @@ impl Index {
         Ok(true)
     }
 
+    /// Adds one message to the open index of its place's segment, or to a new one.
+    pub fn put(&mut self, queue: QueueId, place: &Place, page_len: usize) {
+        let segment = place.segment;
+        let (by_queue, memory) = (&mut self.by_queue, &mut self.by_queue_memory);
+        let new = || Segment::Open(Arc::new(SegmentIndexer::new(page_len)));
+        let Segment::Open(indexer) = self.segments.entry(segment).or_insert_with(new) else {
+            panic!("what is sealed takes no more messages");
+        };
+        Arc::make_mut(indexer).put(queue, place, &mut |queue| {
+            register(by_queue, memory, queue, segment);
+        });
+    }
+
     /// The segment's open index, to be sealed while this one goes on answering.
     #[must_use]
     pub fn open(&self, segment: SegmentNo) -> Option<Arc<SegmentIndexer>> {
@@ -207,6 +220,22 @@ impl Index {
     ) -> Result<Found, BadIndex> {
         let views: Vec<_> = self.views(queue, disk).collect();
         find::find(&views, wanted, Limits { messages: messages_max, bytes: bytes_max })
+    }
+
+    /// As `find`, in one segment only.
+    ///
+    /// # Errors
+    /// If a page cannot be read.
+    pub fn find_in(
+        &self,
+        segment: SegmentNo,
+        queue: QueueId,
+        wanted: &[(Seq, Seq)],
+        disk: &dyn Disk,
+    ) -> Result<Found, BadIndex> {
+        let view = self.view(segment, queue, disk).map(|view| (segment, view));
+        let limits = Limits { messages: usize::MAX, bytes: u64::MAX };
+        find::find(view.as_slice(), wanted, limits)
     }
 
     /// What the segment has of each of its queues.

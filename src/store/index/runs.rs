@@ -29,7 +29,7 @@ pub(super) fn within<'a>(
 }
 
 /// Appends a run that begins behind the last one, or joins it.
-pub(super) fn push(runs: &mut Vec<(Seq, Seq)>, first: Seq, last: Seq) {
+pub(in crate::store) fn push(runs: &mut Vec<(Seq, Seq)>, first: Seq, last: Seq) {
     match runs.last_mut() {
         Some(run) if run.1.0.checked_add(1) == Some(first.0) => run.1 = last,
         _ => runs.push((first, last)),
@@ -37,7 +37,7 @@ pub(super) fn push(runs: &mut Vec<(Seq, Seq)>, first: Seq, last: Seq) {
 }
 
 /// Sorts runs and joins those that touch or overlap.
-pub(super) fn join(runs: &mut Vec<(Seq, Seq)>) {
+pub(in crate::store) fn join(runs: &mut Vec<(Seq, Seq)>) {
     runs.sort_unstable();
     runs.dedup_by(|next, run| {
         let touches = next.0.0 <= run.1.0.saturating_add(1);

@@ -64,7 +64,10 @@ impl SegmentIndexer {
         let new = format!("{file}.new");
         disk.create(&new)?;
         disk.reach(Failpoint::IndexCreated)?;
-        let written = self.write(disk, &new, segment, salt);
+        let written = self.write(disk, &new, segment, salt).and_then(|()| {
+            disk.reach(Failpoint::IndexWritten)?;
+            disk.sync(&new)
+        });
         if written.is_err() {
             // A full disk needs the room; if even this fails, the first error says more.
             let _ = disk.remove(&new);
@@ -75,6 +78,27 @@ impl SegmentIndexer {
         disk.reach(Failpoint::IndexRenamed)?;
         disk.sync_dir()?;
         disk.reach(Failpoint::IndexSafe)?;
+        SealedIndex::open(disk, file, segment, salt)
+    }
+
+    /// As `seal`, for an index that nobody needs after a crash: nothing is synced.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn seal_unsynced(
+        &self,
+        disk: &dyn Disk,
+        file: &str,
+        segment: SegmentNo,
+        salt: u64,
+    ) -> Result<SealedIndex, StoreError> {
+        disk.create(file)?;
+        let written = self.write(disk, file, segment, salt);
+        if written.is_err() {
+            // As in `seal`.
+            let _ = disk.remove(file);
+        }
+        written?;
         SealedIndex::open(disk, file, segment, salt)
     }
 
@@ -111,9 +135,7 @@ impl SegmentIndexer {
         };
         let footer = footer.encode();
         let pieces = [&out, &directory.bytes, &footer].map(|piece| IoSlice::new(piece));
-        disk.append(file, &pieces)?;
-        disk.reach(Failpoint::IndexWritten)?;
-        disk.sync(file)
+        disk.append(file, &pieces)
     }
 }
 

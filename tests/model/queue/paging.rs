@@ -39,12 +39,12 @@ fn resident_bytes(entry: &Entry) -> u64 {
 }
 
 impl World {
-    /// Seqs that the disk is said to have: never those whose record is not written, and not all of
-    /// the others. What ended may be among them.
+    /// Seqs that the disk is said to have: never those whose record is not written or that were
+    /// not spilled, and not all of the others. What ended may be among them.
     fn on_disk(&self, holes: u64) -> Vec<(Seq, Seq)> {
-        let spilled = holes >> 62 & 1 == 1;
         let unwritten = |entry: &Entry| {
-            entry.state == State::Reserved { recorded: false } || !entry.persistent && !spilled
+            entry.state == State::Reserved { recorded: false }
+                || !entry.persistent && !self.spilled.contains(&entry.seq)
         };
         let absent: BTreeSet<_> =
             self.model.entries.iter().filter(|e| unwritten(e)).map(|e| e.seq).collect();
@@ -186,6 +186,14 @@ impl World {
         assert_eq!(self.core.resident_bytes(), bytes);
         let damaged = self.model.entries.iter().filter(|e| e.state == State::Damaged);
         assert_eq!(self.core.damaged_len(), damaged.count());
+        let on_disk_only = self.model.entries.iter().filter(|entry| match entry.state {
+            State::Ready { evicted } | State::Out { evicted, .. } => evicted,
+            State::Reserved { .. } | State::Damaged => false,
+        });
+        let runs = self.core.absent_runs();
+        assert!(runs.windows(2).all(|w| w[0].1.0 + 1 < w[1].0.0), "{runs:?}");
+        let seqs = runs.iter().flat_map(|run| run.0.0..=run.1.0);
+        assert!(seqs.eq(on_disk_only.map(|entry| entry.seq)), "{runs:?}");
     }
 
     /// A checkpoint is told of all that has not ended, and of nothing that has.

@@ -60,6 +60,7 @@ impl World {
         self.core = QueueCore::new(QUEUE, self.durable).with_paging(PAGING);
         self.core.restore_next_seq(queue.next_seq);
         self.model = Model::default();
+        self.spilled.clear();
         self.restore(messages, seed);
         self.history = BTreeMap::from([(store.journal().appended_lsn().0, stored)]);
         self.store = store;

@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) contents: BTreeMap<u64, Message>,
     /// What the queue asked for and was not answered.
     pub(super) load: Option<Vec<u64>>,
+    /// Seqs that were written to a spill file.
+    pub(super) spilled: BTreeSet<u64>,
     /// Seqs that a record names or will name; those that are not in the model have ended.
     pub(super) persistent: BTreeSet<u64>,
     /// What the journal held after the record of each LSN.
@@ -105,6 +107,7 @@ impl World {
             next_seq: 1,
             contents: BTreeMap::new(),
             load: None,
+            spilled: BTreeSet::new(),
             persistent: BTreeSet::new(),
             history: BTreeMap::from([(declared.0, Stored::new())]),
         };

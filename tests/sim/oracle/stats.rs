@@ -49,6 +49,8 @@ stats!(
     checkpoints,
     loads,
     pages_out,
+    spills,
+    spills_reclaimed,
     catalogue_faults,
     fan_outs,
     requeues,
