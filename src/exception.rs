@@ -251,6 +251,15 @@ impl Exception {
     }
 
     #[must_use]
+    pub fn single_active_consumer(resource: Resource<'_>) -> Self {
+        let text = format!(
+            "cannot obtain access to locked {resource}. basic.get operations are not supported by \
+             quorum queues with single active consumer"
+        );
+        Self::new(ReplyCode::ResourceLocked, text)
+    }
+
+    #[must_use]
     pub fn in_use(resource: Resource<'_>) -> Self {
         Self::new(ReplyCode::PreconditionFailed, format!("{resource} in use"))
     }
@@ -307,6 +316,25 @@ impl Exception {
     #[must_use]
     pub fn invalid_argument(arg: &str, resource: Resource<'_>, reason: &str) -> Self {
         let text = format!("invalid arg '{arg}' for {resource}: {reason}");
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    /// `module` is what RabbitMQ calls the queue's type.
+    #[must_use]
+    pub fn argument_of_another_type(arg: &str, resource: Resource<'_>, module: &str) -> Self {
+        let text = format!("invalid arg '{arg}' for {resource} of queue type {module}");
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    #[must_use]
+    pub fn invalid_property(property: &str, resource: Resource<'_>) -> Self {
+        let text = format!("invalid property '{property}' for {resource}");
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    #[must_use]
+    pub fn server_named(module: &str) -> Self {
+        let text = format!("Cannot declare a server-named queue for type {module}");
         Self::new(ReplyCode::PreconditionFailed, text)
     }
 

@@ -12,6 +12,8 @@ pub const FRAME_OVERHEAD: usize = 8;
 pub const TABLE_DEPTH_MAX: usize = 64;
 /// Fields of a table, nested ones included, so that checking one is bounded by its bytes and this.
 pub const TABLE_FIELDS_MAX: usize = 65_536;
+/// Bytes of a name or routing key: a shortstr.
+pub const NAME_BYTES_MAX: usize = 255;
 /// Longest reply text: a shortstr.
 pub const REPLY_TEXT_MAX: usize = 255;
 /// Announced body sizes above this are a connection error (RabbitMQ: 512 MiB).
@@ -146,3 +148,24 @@ pub const SPILL_USED_PART_NEAR: f64 = 0.8;
 pub const SPILL_PART_NEAR: f64 = 0.25;
 /// What the queues may hold in any case: if less stayed in memory, more would be loaded at once.
 pub const SPILL_BYTES_MIN: u64 = 2 * LOAD_BYTES;
+
+// Queue arguments and policies.
+/// Longest expiry of a message or queue in milliseconds (RabbitMQ: 10 years).
+pub const EXPIRY_MS_MAX: i64 = 315_360_000_000;
+/// Publishes that a queue remembers if it leaves out repeated ones and says no more.
+pub const DEDUPLICATION_CACHE_LEN: u64 = 128;
+/// The same, at most: some 100 MiB.
+pub const DEDUPLICATION_CACHE_MAX: i64 = 1 << 20;
+/// Bytes of a policy's pattern and definition: real ones have some hundred.
+pub const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Exchanges that a changed policy is applied to in one lock hold, and queues whose consumers are
+/// woken together for it.
+pub const POLICY_STEP_LEN: usize = 256;
+
+// Control.
+/// Bytes of a request on the control socket; the longest is a policy of `POLICY_BYTES_MAX`.
+pub const CONTROL_LINE_BYTES_MAX: usize = 1 << 20;
+/// Connections to the control socket at a time; more wait.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// How long the other end may take to send a request or to take an answer.
+pub const CONTROL_LINE_MS_MAX: u64 = 10_000;

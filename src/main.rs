@@ -1,22 +1,23 @@
 //! The `leveret` program: arguments become a configuration, and the configuration a server.
 //!
 //! Exit codes: 0 after a clean stop, 1 if the server failed, 2 if arguments or configuration are
-//! wrong (clap ends the program with 2 itself).
+//! wrong. Those of `ctl` are rabbitmqctl's.
 
 mod cli;
 
 use clap::Parser as _;
-use cli::{FAILED, complain};
+use cli::{FAILED, MISCONFIGURED, complain, explain};
 use leveret::server;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const MISCONFIGURED: u8 = 2;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error, std::env::args_os()),
+    };
     if let Some(command) = &cli.command {
         return command.run();
     }

@@ -68,6 +68,7 @@ impl Source for Broker {
 impl State {
     fn definitions(&self, vhost: &Vhost, each: &mut dyn FnMut(Definition)) {
         let name = &vhost.name;
+        self.policies.definitions(name, each);
         // Predeclared ones are in every vhost without being stored.
         let is_stored = |exchange: &&&Exchange| {
             let is_predeclared = exchange.name().is_empty() || exchange.name().starts_with("amq.");

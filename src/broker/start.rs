@@ -133,6 +133,13 @@ fn restore(
     holding: (&Arc<Residence>, &Config),
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
+    for (component, name, value) in stored.parameters() {
+        Arc::make_mut(&mut state.policies).restore(component, name, value).map_err(|why| {
+            let vhost = &vhost.name;
+            let text = format!("{component} '{name}' in vhost '{vhost}' cannot be applied: {why}");
+            StartError::Definition(text)
+        })?;
+    }
     for (name, exchange) in stored.exchanges() {
         let resource = Resource::Exchange { vhost: &vhost.name, name };
         let kind = Kind::from_name(&exchange.kind).ok_or_else(|| {
@@ -151,6 +158,8 @@ fn restore(
         };
         state.topology.declare(Name::new(name), settings);
     }
+    // The predeclared ones have them too.
+    state.apply_alternates();
     for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
         state.restore_queue(&vhost.name, id, queue, messages.remove(&id), holding);
     }
@@ -189,6 +198,7 @@ impl State {
             arguments: stored.arguments.clone(),
         };
         let name = Name::new(&stored.name);
+        let core = core.with_behaviour(self.policies.behaviour(&name, &settings));
         let durability = settings.durability().unwrap_or(config.durability);
         let queue = Queue::new(vhost.clone(), name.clone(), settings, core, residence);
         let queue = Arc::new(queue.with_durability(durability));

@@ -3,6 +3,7 @@
 
 use super::Broker;
 use super::link::Workspace;
+use super::policy::Policies;
 use crate::exchange::{ExchangeShared, RouteScratch, Topology};
 use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
@@ -11,18 +12,22 @@ use crate::store::{Definition, Reach};
 use crate::table::TableRef;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub struct Vhost {
     pub name: Name,
+    /// Held while a policy is set or cleared and applied; taken before `state`.
+    pub(super) changing_policies: Mutex<()>,
     pub(super) state: RwLock<State>,
 }
 
 /// What the lock guards.
 pub(super) struct State {
     pub(super) topology: Topology,
+    /// Replaced whole, so that whoever applies them need not hold the lock.
+    pub(super) policies: Arc<Policies>,
     pub(super) queues: HashMap<Name, Arc<Queue>>,
     pub(super) by_id: HashMap<QueueId, Arc<Queue>>,
     /// The exclusive queues of each connection; none has an empty set.
@@ -45,12 +50,13 @@ impl Vhost {
     pub(super) fn new(name: Name, created: Reach) -> Self {
         let state = State {
             topology: Topology::with_predeclared(name.clone()),
+            policies: Arc::default(),
             queues: HashMap::new(),
             by_id: HashMap::new(),
             exclusive: HashMap::new(),
             defined: created,
         };
-        Self { name, state: RwLock::new(state) }
+        Self { name, changing_policies: Mutex::default(), state: RwLock::new(state) }
     }
 
     /// What to wait for before anything in the vhost, or itself, counts as durable.

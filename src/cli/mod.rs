@@ -2,10 +2,12 @@
 //! Arguments win over the file, the file wins over the defaults.
 
 mod check;
+mod ctl;
 mod perf;
 
 use clap::{Parser, Subcommand};
 use leveret::config::{Config, ConfigError, LogLevel, Warning};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
@@ -31,6 +33,8 @@ Examples:
           Take any free port; the log names it
   leveret check /var/lib/leveret
           Look for damage in the data of a broker that is stopped
+  leveret ctl --data-dir /var/lib/leveret list_policies
+          Ask the broker that runs on that directory
 
 Signals:
   SIGTERM and SIGINT close all connections, write everything out and end the program.
@@ -81,6 +85,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::CheckArgs),
+    Ctl(ctl::CtlArgs),
     Perf(perf::PerfArgs),
 }
 
@@ -91,6 +96,7 @@ impl Command {
                 Ok(code) => code,
                 Err(error) => complain(&error, check::CANNOT_CHECK),
             },
+            Self::Ctl(args) => ctl::run(args),
             Self::Perf(args) => match perf::run(args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => complain(&error, FAILED),
@@ -100,11 +106,24 @@ impl Command {
 }
 
 pub(crate) const FAILED: u8 = 1;
+pub(crate) const MISCONFIGURED: u8 = 2;
 
 /// Says the last word, whatever the log level. With standard error closed the code alone says it.
 pub(crate) fn complain(error: &dyn fmt::Display, code: u8) -> ExitCode {
     let _ = writeln!(io::stderr(), "leveret: {error}");
     code.into()
+}
+
+/// Says what is wrong with the arguments, or the help that was asked for.
+pub(crate) fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // With nobody to read it the code alone says it.
+    let _ = error.print();
+    let is_ctl = || arguments.skip(1).take(1).any(|argument| argument == "ctl");
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_ctl() => ctl::USAGE.into(),
+        true => MISCONFIGURED.into(),
+    }
 }
 
 /// Why there is no configuration to start with.

@@ -9,6 +9,7 @@ use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::page::Page;
 use super::ready::{Entry, Head, Ready};
 use super::runs::Run;
+use super::settings::Behaviour;
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;
 use crate::store::{RecordBatch, Target};
@@ -69,6 +70,7 @@ pub struct QueueCore {
     pub(super) id: QueueId,
     /// Persistent messages have records.
     pub(super) durable: bool,
+    pub(super) behaviour: Arc<Behaviour>,
     pub(super) next_seq: u64,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
@@ -86,6 +88,7 @@ impl QueueCore {
         Self {
             id,
             durable,
+            behaviour: Arc::default(),
             next_seq: 1,
             ready: Ready::default(),
             checkout: Checkout::default(),
@@ -101,6 +104,26 @@ impl QueueCore {
     #[must_use]
     pub fn with_paging(self, paging: Paging) -> Self {
         Self { paging, ..self }
+    }
+
+    /// The same queue doing that. Call before it is used.
+    #[must_use]
+    pub fn with_behaviour(self, behaviour: Behaviour) -> Self {
+        Self { behaviour: Arc::new(behaviour), ..self }
+    }
+
+    #[must_use]
+    pub fn behaviour(&self) -> &Arc<Behaviour> {
+        &self.behaviour
+    }
+
+    /// A policy has changed what the queue does. False if it does that already.
+    pub fn set_behaviour(&mut self, behaviour: Behaviour) -> bool {
+        let is_new = *self.behaviour != behaviour;
+        if is_new {
+            self.behaviour = Arc::new(behaviour);
+        }
+        is_new
     }
 
     #[must_use]

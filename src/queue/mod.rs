@@ -56,6 +56,9 @@ pub use page::{Page, Paged};
 pub use page_out::{Freed, Sweep};
 pub use ready::Dropped;
 pub use residence::Residence;
-pub use settings::QueueSettings;
+pub use settings::{
+    Behaviour, DeadLetter, DeadLetterStrategy, Deduplication, Overflow, PolicyValues,
+    QueueSettings, QueueType,
+};
 pub use shared::{Gone, Queue, Turn};
 pub use spill::Transient;

@@ -12,7 +12,7 @@ use super::effects::Effects;
 use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
 use super::residence::{Residence, Share};
-use super::settings::QueueSettings;
+use super::settings::{Behaviour, QueueSettings, QueueType};
 use super::spill::Transient;
 use crate::config::Durability;
 use crate::counters::QueueCounters;
@@ -35,6 +35,8 @@ pub struct Queue {
     pub id: QueueId,
     pub vhost: Name,
     pub name: Name,
+    /// As `settings` says, once and for all.
+    pub kind: QueueType,
     pub settings: QueueSettings,
     pub counters: QueueCounters,
     durability: Durability,
@@ -68,6 +70,7 @@ impl Queue {
             id: core.id(),
             vhost,
             name,
+            kind: settings.queue_type(),
             settings,
             counters: QueueCounters::default(),
             durability: Durability::default(),
@@ -346,6 +349,20 @@ impl Queue {
     #[must_use]
     pub fn absent_runs(&self) -> Vec<(Seq, Seq)> {
         self.core.lock().absent_runs()
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn behaviour(&self) -> Arc<Behaviour> {
+        Arc::clone(self.core.lock().behaviour())
+    }
+
+    /// As `QueueCore::set_behaviour`.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn set_behaviour(&self, behaviour: Behaviour, turn: &mut Turn<'_>) -> Result<bool, Gone> {
+        self.run(turn, |core, _| core.set_behaviour(behaviour)).map(|(_, is_new)| is_new)
     }
 
     /// Whether what is stored of it changed since this was asked last.

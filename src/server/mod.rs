@@ -7,6 +7,7 @@ mod alarms;
 mod bell_thread;
 mod clock;
 mod connection;
+pub mod control;
 mod listener;
 pub mod log;
 mod memory;
@@ -160,7 +161,13 @@ impl Server {
     /// What is wrong with the directory, the configuration or an address.
     pub fn start(config: Config) -> Result<Self, ServerError> {
         let disk = RealDisk::open(&config.data_dir).map_err(StartError::Store)?;
-        Self::start_on(config, Arc::new(disk))
+        let mut server = Self::start_on(config, Arc::new(disk))?;
+        let (broker, stop) = (Arc::clone(&server.broker), server.stop.clone());
+        let directory = &server.broker.config.data_dir;
+        if let Some(control) = control::listen(directory, broker, stop) {
+            server.listeners.spawn(control);
+        }
+        Ok(server)
     }
 
     /// As `start`, on any disk: `MemoryDisk` for a broker that leaves nothing behind.

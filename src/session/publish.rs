@@ -5,6 +5,7 @@ use super::confirms::put_no_route;
 use super::{Scratch, Session};
 use crate::broker::link::{Added, Link, PSEUDO_QUEUE, Route};
 use crate::exception::{Exception, MethodId};
+use crate::limits::EXPIRY_MS_MAX;
 use crate::message::Message;
 use crate::queue::Publish;
 use crate::table::{TableRef, Value};
@@ -12,7 +13,7 @@ use crate::wire::{ContentHeader, Decoded, FrameKind, Properties, decode_frame, p
 use std::sync::Arc;
 
 /// RabbitMQ: ten years, in milliseconds.
-const EXPIRATION_MS_MAX: i128 = 315_360_000_000;
+const EXPIRATION_MS_MAX: i128 = EXPIRY_MS_MAX as i128;
 
 impl Session {
     /// Takes a publish. If its content stands complete in `rest`, that is taken along: says how
@@ -107,6 +108,7 @@ impl Session {
             None => message,
             Some(header) => message.with_header(&header, &mut scratch.message),
         };
+        let persistent = route.is_persistent(persistent);
         let publish = Publish { message, persistent, mark: link.mark(mandatory) };
         if link.is_transactional() {
             return link.keep_publish(route, publish);

@@ -23,7 +23,7 @@ pub(super) struct Base {
 type Each<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The kinds of entries in an order in which each finds what it names.
-pub(super) const KINDS: [&[u8]; 9] = [b"m", b"j", b"v", b"x", b"q", b"b", b"h", b"t", b"s"];
+pub(super) const KINDS: [&[u8]; 10] = [b"m", b"j", b"v", b"p", b"x", b"q", b"b", b"h", b"t", b"s"];
 
 impl Base {
     /// Before the first record.

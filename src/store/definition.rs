@@ -1,4 +1,4 @@
-//! One change of what is durable besides messages: a vhost, exchange, queue or binding.
+//! One change of what is durable besides messages: a vhost, exchange, queue, binding or parameter.
 //!
 //! Only durable things are stored, exclusive queues never. On disk a definition is postcard, which
 //! numbers variants and fields by their place: new variants go to the end, and a variant that was
@@ -56,6 +56,19 @@ pub enum Definition {
         key: Vec<u8>,
         arguments: Table,
     },
+    /// A runtime parameter of a vhost, such as a policy: `component` says of what kind. The value
+    /// is JSON, which the store does not look into.
+    ParameterSet {
+        vhost: String,
+        component: String,
+        name: String,
+        value: String,
+    },
+    ParameterCleared {
+        vhost: String,
+        component: String,
+        name: String,
+    },
 }
 
 /// What a binding leads to.
@@ -95,7 +108,9 @@ impl Definition {
             Self::VhostCreated { .. }
             | Self::VhostDeleted { .. }
             | Self::ExchangeDeleted { .. }
-            | Self::QueueDeleted { .. } => None,
+            | Self::QueueDeleted { .. }
+            | Self::ParameterSet { .. }
+            | Self::ParameterCleared { .. } => None,
         }
     }
 }
@@ -141,5 +156,8 @@ mod tests {
         assert_eq!(bound.encode(), b"\x06\x01v\x01s\x01\x01e\x01\x07\x00");
         let deleted = Definition::QueueDeleted { id: QueueId(300) };
         assert_eq!(deleted.encode(), b"\x05\xac\x02");
+        let [vhost, component, name, value] = ["v", "c", "n", "5"].map(str::to_owned);
+        let set = Definition::ParameterSet { vhost, component, name, value };
+        assert_eq!(set.encode(), b"\x08\x01v\x01c\x01n\x015");
     }
 }

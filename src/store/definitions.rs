@@ -1,4 +1,5 @@
-//! The definitions folded into what is there now: vhosts with their exchanges and bindings, queues.
+//! The definitions folded into what is there now: vhosts with their exchanges, bindings and
+//! parameters, queues.
 //!
 //! Everything iterates in one fixed order, so that two starts from the same journal are the same.
 //! A binding may name an exchange that is not listed: predeclared ones (`amq.*`) are not stored.
@@ -18,10 +19,12 @@ pub struct Definitions {
     queues: BTreeMap<QueueId, StoredQueue>,
 }
 
-/// A vhost's exchanges and bindings.
+/// A vhost's exchanges, bindings and parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredVhost {
     exchanges: BTreeMap<String, StoredExchange>,
+    /// Values by component and name.
+    parameters: BTreeMap<(String, String), String>,
     /// By destination, so that what ends with one need not be looked for.
     bindings: BTreeSet<Arc<StoredBinding>>,
     /// The same by source; none has an empty set.
@@ -104,6 +107,16 @@ impl Definitions {
                 let both = vhost.zip(binding);
                 both.is_some_and(|(vhost, binding)| vhost.unbind(&binding))
             }
+            Definition::ParameterSet { vhost, component, name, value } => {
+                let key = (component.clone(), name.clone());
+                let vhost = self.vhosts.get_mut(vhost);
+                vhost.map(|vhost| vhost.parameters.insert(key, value.clone())).is_some()
+            }
+            Definition::ParameterCleared { vhost, component, name } => {
+                let key = (component.clone(), name.clone());
+                let vhost = self.vhosts.get_mut(vhost);
+                vhost.is_some_and(|vhost| vhost.parameters.remove(&key).is_some())
+            }
         }
     }
 
@@ -149,6 +162,12 @@ impl StoredVhost {
     pub fn exchanges(&self) -> impl Iterator<Item = (&str, &StoredExchange)> {
         let exchanges = self.exchanges.iter();
         exchanges.map(|(name, exchange)| (name.as_str(), exchange))
+    }
+
+    /// Component, name and value of each parameter.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        let parameters = self.parameters.iter();
+        parameters.map(|((component, name), value)| (&**component, &**name, &**value))
     }
 
     /// The bindings by destination, source and key.

@@ -9,6 +9,7 @@
 //! q id                                a queue: `StoredQueue`
 //! b destination hash                  a binding, with its vhost
 //! s len vhost len source hash         the key of a binding, by its source
+//! p len vhost len component name      a parameter: its value
 //! h id part                           where a queue stands: `Standing`
 //! t number                            a segment that is complete: `Complete`
 //! ```
@@ -189,6 +190,12 @@ pub(super) fn definition(
             let (key, by_source) = binding_keys(vhost, &binding);
             out.extend([(key, None), (by_source, None)]);
         }
+        Definition::ParameterSet { vhost, component, name, value } => {
+            out.push(put(parameter_key(vhost, component, name), value));
+        }
+        Definition::ParameterCleared { vhost, component, name } => {
+            out.push((parameter_key(vhost, component, name), None));
+        }
     }
     Ok(())
 }
@@ -209,7 +216,7 @@ fn delete_vhost(
     for id in queues {
         delete_queue(id, catalogue, out)?;
     }
-    for prefix in [exchange_prefix(name), with_len(b's', name)] {
+    for prefix in [exchange_prefix(name), with_len(b's', name), with_len(b'p', name)] {
         catalogue.scan(&prefix, &mut |key, value| {
             out.push((key.to_vec(), None));
             if key.first() == Some(&b's') {
@@ -278,6 +285,13 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
             let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;
             Entry::Segment(SegmentNo(number), get(value)?)
         }
+        b'p' => {
+            let (vhost, rest) = split_len(rest)?;
+            let (component, name) = split_len(rest)?;
+            let (vhost, component, name) = (text(vhost)?, text(component)?, text(name)?);
+            let value = get(value)?;
+            Entry::Definition(Definition::ParameterSet { vhost, component, name, value })
+        }
         b's' => Entry::Other,
         _ => return None,
     })
@@ -325,6 +339,13 @@ fn vhost_key(name: &str) -> Vec<u8> {
 
 fn exchange_prefix(vhost: &str) -> Vec<u8> {
     with_len(b'x', vhost)
+}
+
+fn parameter_key(vhost: &str, component: &str, name: &str) -> Vec<u8> {
+    let mut key = with_len(b'p', vhost);
+    put_len(&mut key, component);
+    key.extend_from_slice(name.as_bytes());
+    key
 }
 
 fn queue_key(id: QueueId) -> Vec<u8> {

@@ -39,6 +39,11 @@ fn bound(source: &str, destination: BoundTo, key: &[u8]) -> Definition {
     }
 }
 
+fn parameter(vhost: &str, name: &str, value: &str) -> Definition {
+    let [vhost, component, name, value] = [vhost, "policy", name, value].map(str::to_owned);
+    Definition::ParameterSet { vhost, component, name, value }
+}
+
 fn body(nth: u64) -> Vec<u8> {
     let len = usize::try_from(nth * 37 % 300).unwrap();
     let mut body = format!("message {nth} ").into_bytes();
@@ -66,6 +71,11 @@ fn define(batch: &mut RecordBatch) {
     batch.definition(&bound("gone", BoundTo::Queue(QueueId(1)), b""));
     let (vhost, name) = ("/".to_owned(), "gone".to_owned());
     batch.definition(&Definition::ExchangeDeleted { vhost, name });
+    batch.definition(&parameter("/", "kept", "{\"max-length\":5}"));
+    batch.definition(&parameter("/", "cleared", "{}"));
+    batch.definition(&parameter("gone", "kept", "{}"));
+    let [vhost, component, name] = ["/", "policy", "cleared"].map(str::to_owned);
+    batch.definition(&Definition::ParameterCleared { vhost, component, name });
     batch.definition(&Definition::VhostDeleted { name: "gone".to_owned() });
     batch.definition(&Definition::QueueDeleted { id: QueueId(5) });
 }
@@ -130,6 +140,9 @@ pub(super) fn text(disk: &dyn Disk, store: &Store, recovered: &Recovered) -> Str
             let super::StoredExchange { kind, auto_delete, internal, arguments } = exchange;
             let arguments = arguments.as_ref().bytes().escape_ascii();
             writeln!(out, "exchange {name} {kind} {auto_delete} {internal} {arguments}").unwrap();
+        }
+        for (component, name, value) in vhost.parameters() {
+            writeln!(out, "parameter {component} {name} {value}").unwrap();
         }
         for binding in vhost.bindings() {
             let destination = match &binding.destination {

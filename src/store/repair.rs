@@ -55,6 +55,11 @@ impl Source for Recovered {
         let vhosts = self.definitions.vhosts();
         vhosts.for_each(|(name, _)| each(Definition::VhostCreated { name: name.to_owned() }));
         for (vhost, stored) in self.definitions.vhosts() {
+            for (component, name, value) in stored.parameters() {
+                let [vhost, component, name, value] =
+                    [vhost, component, name, value].map(str::to_owned);
+                each(Definition::ParameterSet { vhost, component, name, value });
+            }
             for (name, exchange) in stored.exchanges() {
                 each(exchange.clone().declared(vhost.to_owned(), name.to_owned()));
             }

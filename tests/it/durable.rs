@@ -291,3 +291,47 @@ fn a_full_disk_confirms_nothing_and_keeps_what_was_confirmed() {
     assert_eq!(raw.content_of(&gotten).body, b"kept");
     raw.call(&raw::get(1, "q", true), BASIC_GET_EMPTY);
 }
+
+fn quorum(more: Option<(&str, AMQPValue)>) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    if let Some((key, value)) = more {
+        arguments.insert(key.into(), value);
+    }
+    arguments
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_queue_keeps_what_no_delivery_mode_asks_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, connection, channel) = begin(directory.path()).await;
+    channel.queue_declare("quorum".into(), durable(), quorum(None)).await.unwrap();
+    declare(&channel, "classic", durable()).await;
+    for queue in ["quorum", "classic"] {
+        let confirm = publish_to(&channel, "", queue, "transient", Default::default()).await;
+        assert!(confirm.await.unwrap().is_ack());
+    }
+    // In a transaction too.
+    let sender = connection.create_channel().await.unwrap();
+    sender.tx_select().await.unwrap();
+    publish(&sender, "quorum", "committed").await;
+    sender.tx_commit().await.unwrap();
+    let (_broker, _connection, channel) = restart(broker, directory.path()).await;
+    assert_eq!(bodies(&channel, "quorum").await, ["transient", "committed"]);
+    assert_eq!(bodies(&channel, "classic").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_from_a_quorum_queue_with_a_single_active_consumer_is_refused() {
+    let broker = TestBroker::start();
+    let (_connection, channel) = channel(&broker).await;
+    let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
+    channel.queue_declare("q".into(), durable(), quorum(Some(single))).await.unwrap();
+    let (code, text) = reply(channel.basic_get("q".into(), Default::default()).await);
+    assert_eq!(code, 405);
+    assert_eq!(
+        text,
+        "RESOURCE_LOCKED - cannot obtain access to locked queue 'q' in vhost '/'. basic.get \
+         operations are not supported by quorum queues with single active consumer"
+    );
+}

@@ -12,6 +12,7 @@ mod client;
 mod confirms;
 mod counting;
 mod crash;
+mod ctl;
 mod disk;
 mod durability;
 mod durable;

@@ -22,10 +22,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use steps::{Change, QUEUES, Step, step};
 
-/// What the queues hold after a record.
+/// What the queues hold, and which parameters there are, after a record.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
     queues: BTreeMap<u64, Queue>,
+    /// Values by name.
+    parameters: BTreeMap<String, String>,
     clean: bool,
 }
 
@@ -164,6 +166,18 @@ impl World {
                 let id = self.ids[*number as usize];
                 if state.queues.remove(&id).is_some() {
                     batch.definition(&Definition::QueueDeleted { id: QueueId(id) });
+                }
+            }
+            Change::SetParameter(number, value) => {
+                let (name, value) = (format!("p{number}"), value.to_string());
+                state.parameters.insert(name.clone(), value.clone());
+                batch.definition(&parameter(&name, &value));
+            }
+            Change::ClearParameter(number) => {
+                let name = format!("p{number}");
+                if state.parameters.remove(&name).is_some() {
+                    let [vhost, component] = ["/", "policy"].map(str::to_owned);
+                    batch.definition(&Definition::ParameterCleared { vhost, component, name });
                 }
             }
             Change::Publish(numbers, size) => self.publish(numbers, *size, batch, state),
@@ -341,7 +355,15 @@ fn state_of(store: &Store, disk: &dyn Disk, recovered: &Recovered) -> State {
         let messages = messages.into_iter().collect();
         (id.0, Queue { next_seq, messages })
     };
-    State { queues: recovered.queues.iter().map(queue).collect(), clean: recovered.clean }
+    let vhosts = recovered.definitions.vhosts();
+    let parameters = vhosts.flat_map(|(_, vhost)| vhost.parameters());
+    State {
+        queues: recovered.queues.iter().map(queue).collect(),
+        parameters: parameters
+            .map(|(_, name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        clean: recovered.clean,
+    }
 }
 
 /// What a checkpoint asks for.
@@ -356,6 +378,7 @@ impl Source for Standings<'_> {
     fn definitions(&self, each: &mut dyn FnMut(Definition)) {
         each(Definition::VhostCreated { name: "/".to_owned() });
         self.state.queues.keys().for_each(|id| each(declared(*id)));
+        self.state.parameters.iter().for_each(|(name, value)| each(parameter(name, value)));
     }
 
     fn standings(&self, _: bool, each: &mut dyn FnMut(QueueId, Standing)) {
@@ -387,6 +410,11 @@ fn declared(id: u64) -> Definition {
         auto_delete: false,
         arguments: Table::default(),
     }
+}
+
+fn parameter(name: &str, value: &str) -> Definition {
+    let [vhost, component, name, value] = ["/", "policy", name, value].map(str::to_owned);
+    Definition::ParameterSet { vhost, component, name, value }
 }
 
 /// Segments so short that a few messages fill one.

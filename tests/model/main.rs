@@ -4,5 +4,6 @@ mod catalogue;
 mod check;
 mod codec;
 mod journal;
+mod policy;
 mod queue;
 mod routing;

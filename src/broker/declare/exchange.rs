@@ -66,13 +66,14 @@ impl Link {
             Declared::Exists(exchange) => {
                 exchange.settings().check_equivalent(&settings, resource)?;
                 let durable = exchange.settings().durable;
-                Ok(if durable { state.defined } else { Reach::default() })
+                return Ok(if durable { state.defined } else { Reach::default() });
             }
-            Declared::Created(_) if declare.durable => {
-                Ok(state.define(&[definition], &self.broker, workspace))
-            }
-            Declared::Created(_) => Ok(Reach::default()),
+            Declared::Created(_) => state.apply_alternate(declare.name),
         }
+        if !declare.durable {
+            return Ok(Reach::default());
+        }
+        Ok(state.define(&[definition], &self.broker, workspace))
     }
 
     /// exchange.declare with passive: does it exist?

@@ -4,7 +4,7 @@ use crate::broker::checkpoint::queue_declared;
 use crate::broker::link::{Link, PSEUDO_QUEUE, Workspace};
 use crate::exception::{Exception, Permission, Resource};
 use crate::name::Name;
-use crate::queue::{Queue, QueueCore, QueueSettings};
+use crate::queue::{Queue, QueueCore, QueueSettings, QueueType};
 use crate::store::Reach;
 use crate::table::{TableRef, Value};
 use std::sync::Arc;
@@ -45,22 +45,24 @@ impl Link {
         if declare.name.starts_with("amq.") {
             return Err(Exception::reserved_prefix("queue", declare.name));
         }
-        let name = match declare.name {
-            "" => self.broker.generate_name("amq.gen"),
-            name => Name::new(name),
-        };
-        let vhost = Arc::clone(self.vhost());
-        let resource = Resource::Queue { vhost: &vhost.name, name: &name };
-        self.check(Permission::Configure, resource)?;
         let settings = QueueSettings {
             durable: declare.durable && !declare.exclusive,
             auto_delete: declare.auto_delete,
             exclusive_owner: declare.exclusive.then_some(self.client.connection),
             arguments: declare.arguments.to_table(),
         };
+        let name = match (declare.name, settings.queue_type()) {
+            ("", QueueType::Classic) => self.broker.generate_name("amq.gen"),
+            ("", kind) => return Err(Exception::server_named(kind.module())),
+            (name, _) => Name::new(name),
+        };
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Queue { vhost: &vhost.name, name: &name };
+        self.check(Permission::Configure, resource)?;
         if vhost.queue(&name).is_none() {
             self.check_dead_letter_exchange(declare.arguments, resource)?;
         }
+        let checked = settings.check_arguments(resource);
         let mut state = vhost.state.write();
         if let Some(queue) = state.queues.get(&*name).cloned() {
             if !queue.is_gone() {
@@ -71,9 +73,12 @@ impl Link {
             }
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
-        let durability = settings.check_durability(resource)?;
+        checked?;
+        let behaviour = state.policies.behaviour(&name, &settings);
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable)
-            .with_paging(self.broker.config.sizes.into());
+            .with_paging(self.broker.config.sizes.into())
+            .with_behaviour(behaviour);
+        let durability = settings.durability();
         let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
         let queue = Queue::new(vhost_name, name.clone(), settings, core, residence);
         let durability = durability.unwrap_or(self.broker.config.durability);
@@ -88,22 +93,7 @@ impl Link {
         } else {
             Reach::default()
         };
-        drop(state);
-        self.warn_of_arguments(&queue);
         Ok(Declared { name, ready: 0, consumers: 0, reach })
-    }
-
-    /// What is accepted so that clients need no change must not pass for what is obeyed.
-    fn warn_of_arguments(&self, queue: &Queue) {
-        let names: Vec<_> = queue.settings.arguments_without_effect().collect();
-        if !names.is_empty() {
-            tracing::warn!(
-                connection = self.client.connection.0,
-                "{} has arguments without effect in this version: {}",
-                queue.resource(),
-                names.join(", ")
-            );
-        }
     }
 
     /// RabbitMQ: a new queue's dead-letter exchange needs READ here and WRITE there, and may be
@@ -183,7 +173,8 @@ impl Link {
     /// Deletes a queue; says how many messages were ready. One that is not there had none.
     ///
     /// # Errors
-    /// 403, 405, 406 if it is not empty or in use and that was asked.
+    /// 403, 405, 406 if it is not empty or in use and that was asked, 540 if a quorum queue was
+    /// asked that.
     pub fn delete_queue(
         &mut self,
         name: &str,
@@ -197,6 +188,7 @@ impl Link {
             return Ok((0, vhost.state.read().defined));
         };
         queue.settings.check_owner(self.client.connection, resource)?;
+        check_conditions(&queue, if_unused, if_empty)?;
         let allowed = |core: &QueueCore| {
             if if_empty && core.ready_len() > 0 {
                 return Err(Exception::not_empty(resource));
@@ -229,67 +221,16 @@ impl Link {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::tests::{DURABLE, connect, open};
-    use super::*;
-    use crate::store::MemoryDisk;
-    use crate::table::{Table, TableBuilder};
-    use parking_lot::Mutex;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// What declaring queues of these names and arguments logs.
-    fn logged(queues: &[(&str, &Table)]) -> Vec<String> {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let mut link = connect(&open(&MemoryDisk::new()));
-        let mut workspace = Workspace::default();
-        tracing::subscriber::with_default(subscriber, || {
-            for (name, arguments) in queues {
-                let declare = DeclareQueue { name, arguments: arguments.as_ref(), ..DURABLE };
-                link.declare_queue(&declare, &mut workspace).unwrap();
-            }
-        });
-        let text = String::from_utf8(written.0.lock().clone()).unwrap();
-        text.lines().map(|line| line.trim().to_owned()).collect()
-    }
-
-    #[test]
-    fn arguments_without_effect_are_named_once_in_the_log() {
-        let limited = TableBuilder::new()
-            .put(b"x-max-length", Value::I32(5))
-            .put(b"x-mine", Value::Void)
-            .put(b"x-queue-type", Value::LongStr(b"quorum"))
-            .put(b"x-message-ttl", Value::I32(1000))
-            .put(b"x-message-ttl", Value::I32(2000))
-            .finish();
-        let classic = TableBuilder::new().put(b"x-queue-type", Value::LongStr(b"classic"));
-        let classic = classic.finish();
-        let queues = [("plain", &Table::default()), ("classic", &classic)];
-        assert_eq!(logged(&queues), [""; 0]);
-        assert_eq!(
-            logged(&[("q", &limited), ("q", &limited)]),
-            ["WARN queue 'q' in vhost '/' has arguments without effect in this version: \
-                 x-message-ttl, x-max-length, x-queue-type connection=1"]
-        );
-    }
+/// RabbitMQ: nobody knows for all replicas of a quorum queue whether it is unused or empty.
+fn check_conditions(queue: &Queue, if_unused: bool, if_empty: bool) -> Result<(), Exception> {
+    let condition = match queue.kind {
+        QueueType::Quorum if if_unused => "if-unused",
+        QueueType::Quorum if if_empty => "if-empty",
+        _ => return Ok(()),
+    };
+    Err(Exception::not_implemented(format!(
+        "cannot delete {}. queue.delete operations with {condition} flag set are not supported by \
+         quorum queues",
+        queue.resource()
+    )))
 }

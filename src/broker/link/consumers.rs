@@ -6,7 +6,7 @@ use crate::exception::Exception;
 use crate::id::ConsumerToken;
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX};
 use crate::name::Name;
-use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue};
+use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue, QueueType};
 use crate::store::Reach;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -96,19 +96,26 @@ impl Link {
     /// Starts a consumer; its deliveries come to the inbox. The caller has checked tag and owner.
     ///
     /// # Errors
-    /// 403 if an exclusive consumer is in the way, 404 if the queue has just gone.
+    /// 403 if an exclusive consumer is in the way, 404 if the queue has just gone, 540 for a quorum
+    /// queue on a channel with a channel-wide prefetch.
     pub fn consume(
         &mut self,
         queue: &Arc<Queue>,
         consume: Consume,
         workspace: &mut Workspace,
     ) -> Result<(), Exception> {
+        let is_quorum = queue.kind == QueueType::Quorum;
+        if is_quorum && self.limiter.is_active() {
+            let text = format!("{} does not support global qos", queue.resource());
+            return Err(Exception::not_implemented(text));
+        }
         let token = self.client.token(self.channel);
         let spec = ConsumerSpec {
             outlet: Arc::clone(&self.client.inbox) as Arc<dyn Outlet>,
             token,
             no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
+            // RabbitMQ: quorum queues know no exclusive consumers.
+            exclusive: consume.exclusive && !is_quorum,
             priority: consume.priority,
             prefetch: self.consumers.prefetch,
             limiter: Arc::clone(&self.limiter),
@@ -326,6 +333,9 @@ impl Link {
         no_ack: bool,
         workspace: &mut Workspace,
     ) -> Result<(ConsumerToken, Got), Exception> {
+        if queue.kind == QueueType::Quorum && queue.behaviour().single_active_consumer {
+            return Err(Exception::single_active_consumer(queue.resource()));
+        }
         let token = self.client.token(self.channel);
         let outlet = Arc::clone(&self.client.inbox) as Arc<dyn Outlet>;
         let got = queue

@@ -8,7 +8,7 @@ use crate::config::Durability;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{ExchangeShared, Kind, Live, RouteCache, RouteScratch, Validity};
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueType};
 use crate::table::TableRef;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -20,6 +20,8 @@ pub struct Route {
     pub(super) gone: Box<[Arc<AtomicBool>]>,
     /// Targets that keep persistent messages on disk.
     pub(super) durable_targets: usize,
+    /// Some target keeps every message on disk.
+    pub(super) has_quorum: bool,
     /// The strongest that one of these asks for.
     pub(super) durability: Durability,
     /// Requesters named by a direct-reply key; such a route is never cached.
@@ -33,6 +35,13 @@ impl Route {
     #[must_use]
     pub fn exchange(&self) -> &ExchangeShared {
         &self.exchange
+    }
+
+    /// Whether a message is to be stored where it can be. RabbitMQ: a quorum queue does not ask for
+    /// the delivery mode.
+    #[must_use]
+    pub fn is_persistent(&self, asked: bool) -> bool {
+        asked || self.has_quorum
     }
 
     /// What the confirm of a publish waits for.
@@ -129,6 +138,7 @@ impl Link {
         let route = Route {
             durable_targets: durable().count(),
             durability: strongest(durable()),
+            has_quorum: durable().any(|queue| queue.kind == QueueType::Quorum),
             targets: found.queues.iter().map(Arc::downgrade).collect(),
             gone: found.queues.iter().map(|queue| queue.gone()).collect(),
             replies,

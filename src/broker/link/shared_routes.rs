@@ -81,6 +81,7 @@ mod tests {
             targets: queues.iter().map(|queue| Arc::downgrade(queue)).collect(),
             gone: queues.iter().map(|queue| queue.gone()).collect(),
             durable_targets: 0,
+            has_quorum: false,
             durability: Durability::Os,
             replies: Vec::new(),
             exchange: Arc::clone(exchange),
