@@ -79,6 +79,8 @@ pub struct Sizes {
     pub slack_segments: u64,
     /// Records of a journal segment, at most, but for what one sync covers.
     pub segment_records: u64,
+    /// Payload of a journal frame, at most; a longer record goes over several.
+    pub frame_bytes: usize,
     /// Messages of a page of a queue or of an index.
     pub page_len: usize,
     /// Messages that a queue reads ahead, and that come back in one load, at most.
@@ -98,6 +100,7 @@ impl Default for Sizes {
             segment_bytes: limits::SEGMENT_BYTES,
             slack_segments: limits::SLACK_SEGMENTS,
             segment_records: limits::SEGMENT_RECORDS_MAX,
+            frame_bytes: limits::FRAME_BYTES,
             page_len: limits::PAGE_LEN,
             load_len: limits::LOAD_LEN,
             resident_bytes: limits::RESIDENT_BYTES,

@@ -114,6 +114,13 @@ pub const READ_AHEAD_LEN: usize = 4_096;
 // Store.
 /// Journal bytes that wait for the disk before publishers are not read.
 pub const JOURNAL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Payload of a journal frame, at most: a message of 1 MiB with its names and properties is one
+/// frame, a record that is longer goes over several. Whoever reads a journal needs a buffer of this
+/// length, so it may grow and must not shrink.
+pub const FRAME_BYTES: usize = 1024 * 1024 + 64 * 1024;
+/// What one round writes before it syncs, roughly: what came first does not wait for all that came
+/// behind it.
+pub const ROUND_BYTES: usize = 32 * 1024 * 1024;
 /// Default length of a journal segment.
 pub const SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
 /// Entries of an index page: decoding one takes microseconds, remembering one 40 bytes.

@@ -116,6 +116,17 @@ impl Message {
         Some(Self::large(bytes.get(..head_len)?, vec![body]))
     }
 
+    /// As `from_stored`, of what `head` gave and the body in pieces.
+    #[must_use]
+    pub fn from_stored_pieces(head: &[u8], body: Vec<Bytes>) -> Option<Self> {
+        let body_len = body.iter().map(Bytes::len).sum::<usize>();
+        if body_len <= INLINE_BODY_MAX {
+            return Self::from_stored(&[head, &body.concat()].concat(), body_len);
+        }
+        let at = Head::locate(head)?.header_at;
+        (body_size(&head[at..]) == body_len).then(|| Self::large(head, body))
+    }
+
     fn large(head: &[u8], body: Vec<Bytes>) -> Self {
         let body_len = body.iter().map(Bytes::len).sum();
         Self::Large(Arc::new(LargeMessage { head: Box::from(head), body: body.into(), body_len }))

@@ -61,6 +61,7 @@ impl Broker {
         let options = store::Options {
             segment_bytes: config.sizes.segment_bytes,
             segment_records: config.sizes.segment_records,
+            frame_bytes: config.sizes.frame_bytes,
             page_len: config.sizes.page_len,
             slack_segments: config.sizes.slack_segments,
             spill_file_bytes: config.sizes.spill_file_bytes,

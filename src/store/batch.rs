@@ -8,7 +8,6 @@ use super::record::{self, PREFIX_LEN, Target};
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use bytes::Bytes;
-use std::io::IoSlice;
 
 /// An encoder of records, reused for one batch after the other.
 #[derive(Debug, Default)]
@@ -239,19 +238,19 @@ impl Block {
     }
 
     /// The pieces in the order in which they belong on disk.
-    pub(super) fn slices<'a>(&'a self, out: &mut Vec<IoSlice<'a>>) {
+    pub(super) fn slices<'a>(&'a self, out: &mut Vec<&'a [u8]>) {
         let mut rest = self.bytes.as_slice();
         let mut at = 0;
         for (place, body) in &self.bodies {
             let (before, after) = rest.split_at(place - at);
             if !before.is_empty() {
-                out.push(IoSlice::new(before));
+                out.push(before);
             }
-            out.push(IoSlice::new(body));
+            out.push(body);
             (rest, at) = (after, *place);
         }
         if !rest.is_empty() {
-            out.push(IoSlice::new(rest));
+            out.push(rest);
         }
     }
 

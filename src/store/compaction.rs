@@ -35,6 +35,7 @@ const HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
 pub(super) struct Compaction {
     salt: u64,
     segment_bytes: u64,
+    frame_bytes: usize,
     slack_segments: u64,
     /// A checkpoint was finished, or somebody looked, and not all was done since.
     is_due: bool,
@@ -79,6 +80,7 @@ impl Compaction {
         Self {
             salt: options.salt,
             segment_bytes: options.segment_bytes,
+            frame_bytes: options.frame_bytes,
             slack_segments: options.slack_segments,
             is_due: false,
             is_finished: false,
@@ -322,6 +324,7 @@ impl Compaction {
                 salt: mix(self.salt, header.salt),
                 len_max: weight.len_max(),
                 page_len: contents.page_len(),
+                frame_bytes: self.frame_bytes,
             },
         )?;
         match rewritten {

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const QUEUE: QueueId = QueueId(1);
 
 fn options(salt: u64) -> Options {
-    let (segment_bytes, page_len, slack_segments) = (16 * 1024, 4, 0);
+    let (segment_bytes, frame_bytes, page_len, slack_segments) = (16 * 1024, 150, 4, 0);
     let options = Options::new(Durability::Fsync, salt);
-    Options { segment_bytes, page_len, slack_segments, ..options }
+    Options { segment_bytes, frame_bytes, page_len, slack_segments, ..options }
 }
 
 /// Queue 1 holds these seqs and gives `next` next, queue 2 holds nothing.
@@ -184,6 +184,7 @@ fn whoever_reads_meanwhile_misses_nothing() {
     let disk = RealDisk::open(directory.path()).unwrap();
     let (store, held) = store(&disk, 600, 4);
     store.checkpoint_now(&disk, &held).unwrap();
+    store.index_new(&disk).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)

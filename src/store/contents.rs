@@ -5,7 +5,6 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::entries::Standing;
 use super::error::StoreError;
-use super::frame::FRAME_HEADER_LEN;
 use super::index::{BadIndex, Index, SealedIndex, SegmentIndexer, Tally};
 use super::journal::Journal;
 use super::reader;
@@ -250,16 +249,18 @@ impl Contents {
             }
         };
         let mut scan = Scan::new(disk, file_name(segment), header, end)?;
-        while let Ok((frame, payload)) = scan.frame(current.offset, current.last_lsn)? {
-            let offset = current.offset + FRAME_HEADER_LEN as u64;
+        while let Ok(frame) = scan.frame(current.offset, current.last_lsn)? {
             let mut state = self.state.lock();
-            state.index.extend(segment, offset, payload).map_err(|bad| {
+            state.index.extend(segment, &frame).map_err(|bad| {
                 let what = format!("a frame that is whole: {bad}");
-                StoreError::damaged(disk.path(&file_name(segment)), offset, what)
+                StoreError::damaged(disk.path(&file_name(segment)), frame.offset, what)
             })?;
-            current.offset = offset + payload.len() as u64;
-            current.last_lsn = Lsn(current.last_lsn.0 + u64::from(frame.records));
-            state.current = Some(current);
+            current.offset = frame.end();
+            current.last_lsn = Lsn(current.last_lsn.0 + u64::from(frame.header.records));
+            // Whoever goes on begins with a record.
+            if frame.header.left == 0 {
+                state.current = Some(current);
+            }
         }
         self.state.lock().current = Some(current);
         Ok(())
@@ -275,7 +276,7 @@ impl Contents {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(indexer) };
         let end = header.end_now(end);
-        scan::whole(disk, header, end, &mut |_, offset, payload| indexer.add(offset, payload))?;
+        scan::whole(disk, header, end, &mut |frame| indexer.add(frame))?;
         Ok(indexer)
     }
 

@@ -19,6 +19,8 @@ macro_rules! failpoints {
 failpoints! {
     /// A round has records and has written none.
     RoundBegun,
+    /// A frame is written, and its record goes on in the next.
+    PartWritten,
     /// They are written, and not synced.
     RoundWritten,
     /// They are synced, and nobody knows.

@@ -9,9 +9,10 @@ use crate::id::{QueueId, Seq};
 use crate::table::{Table, TableBuilder, Value};
 use std::fmt::Write as _;
 
-/// So small that everything crosses segments and pages.
+/// So small that everything crosses segments, frames and pages.
 pub(super) fn options(salt: u64) -> Options {
-    Options { segment_bytes: 4096, page_len: 8, ..Options::new(Durability::Fsync, salt) }
+    let (segment_bytes, frame_bytes, page_len) = (4096, 1024, 8);
+    Options { segment_bytes, frame_bytes, page_len, ..Options::new(Durability::Fsync, salt) }
 }
 
 fn arguments() -> Table {
@@ -98,7 +99,7 @@ fn settle(batch: &mut RecordBatch) {
     batch.requeue(QueueId(1), [run(5, 6)]);
     batch.begin_transaction();
     batch.ack(QueueId(2), [run(1, 2)]);
-    batch.enqueue(&message(b"within a transaction"), &[to(2, 101), to(4, 1)]);
+    batch.enqueue(&message(&b"within a transaction".repeat(100)), &[to(2, 101), to(4, 1)]);
     batch.end_transaction();
     batch.purge(QueueId(3), Seq(4), [run(2, 2)]);
 }

@@ -1,6 +1,7 @@
 //! A data directory of this format version, as it was written once, is read by today's code.
 //!
-//! `tests/golden/v2` holds no catalogue: sled's files are not ours, and a snapshot holds the same.
+//! A directory of `tests/golden` holds no catalogue: sled's files are not ours, and a snapshot
+//! holds the same.
 //! A new format version gets a directory of its own, written by `LEVERET_GOLDEN=1 cargo test
 //! golden`; those before it stay, to be refused with a sentence or read.
 
@@ -73,7 +74,7 @@ fn a_golden_directory_comes_back() {
     let (disk, expected) = read(&directory);
     let report = check(&disk, options(0).page_len).unwrap();
     let found: Vec<_> = report.findings.iter().map(|it| (it.severity, &*it.file)).collect();
-    let torn = "segment-0000000011";
+    let torn = "segment-0000000012";
     assert_eq!(found, [(Severity::Mended, "catalogue"), (Severity::Mended, torn)]);
     assert_eq!(open_text(&disk.copy()), expected);
     // Of this journal nothing was given up yet: it is enough by itself.
@@ -82,8 +83,19 @@ fn a_golden_directory_comes_back() {
 }
 
 #[test]
+fn golden_directories_of_other_versions_are_refused_with_a_sentence() {
+    let disk = read(&golden(2)).0;
+    let refusal = super::open(&disk, &options(9)).unwrap_err().to_string();
+    let expected = format!(
+        "cannot read segment-0000000001: it has format version 2, and this broker knows only \
+         {FORMAT_VERSION}; use the version of Leveret that wrote it, or a newer one"
+    );
+    assert_eq!(refusal, expected);
+}
+
+#[test]
 fn what_the_golden_directory_holds_was_written_down_by_hand() {
-    let (_, expected) = read(&golden(2));
+    let (_, expected) = read(&golden(FORMAT_VERSION));
     let has = |line: &str| expected.lines().filter(|it| it.starts_with(line)).count();
     assert_eq!(has("clean false"), 1);
     assert_eq!((has("vhost "), has("vhost /")), (1, 1));
@@ -96,5 +108,5 @@ fn what_the_golden_directory_holds_was_written_down_by_hand() {
     assert_eq!(has("message "), 57 + 13 + 1 + 12 + 2);
     assert_eq!(has("message 2 redelivered 20000 bytes"), 1);
     assert!(!expected.contains("never confirmed"));
-    assert_eq!(has("message 101 redelivered 20 bytes"), 1);
+    assert_eq!(has("message 101 redelivered 2000 bytes"), 1);
 }

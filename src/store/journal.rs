@@ -4,10 +4,10 @@
 //! append() ──> pending ──round()──> segment ──> written ──fdatasync──> durable
 //!                                                  └── waiters, each told once ──┘
 //! ```
-//! A round writes all that is pending, and syncs if one of the records asks for it: those that do
-//! not are told of before that. There is no timer: while one round waits for the disk, the next
-//! one's records gather. Once the disk has failed nothing is written any more, since nobody can
-//! tell what it holds.
+//! A round writes what is pending, up to a bound or one long batch, and syncs if one of the records
+//! asks for it: those that do not are told of before that. There is no timer: while one round waits
+//! for the disk, the next one's records gather. Once the disk has failed nothing is written any
+//! more, since nobody can tell what it holds.
 
 use super::batch::{Block, RecordBatch};
 use super::bell::Bell;
@@ -24,7 +24,7 @@ use super::writer::Writer;
 use crate::config::Durability;
 use crate::counters::Counter;
 use crate::id::{Lsn, SegmentNo};
-use crate::limits::DEFINITIONS_PENDING_MAX;
+use crate::limits::{DEFINITIONS_PENDING_MAX, ROUND_BYTES};
 use parking_lot::{Condvar, Mutex};
 use std::mem;
 use std::sync::Arc;
@@ -207,8 +207,8 @@ impl Journal {
         }
     }
 
-    /// Writes all that is pending, syncs if any of it asks for that, and tells who waits. False if
-    /// nothing was.
+    /// Writes what is pending, `ROUND_BYTES` or one batch that is longer, syncs if any of it asks
+    /// for that, and tells who waits. False if nothing was.
     ///
     /// # Errors
     /// The disk's first error. The journal has failed then, and says the same ever after.
@@ -238,8 +238,8 @@ impl Journal {
     pub fn flush(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         let mut round = self.round.lock();
         let flushed = self
-            .write_pending(&mut round, disk, Durability::Fsync)
-            .and_then(|_| self.sync(&mut round.writer, disk))
+            .write_all(&mut round, disk)
+            .and_then(|()| self.sync(&mut round.writer, disk))
             .map(|()| self.durable.reach(round.writer.synced()));
         flushed.inspect_err(|error| self.fail(error))
     }
@@ -354,8 +354,8 @@ impl Journal {
         }
         let mut round = self.round.lock();
         let closed = self
-            .write_pending(&mut round, disk, Durability::Fsync)
-            .and_then(|_| round.writer.seal(disk))
+            .write_all(&mut round, disk)
+            .and_then(|()| round.writer.seal(disk))
             .and_then(|_| self.sync(&mut round.writer, disk));
         closed.inspect_err(|error| self.fail(error))?;
         self.close_waiters();
@@ -369,7 +369,7 @@ impl Journal {
         self.append(&mut first);
         disk.reach(Failpoint::OpenedAppends)?;
         let mut round = self.round.lock();
-        self.write_pending(&mut round, disk, Durability::Fsync)?;
+        self.write_all(&mut round, disk)?;
         disk.reach(Failpoint::OpenedSafe)
     }
 
@@ -384,6 +384,17 @@ impl Journal {
         shared.pending.push(block, durability)
     }
 
+    /// Writes and syncs all that was appended before.
+    fn write_all(&self, round: &mut Round, disk: &dyn Disk) -> Result<(), StoreError> {
+        let last = self.appended_lsn();
+        self.check()?;
+        let mut wrote = true;
+        while wrote && round.writer.written() < last {
+            wrote = self.write_pending(round, disk, Durability::Fsync)?;
+        }
+        Ok(())
+    }
+
     fn write_pending(
         &self,
         round: &mut Round,
@@ -391,7 +402,7 @@ impl Journal {
         at_least: Durability,
     ) -> Result<bool, StoreError> {
         self.check()?;
-        let asked = self.shared.lock().pending.take(&mut round.blocks);
+        let asked = self.shared.lock().pending.take(&mut round.blocks, ROUND_BYTES);
         if round.blocks.is_empty() {
             return Ok(false);
         }

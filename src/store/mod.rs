@@ -11,6 +11,7 @@
 //! it a message for a thousand queues or a transaction. What the disk loses or changes later is
 //! found by checksums and refused with file and offset; it is never passed on.
 
+mod assembly;
 mod base;
 mod batch;
 mod bell;
@@ -29,10 +30,12 @@ mod entries;
 mod error;
 mod failpoints;
 mod frame;
+mod framing;
 pub mod index;
 mod journal;
 mod layer;
 mod log;
+mod long;
 mod memory_catalogue;
 mod memory_disk;
 mod memory_file;
@@ -76,6 +79,8 @@ mod golden_tests;
 #[cfg(test)]
 mod journal_tests;
 #[cfg(test)]
+mod long_tests;
+#[cfg(test)]
 mod reader_tests;
 #[cfg(test)]
 mod recovery_tests;
@@ -111,7 +116,8 @@ pub use waiters::Waiter;
 
 use crate::id::{QueueId, Seq};
 use crate::limits::{
-    INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS, SPILL_FILE_BYTES,
+    FRAME_BYTES, INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS,
+    SPILL_FILE_BYTES,
 };
 use crate::message::Message;
 use checkpoint::Checkpointer;
@@ -128,10 +134,13 @@ pub struct Options {
     /// Random, and new for each start: it keeps other bytes from passing for what this broker
     /// writes.
     pub salt: u64,
-    /// Length of a segment; one that holds a longer message is longer.
+    /// Length of a segment; one that holds a longer record is longer.
     pub segment_bytes: u64,
     /// Records of a segment, at most, but for what one round writes.
     pub segment_records: u64,
+    /// Payload of a frame, at most; a longer record goes over several. From 64 bytes to
+    /// `FRAME_BYTES`.
+    pub frame_bytes: usize,
     /// Entries of an index page.
     pub page_len: usize,
     /// Dead segments that a busy broker keeps before it takes any trouble; an idle one keeps one.
@@ -148,6 +157,7 @@ impl Options {
             salt,
             segment_bytes: SEGMENT_BYTES,
             segment_records: SEGMENT_RECORDS_MAX,
+            frame_bytes: FRAME_BYTES,
             page_len: INDEX_PAGE_LEN,
             slack_segments: SLACK_SEGMENTS,
             spill_file_bytes: SPILL_FILE_BYTES,

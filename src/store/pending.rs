@@ -13,8 +13,8 @@ use std::mem;
 const BLOCK_BYTES: usize = 256 * 1024;
 /// A batch that does not fit and is this long is not copied.
 const SWAP_BYTES: usize = 64 * 1024;
-/// A frame takes blocks until it is this long; one block may be longer.
-pub(super) const FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// The same, with the bodies to which it refers.
+const BLOCK_BYTES_REFERRED: usize = 8 * 1024 * 1024;
 /// Empty blocks kept for reuse.
 const SPARES_MAX: usize = 32;
 
@@ -44,7 +44,7 @@ impl Pending {
         match self.blocks.last_mut() {
             Some(last)
                 if last.own_len() + block.own_len() <= BLOCK_BYTES
-                    && last.len() + block.len() <= FRAME_BYTES =>
+                    && last.len() + block.len() <= BLOCK_BYTES_REFERRED =>
             {
                 last.take_from(block);
             }
@@ -75,10 +75,21 @@ impl Pending {
         self.blocks.is_empty()
     }
 
-    /// Moves all blocks into `out`, which is empty; says whether one of them is to be synced.
-    pub(super) fn take(&mut self, out: &mut Vec<Block>) -> bool {
-        mem::swap(&mut self.blocks, out);
-        mem::take(&mut self.wants_sync)
+    /// Moves blocks into `out`, which is empty: one, or as many as have `len_max` bytes together.
+    /// Says whether one of them may be to be synced.
+    pub(super) fn take(&mut self, out: &mut Vec<Block>, len_max: usize) -> bool {
+        let mut len = 0;
+        let fitting = self.blocks.iter().take_while(|block| {
+            len += block.len();
+            len <= len_max
+        });
+        let count = fitting.count().max(1);
+        if count >= self.blocks.len() {
+            mem::swap(&mut self.blocks, out);
+            return mem::take(&mut self.wants_sync);
+        }
+        out.extend(self.blocks.drain(..count));
+        self.wants_sync
     }
 
     /// Gets back the blocks that were taken.

@@ -1,17 +1,21 @@
 //! Brings messages back from segments, given where an index says they lie.
 //!
-//! Messages that lie near each other are read in one go. Nothing is taken on trust: a record must
-//! sum up to what the index says, decode, and be the one of the wanted queue and seq. One that does
-//! not is reported with file and offset, and the others come back all the same.
+//! Messages that lie near each other are read in one go, those that are longer than a frame one
+//! frame at a time. Nothing is taken on trust: a record must sum up to what the index says, decode,
+//! and be the one of the wanted queue and seq. One that does not is reported with file and offset,
+//! and the others come back all the same.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::disk::Disk;
 use super::error::StoreError;
+use super::frame::{FRAME_MAGIC, FrameHeader};
 use super::index::Place;
+use super::long::{self, Long};
 use super::record::{BadRecord, Record, Records, Target};
 use crate::id::{QueueId, SegmentNo, Seq};
-use crate::limits::{MESSAGE_READ_BYTES_MAX, MESSAGE_READ_GAP_MAX};
+use crate::limits::{FRAME_BYTES, MESSAGE_READ_BYTES_MAX, MESSAGE_READ_GAP_MAX};
 use crate::message::Message;
+use bytes::Bytes;
 
 /// What came back, and what did not; each by ascending seq.
 #[derive(Debug, Default)]
@@ -78,6 +82,9 @@ impl Reader<'_> {
     /// Reads what lies near each other.
     fn stretch(&mut self, file: &str, places: &[Place]) {
         let Some(first) = places.first() else { return };
+        if first.len as usize > FRAME_BYTES && self.has_frames(file, first) {
+            return self.run(file, first);
+        }
         let from = first.offset;
         let len = places.iter().map(end).max().unwrap_or(from) - from;
         let failed = self.fill(file, from, len).err();
@@ -89,6 +96,13 @@ impl Reader<'_> {
             }
             Some(error) => self.read.failures.push((first.seq, error)),
         }
+    }
+
+    /// Whether frames of its own begin there, and not a bare record, as in a spill file.
+    fn has_frames(&self, file: &str, place: &Place) -> bool {
+        let mut first = [0; FRAME_MAGIC.len()];
+        let read = self.disk.read_at(file, place.offset, &mut first);
+        read.is_ok_and(|read| read == first.len()) && first == FRAME_MAGIC
     }
 
     /// Fills the buffer, as far as the file goes. An index that lies about a length cannot make it
@@ -107,16 +121,54 @@ impl Reader<'_> {
     fn record(&mut self, file: &str, from: u64, place: &Place) {
         let at = usize::try_from(place.offset - from).unwrap_or(usize::MAX);
         let bytes = self.buffer.get(at..).and_then(|rest| rest.get(..place.len as usize));
+        if bytes.is_some_and(|bytes| bytes.starts_with(&FRAME_MAGIC)) {
+            return self.run(file, place);
+        }
         let target = Target { queue: self.queue, seq: place.seq };
         match bytes.ok_or(Bad::Short).and_then(|bytes| message(bytes, place, target)) {
             Ok(message) => self.read.messages.push((place.seq, message)),
-            Err(bad) => {
-                let (queue, seq) = (self.queue, place.seq);
-                let what = format!("message {seq} of queue {queue}: {}", bad.text());
-                let error = StoreError::damaged(self.disk.path(file), place.offset, what);
-                self.read.failures.push((place.seq, error));
-            }
+            Err(bad) => self.fail(file, place, place.offset, &bad.text()),
         }
+    }
+
+    /// Reads a message that has frames of its own, and checks them one by one: its body stays in
+    /// the pieces in which they hold it.
+    fn run(&mut self, file: &str, place: &Place) {
+        let mut pieces = Vec::new();
+        let mut long = None;
+        let mut add = |header: &FrameHeader, payload: &[u8]| {
+            if long.is_none() {
+                long = Long::begin(payload, place.offset, false)?;
+            }
+            long.as_mut().map_or(Err(BadRecord::TooLong), |long| long.add(header, payload))
+        };
+        let read = long::read(self.disk, file, place.offset, place.len, &mut |header, payload| {
+            let added = add(header, &payload);
+            pieces.push(Bytes::from(payload));
+            added.map_err(|bad| {
+                StoreError::damaged(self.disk.path(file), place.offset, bad.to_string())
+            })
+        });
+        if let Err(error) = read {
+            return match error.damaged_at() {
+                Some(at) => self.fail(file, place, at, &error.reason()),
+                None => self.read.failures.push((place.seq, error)),
+            };
+        }
+        let target = Target { queue: self.queue, seq: place.seq };
+        let message =
+            long.ok_or(Bad::Another).and_then(|long| assemble(&long, pieces, place, target));
+        match message {
+            Ok(message) => self.read.messages.push((place.seq, message)),
+            Err(bad) => self.fail(file, place, place.offset, &bad.text()),
+        }
+    }
+
+    fn fail(&mut self, file: &str, place: &Place, offset: u64, why: &str) {
+        let what =
+            format!("message {seq} of queue {queue}: {why}", seq = place.seq, queue = self.queue);
+        let error = StoreError::damaged(self.disk.path(file), offset, what);
+        self.read.failures.push((place.seq, error));
     }
 }
 
@@ -137,6 +189,32 @@ impl Bad {
             Self::Another => "another record is in its place".to_owned(),
         }
     }
+}
+
+/// The message of a record that was read in pieces, a frame's payload each.
+fn assemble(
+    long: &Long,
+    mut pieces: Vec<Bytes>,
+    place: &Place,
+    target: Target,
+) -> Result<Message, Bad> {
+    let run = long.run();
+    if (run.len, run.crc) != (place.len, place.crc) {
+        return Err(Bad::Sum);
+    }
+    let record = long.record();
+    let (targets, head) = record.head().map_err(Bad::Record)?;
+    let mut skip = record.bytes.len();
+    for piece in &mut pieces {
+        let before_body = skip.min(piece.len());
+        drop(piece.split_to(before_body));
+        skip -= before_body;
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    let message = Message::from_stored_pieces(head, pieces);
+    let message = message.filter(|message| message.body_len() == place.body_len as usize);
+    let is_whole = long.left() == 0 && targets.contains(&target);
+    message.filter(|_| is_whole).ok_or(Bad::Another)
 }
 
 fn message(bytes: &[u8], place: &Place, target: Target) -> Result<Message, Bad> {

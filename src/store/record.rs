@@ -44,7 +44,7 @@ pub struct Target {
 pub(super) type Runs = Vec<RangeInclusive<Seq>>;
 
 #[derive(Debug)]
-pub(super) enum Record<'a> {
+pub(super) enum Record {
     Enqueue {
         targets: Vec<Target>,
         message: Message,
@@ -62,7 +62,6 @@ pub(super) enum Record<'a> {
         below: Seq,
         except: Runs,
     },
-    Transaction(Records<'a>),
     Definition(Definition),
     Opened,
     Clean,
@@ -82,7 +81,8 @@ pub(super) struct Records<'a> {
     within_transaction: bool,
 }
 
-/// A record as it lies there, with nothing but its prefix read.
+/// A record as it lies there, with nothing but its prefix read. Of a message that is longer than a
+/// frame this is what comes before its body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawRecord<'a> {
     /// Where it begins in the payload, the outermost one for a part of a transaction.
@@ -91,6 +91,8 @@ pub(super) struct RawRecord<'a> {
     /// The whole record, prefix included.
     pub(super) bytes: &'a [u8],
     payload: &'a [u8],
+    /// Bytes of it that are not here.
+    missing: usize,
 }
 
 /// Why a record cannot be read.
@@ -129,8 +131,13 @@ impl<'a> Records<'a> {
         Self { rest: payload, at: 0, within_transaction: false }
     }
 
+    /// The records of a transaction, from those on that begin at `at` of the payload.
+    pub(super) fn of_transaction(rest: &'a [u8], at: usize) -> Self {
+        Self { rest, at, within_transaction: true }
+    }
+
     /// The next record, or `None` behind the last.
-    pub(super) fn next(&mut self) -> Result<Option<Record<'a>>, BadRecord> {
+    pub(super) fn next(&mut self) -> Result<Option<Record>, BadRecord> {
         self.next_raw()?.map(|raw| raw.decode()).transpose()
     }
 
@@ -141,15 +148,13 @@ impl<'a> Records<'a> {
             return Ok(None);
         }
         let truncated = BadRecord::Truncated;
-        let (kind, rest) = self.rest.split_first().ok_or(truncated)?;
-        let (len, rest) = rest.split_first_chunk().ok_or(truncated)?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| truncated)?;
-        let (payload, rest) = rest.split_at_checked(len).ok_or(truncated)?;
-        if self.within_transaction && matches!(*kind, TX | OPENED | CLEAN | CHECKPOINT) {
-            return Err(BadRecord::Misplaced(*kind));
+        let (kind, len) = prefix(self.rest).ok_or(truncated)?;
+        let (bytes, rest) = self.rest.split_at_checked(PREFIX_LEN + len).ok_or(truncated)?;
+        if self.within_transaction && matches!(kind, TX | OPENED | CLEAN | CHECKPOINT) {
+            return Err(BadRecord::Misplaced(kind));
         }
-        let bytes = self.rest.get(..PREFIX_LEN + len).ok_or(truncated)?;
-        let raw = RawRecord { at: self.at, kind: *kind, bytes, payload };
+        let payload = bytes.get(PREFIX_LEN..).ok_or(truncated)?;
+        let raw = RawRecord { at: self.at, kind, bytes, payload, missing: 0 };
         self.rest = rest;
         self.at += bytes.len();
         Ok(Some(raw))
@@ -157,17 +162,41 @@ impl<'a> Records<'a> {
 }
 
 impl<'a> RawRecord<'a> {
-    pub(super) fn decode(&self) -> Result<Record<'a>, BadRecord> {
-        match self.parts() {
-            Some(parts) => Ok(Record::Transaction(parts)),
-            None => decode(self.kind, self.payload),
-        }
+    /// A single record: a transaction is read by its `parts`.
+    pub(super) fn decode(&self) -> Result<Record, BadRecord> {
+        decode(self.kind, self.payload)
     }
 
     /// The records of a transaction; `None` for another kind.
     pub(super) fn parts(&self) -> Option<Records<'a>> {
         let (rest, at) = (self.payload, self.at + PREFIX_LEN);
-        (self.kind == TX).then_some(Records { rest, at, within_transaction: true })
+        (self.kind == TX).then_some(Records::of_transaction(rest, at))
+    }
+
+    /// One that was put together of parts: `bytes` are all of it, or all but a body of `missing`
+    /// bytes.
+    pub(super) fn assembled(kind: u8, bytes: &'a [u8], missing: usize) -> Self {
+        let payload = bytes.get(PREFIX_LEN..).unwrap_or_default();
+        Self { at: 0, kind, bytes, payload, missing }
+    }
+
+    /// Of the whole record, prefix included.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + self.missing
+    }
+
+    /// Its body lies elsewhere.
+    pub(super) fn lacks_body(&self) -> bool {
+        self.missing > 0
+    }
+
+    /// Of an ENQUEUE without its body: the targets, and the message's address and header.
+    pub(super) fn head(&self) -> Result<(Vec<Target>, &'a [u8]), BadRecord> {
+        let mut rest = self.payload;
+        let mut targets = Vec::new();
+        take_targets(&mut rest, &mut targets)?;
+        take_varint(&mut rest)?;
+        Ok((targets, rest))
     }
 
     /// For an ENQUEUE, puts its targets in place of what `targets` held and gives the length of the
@@ -181,15 +210,33 @@ impl<'a> RawRecord<'a> {
         targets.clear();
         take_targets(&mut rest, targets)?;
         let body_len = take_varint(&mut rest)?;
-        if body_len > rest.len() as u64 {
+        if body_len > (rest.len() + self.missing) as u64 {
             return Err(BadRecord::Content);
         }
         u32::try_from(body_len).map(Some).map_err(|_| BadRecord::Content)
     }
 }
 
-/// A single record: a transaction is read by its parts.
-fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, BadRecord> {
+/// The kind of the record that begins here, and the length of its payload.
+#[inline]
+pub(super) fn prefix(bytes: &[u8]) -> Option<(u8, usize)> {
+    let (kind, rest) = bytes.split_first()?;
+    let len = u32::from_le_bytes(*rest.first_chunk()?);
+    Some((*kind, usize::try_from(len).ok()?))
+}
+
+/// How much of an ENQUEUE record of `len` bytes precedes its body, given its first bytes.
+/// `Truncated` says that more of them are needed.
+pub(super) fn enqueue_head_len(first: &[u8], len: usize) -> Result<usize, BadRecord> {
+    let mut rest = first.get(PREFIX_LEN..).ok_or(BadRecord::Truncated)?;
+    take_targets(&mut rest, &mut Vec::new())?;
+    let body_len = usize::try_from(take_varint(&mut rest)?).map_err(|_| BadRecord::Content)?;
+    let before_head = first.len() - rest.len();
+    let head_len = len.checked_sub(body_len).filter(|head_len| *head_len >= before_head);
+    head_len.ok_or(BadRecord::Content)
+}
+
+fn decode(kind: u8, payload: &[u8]) -> Result<Record, BadRecord> {
     let mut rest = payload;
     let record = match kind {
         ENQUEUE => {

@@ -1,6 +1,9 @@
 //! Finds the newest checkpoint that fits the journal, reads the journal from there, segment by
 //! segment, and tells a torn tail from damage.
 //!
+//! A record that is longer than a frame counts only if all of its frames are whole; the frames of
+//! one that a crash left unfinished are cut with the rest.
+//!
 //! A frame that cannot be read is the torn end of a crashed broker's last write if nothing from it
 //! on was ever safe: it is cut, and logged. It is damage if a frame, be it a later one, states that
 //! its records were safe: then the start is refused with file and offset, and no byte is changed.
@@ -14,7 +17,6 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
 use super::failpoints::Failpoint;
-use super::frame::FRAME_HEADER_LEN;
 use super::index::SegmentIndexer;
 use super::recovered::Torn;
 use super::replay::Replay;
@@ -242,27 +244,26 @@ impl Chain<'_> {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let mut offset = SEGMENT_HEADER_LEN as u64;
         let none = loop {
-            let (frame, payload) = match scan.frame(offset, self.replay.last_lsn)? {
+            let frame = match scan.frame(offset, self.replay.last_lsn)? {
                 Ok(frame) => frame,
                 Err(none) => break none,
             };
             // A whole frame that does not add up was written so, by another version or by our
             // mistake.
             let damaged = |what| StoreError::damaged(self.disk.path(&file), offset, what);
-            let read = self.replay.frame(payload);
-            let read = read.and_then(|()| indexer.add(offset + FRAME_HEADER_LEN as u64, payload));
+            let read = self.replay.frame(&frame).and_then(|()| indexer.add(&frame));
             read.map_err(|bad| {
                 let lsn = self.replay.last_lsn.0 + 1;
                 damaged(format!("record {lsn} of a frame that is whole: {bad}"))
             })?;
-            if frame.last_lsn() != Some(self.replay.last_lsn) {
-                let records = frame.records;
+            if frame.header.last_lsn() != Some(self.replay.last_lsn) {
+                let records = frame.header.records;
                 return Err(damaged(format!(
                     "a frame that is whole holds other than {records} records"
                 )));
             }
-            self.stated = self.stated.max(frame.synced_lsn);
-            offset += FRAME_HEADER_LEN as u64 + u64::from(frame.payload_len);
+            self.stated = self.stated.max(frame.header.synced_lsn);
+            offset = frame.end();
         };
         self.indexers.push((header.number, indexer));
         Ok(End { offset, none })
@@ -287,7 +288,7 @@ impl Chain<'_> {
                  here on. Nothing was changed: restore the file from a copy",
                 stated = self.stated
             );
-            return Err(StoreError::damaged(self.disk.path(&file), end.offset, what));
+            return Err(StoreError::damaged(self.disk.path(&file), end.none.at, what));
         }
         if beyond.is_some() || end.none.began || !later.is_empty() {
             tracing::warn!(

@@ -319,7 +319,7 @@ fn another_version_is_refused_with_a_sentence() {
     let refusal = open(&with(&disk, number, &bytes), &options).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "cannot read segment-0000000001: it has format version 9, and this broker knows only 2; \
+        "cannot read segment-0000000001: it has format version 9, and this broker knows only 3; \
          use the version of Leveret that wrote it, or a newer one"
     );
     let other = with(&disk, number, &b"something else, longer than a header".repeat(40));

@@ -5,11 +5,13 @@
 //! a publish, an ack and a delete may be under way at the same time, and each is one record.
 //! Contents are not kept: the index says where they lie.
 
+use super::assembly::{Assembly, Step};
 use super::base::Base;
 use super::definition::Definition;
 use super::definitions::Definitions;
 use super::entries::Standing;
-use super::record::{BadRecord, RawRecord, Record, Records, Runs, Target};
+use super::frame::Frame;
+use super::record::{BadRecord, RawRecord, Record, Runs, Target};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use hashbrown::{HashMap, HashSet};
 
@@ -32,6 +34,7 @@ pub(super) struct Replay {
     /// Segments that checkpoints on the way gave up.
     pub(super) freed: Vec<SegmentNo>,
     targets: Vec<Target>,
+    assembly: Assembly,
 }
 
 impl Replay {
@@ -49,6 +52,7 @@ impl Replay {
             defined: Vec::new(),
             freed: Vec::new(),
             targets: Vec::new(),
+            assembly: Assembly::default(),
             definitions: base.definitions,
         };
         for (id, _) in replay.definitions.queues() {
@@ -57,15 +61,19 @@ impl Replay {
         replay
     }
 
-    /// Applies a frame's records.
-    pub(super) fn frame(&mut self, payload: &[u8]) -> Result<(), BadRecord> {
-        let mut records = Records::new(payload);
-        while let Some(record) = records.next_raw()? {
-            let clean = self.record(&record)?;
-            self.clean = clean;
-            self.last_lsn.0 += 1;
-        }
-        Ok(())
+    /// Applies a frame's records. One that goes on in the next frame is applied as far as it is
+    /// there: all of its frames must come.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>) -> Result<(), BadRecord> {
+        let mut assembly = std::mem::take(&mut self.assembly);
+        let applied = assembly.frame(frame, |step| {
+            match step {
+                Step::Record(record, _) => self.clean = self.record(&record)?,
+                Step::Done => self.last_lsn.0 += 1,
+            }
+            Ok(())
+        });
+        self.assembly = assembly;
+        applied
     }
 
     /// Nothing more comes. What a crash left counts as delivered.
@@ -105,12 +113,6 @@ impl Replay {
                 self.freed.extend(freed);
             }
             Record::Clean => return Ok(true),
-            // A transaction holds no other.
-            Record::Transaction(mut parts) => {
-                while let Some(part) = parts.next_raw()? {
-                    self.record(&part)?;
-                }
-            }
             Record::Opened | Record::Enqueue { .. } => {}
         }
         Ok(false)

@@ -3,14 +3,15 @@
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::frame::{BadHeader, FORMAT_VERSION, FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader};
+use super::frame::{BadHeader, FORMAT_VERSION, FRAME_HEADER_LEN, FRAME_MAGIC, Frame, FrameHeader};
 use super::record::BadRecord;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
 use crate::id::Lsn;
+use crate::limits::FRAME_BYTES;
 use std::io;
 
-/// Bytes read at once; a frame that is longer is read whole.
-const CHUNK_LEN: usize = 1024 * 1024;
+/// Bytes read at once: one frame, whatever its length, or many.
+const WINDOW_LEN: usize = FRAME_HEADER_LEN + FRAME_BYTES;
 
 /// A segment's file, read through a window.
 pub(super) struct Scan<'a> {
@@ -21,11 +22,15 @@ pub(super) struct Scan<'a> {
     header: SegmentHeader,
     window_at: u64,
     window: Vec<u8>,
+    /// No record that begins before it lacks a frame.
+    whole_to: u64,
 }
 
 /// Why no frame can be read at some place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoFrame {
+    /// Where it should be: behind the place that was asked for if a record goes on there.
+    pub(super) at: u64,
     pub(super) why: &'static str,
     /// A frame of this segment began here.
     pub(super) began: bool,
@@ -49,11 +54,10 @@ pub(super) fn bad_copies(disk: &dyn Disk, file: &str) -> Result<Vec<u64>, StoreE
     Ok(SegmentHeader::bad_copies(&bytes))
 }
 
-/// Is passed a frame, where its payload lies, and the payload.
-type EachFrame<'a> = dyn FnMut(FrameHeader, u64, &[u8]) -> Result<(), BadRecord> + 'a;
+type EachFrame<'a> = dyn FnMut(&Frame<'_>) -> Result<(), BadRecord> + 'a;
 
 /// Reads a segment's frames from the first on, up to `end`, all of which must be whole. Passes each
-/// frame's payload and where that lies, and returns the last LSN.
+/// frame, and returns the last LSN.
 pub(super) fn whole(
     disk: &dyn Disk,
     header: SegmentHeader,
@@ -65,16 +69,14 @@ pub(super) fn whole(
     let mut offset = SEGMENT_HEADER_LEN as u64;
     let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
     while offset < end {
-        let damaged = |what: String| StoreError::damaged(disk.path(&file), offset, what);
-        let (frame, payload) = match scan.frame(offset, last_lsn)? {
+        let damaged = |at, what: String| StoreError::damaged(disk.path(&file), at, what);
+        let frame = match scan.frame(offset, last_lsn)? {
             Ok(frame) => frame,
-            Err(none) => return Err(damaged(none.why.to_owned())),
+            Err(none) => return Err(damaged(none.at, none.why.to_owned())),
         };
-        let payload_offset = offset + FRAME_HEADER_LEN as u64;
-        each(frame, payload_offset, payload)
-            .map_err(|bad| damaged(format!("a frame that is whole: {bad}")))?;
-        offset = payload_offset + payload.len() as u64;
-        last_lsn = Lsn(last_lsn.0 + u64::from(frame.records));
+        each(&frame).map_err(|bad| damaged(offset, format!("a frame that is whole: {bad}")))?;
+        offset = frame.end();
+        last_lsn = Lsn(last_lsn.0 + u64::from(frame.header.records));
     }
     Ok(last_lsn)
 }
@@ -88,17 +90,71 @@ impl<'a> Scan<'a> {
         end: u64,
     ) -> Result<Self, StoreError> {
         let len = disk.len(&file)?.min(end);
-        Ok(Self { disk, file, len, header, window_at: 0, window: Vec::new() })
+        Ok(Self { disk, file, len, header, window_at: 0, window: Vec::new(), whole_to: 0 })
     }
 
-    /// The frame at `offset` whose payload sums up and whose first record follows `last_lsn`, with
-    /// its payload; or why there is none.
+    /// The frame at `offset` whose payload sums up and whose first record follows `last_lsn`; or
+    /// why there is none. The first frame of a record comes only if all others of it are whole: so
+    /// who goes on will see the record's end.
     pub(super) fn frame(
         &mut self,
         offset: u64,
         last_lsn: Lsn,
-    ) -> Result<Result<(FrameHeader, &[u8]), NoFrame>, StoreError> {
-        let none = |why, began| Ok(Err(NoFrame { why, began }));
+    ) -> Result<Result<Frame<'_>, NoFrame>, StoreError> {
+        if offset < self.whole_to {
+            return self.one(offset, last_lsn);
+        }
+        let header = match self.one(offset, last_lsn)? {
+            Ok(frame) => frame.header,
+            Err(none) => return Ok(Err(none)),
+        };
+        if header.before > 0 {
+            let why = "a record goes on here whose first frame is missing";
+            return Ok(Err(NoFrame { at: offset, why, began: true }));
+        }
+        if header.left > 0 {
+            if let Err(none) = self.look_ahead(offset, &header, last_lsn)? {
+                return Ok(Err(none));
+            }
+            return self.one(offset, last_lsn);
+        }
+        let len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        let payload = self.read(offset + FRAME_HEADER_LEN as u64, len)?;
+        Ok(Ok(Frame { header, offset, payload }))
+    }
+
+    /// Looks whether the record that begins with this frame is whole.
+    fn look_ahead(
+        &mut self,
+        offset: u64,
+        first: &FrameHeader,
+        last_lsn: Lsn,
+    ) -> Result<Result<(), NoFrame>, StoreError> {
+        let mut previous = *first;
+        let mut at = offset + FRAME_HEADER_LEN as u64 + u64::from(first.payload_len);
+        while previous.left > 0 {
+            let none = |at, why| Ok(Err(NoFrame { at, why, began: true }));
+            let header = match self.one(at, last_lsn)? {
+                Ok(frame) => frame.header,
+                Err(missing) => return none(at, missing.why),
+            };
+            if !header.goes_on(&previous) {
+                return none(at, "a frame does not go on with the record before it");
+            }
+            previous = header;
+            at += FRAME_HEADER_LEN as u64 + u64::from(header.payload_len);
+        }
+        self.whole_to = at;
+        Ok(Ok(()))
+    }
+
+    /// The frame at `offset`, by itself.
+    fn one(
+        &mut self,
+        offset: u64,
+        last_lsn: Lsn,
+    ) -> Result<Result<Frame<'_>, NoFrame>, StoreError> {
+        let none = |why, began| Ok(Err(NoFrame { at: offset, why, began }));
         let Some(bytes) = self.frame_header(offset)? else {
             return none("the file ends within a frame's header", offset < self.len);
         };
@@ -123,7 +179,7 @@ impl<'a> Scan<'a> {
         if crc32c::crc32c(payload) != header.payload_crc {
             return none("the checksum of a frame's payload differs", true);
         }
-        Ok(Ok((header, payload)))
+        Ok(Ok(Frame { header, offset, payload }))
     }
 
     /// The highest synced LSN that any frame header from `offset` on states, if there is a frame. A
@@ -134,7 +190,7 @@ impl<'a> Scan<'a> {
         let salt = self.header.salt;
         while self.len.saturating_sub(offset) >= FRAME_HEADER_LEN as u64 {
             let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
-            let chunk = self.read(offset, left.min(CHUNK_LEN))?;
+            let chunk = self.read(offset, left.min(WINDOW_LEN))?;
             for at in memchr::memmem::find_iter(chunk, &FRAME_MAGIC) {
                 let header = chunk.get(at..).and_then(|bytes| bytes.first_chunk());
                 let header = header.and_then(|bytes| FrameHeader::decode(bytes, salt).ok());
@@ -152,8 +208,7 @@ impl<'a> Scan<'a> {
         Ok(self.read(offset, FRAME_HEADER_LEN)?.first_chunk().copied())
     }
 
-    /// `len` bytes from `offset` on, which the file has. No number that was read makes the window
-    /// longer than the file.
+    /// `len` bytes from `offset` on, which the file has: at most a window.
     fn read(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
         let within = |window_at: u64, window: &[u8]| {
             let skip = usize::try_from(offset.checked_sub(window_at)?).ok()?;
@@ -161,8 +216,7 @@ impl<'a> Scan<'a> {
         };
         if within(self.window_at, &self.window).is_none() {
             let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
-            self.window.resize(left.min(len.max(CHUNK_LEN)), 0);
-            self.window.shrink_to(CHUNK_LEN);
+            self.window.resize(left.min(WINDOW_LEN), 0);
             self.window_at = offset;
             let read = self.disk.read_at(&self.file, offset, &mut self.window)?;
             self.window.truncate(read);

@@ -1,9 +1,10 @@
 //! The end of the journal: puts frames into segments, one after the other, and knows how far they
 //! are safe.
 //!
-//! A segment is left when a frame does not fit any more. What was written to it is made safe before
-//! the next one begins, unless nobody wants syncs. A segment's header is written with
-//! its first frame, so beginning one costs no sync of its own if its file was prepared.
+//! A segment is left when a frame, or all frames of a record, do not fit any more. What was written
+//! to it is made safe before the next one begins, unless nobody wants syncs. A segment's header is
+//! written with its first frame, so beginning one costs no sync of its own if its file was
+//! prepared.
 
 use super::Options;
 use super::batch::Block;
@@ -12,12 +13,16 @@ use super::entries::Complete;
 use super::error::StoreError;
 use super::failpoints::Failpoint;
 use super::frame::FrameHeader;
-use super::pending::FRAME_BYTES;
+use super::framing::{self, Cut, Pieces};
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
 use super::supply::Supply;
 use crate::id::{Lsn, SegmentNo};
+use crate::limits::FRAME_BYTES;
 use std::io::IoSlice;
 use std::sync::Arc;
+
+/// A frame must have room for the prefix of a record.
+const FRAME_BYTES_MIN: usize = 64;
 
 /// Where the journal ends: what comes next begins in a new segment.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,7 @@ pub(super) struct Writer {
     supply: Arc<Supply>,
     segment_bytes: u64,
     segment_records: u64,
+    frame_bytes: usize,
     salt: u64,
     segment: Segment,
     /// Segments that were left and not yet spoken of.
@@ -70,6 +76,7 @@ impl Writer {
             supply: Arc::new(Supply::after(number, options.segment_bytes)),
             segment_bytes: options.segment_bytes,
             segment_records: options.segment_records,
+            frame_bytes: options.frame_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES),
             salt: options.salt,
             segment: Segment {
                 number,
@@ -99,19 +106,22 @@ impl Writer {
         self.synced
     }
 
-    /// Writes the blocks in one frame, or in several if they are long. Returns the bytes.
+    /// Writes the blocks, in as many frames as it takes. Returns the bytes.
     pub(super) fn append(
         &mut self,
         disk: &dyn Disk,
         blocks: &[Block],
         sync: bool,
     ) -> Result<u64, StoreError> {
-        let mut rest = blocks;
+        let mut slices = Vec::new();
+        blocks.iter().for_each(|block| block.slices(&mut slices));
+        let mut pieces = Pieces::new(&slices);
         let mut bytes = 0;
-        while !rest.is_empty() {
-            let (frame, later) = rest.split_at(blocks_of_frame(rest));
-            bytes += self.append_frame(disk, frame, sync)?;
-            rest = later;
+        for cut in framing::cut(blocks, self.frame_bytes) {
+            bytes += self.append_frame(disk, cut, &mut pieces, sync)?;
+            if cut.left > 0 {
+                disk.reach(Failpoint::PartWritten)?;
+            }
         }
         Ok(bytes)
     }
@@ -135,7 +145,7 @@ impl Writer {
         if self.stated == self.synced {
             return Ok(0);
         }
-        self.append_frame(disk, &[], false)
+        self.append_frame(disk, Cut::default(), &mut Pieces::new(&[]), false)
     }
 
     /// The next frame begins a new segment.
@@ -171,18 +181,19 @@ impl Writer {
     fn append_frame(
         &mut self,
         disk: &dyn Disk,
-        blocks: &[Block],
+        cut: Cut,
+        from: &mut Pieces<'_, '_>,
         sync: bool,
     ) -> Result<u64, StoreError> {
         let mut pieces = vec![IoSlice::new(&[]); 2];
-        for block in blocks {
-            block.slices(&mut pieces);
-        }
-        let records = blocks.iter().map(Block::records).sum();
+        from.take(cut.len, &mut pieces);
+        let Cut { records, before, left, room, .. } = cut;
         let first_lsn = Lsn(self.written.0 + 1);
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let begun = self.make_room(disk, len as u64, sync)?;
-        let frame = FrameHeader::new(first_lsn, records, self.synced, &pieces);
+        let begun = match room {
+            Some(room) => self.make_room(disk, room, sync)?,
+            None => None,
+        };
+        let frame = FrameHeader::new(first_lsn, records, self.synced, &pieces).part(before, left);
         let frame = frame.encode(self.salt_of(self.segment.number));
         if let [first, second, ..] = pieces.as_mut_slice() {
             *first = IoSlice::new(begun.as_ref().map_or(&[], <[u8; SEGMENT_HEADER_LEN]>::as_slice));
@@ -199,8 +210,8 @@ impl Writer {
         Ok(len as u64)
     }
 
-    /// Begins the next segment if the frame does not fit into this one, and gives its header. A
-    /// frame that is longer than a segment makes its own one longer.
+    /// Begins the next segment if what comes does not fit into this one, and gives its header. A
+    /// record that is longer than a segment makes its own one longer.
     fn make_room(
         &mut self,
         disk: &dyn Disk,
@@ -255,14 +266,4 @@ pub(super) fn mix(salt: u64, number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-/// How many blocks from the first on make a frame: one at least.
-fn blocks_of_frame(blocks: &[Block]) -> usize {
-    let mut len = 0;
-    let fitting = blocks.iter().take_while(|block| {
-        len += block.len();
-        len <= FRAME_BYTES
-    });
-    fitting.count().max(1)
 }

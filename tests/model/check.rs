@@ -54,7 +54,7 @@ fn state(directory: &Path) -> String {
 /// A copy of the golden directory after a start, a checkpoint and a clean stop, with a catalogue.
 fn with_catalogue(directory: &Path) -> PathBuf {
     let place = directory.join("sound");
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v3");
     copy_directory(&golden, &place);
     fs::remove_file(place.join("expected.txt")).unwrap();
     let disk = possess(&place);

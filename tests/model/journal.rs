@@ -417,10 +417,12 @@ fn parameter(name: &str, value: &str) -> Definition {
     Definition::ParameterSet { vhost, component, name, value }
 }
 
-/// Segments so short that a few messages fill one.
+/// Segments so short that a few messages fill one, and frames that many a message does not fit
+/// into: of other lengths with each start.
 fn options(durability: Durability, salt: u64) -> Options {
-    let segment_bytes = 2048;
-    Options { segment_bytes, page_len: 4, slack_segments: 0, ..Options::new(durability, salt) }
+    let options = Options::new(durability, salt);
+    let frame_bytes = [200, options.frame_bytes, 1000][salt as usize % 3];
+    Options { segment_bytes: 2048, frame_bytes, page_len: 4, slack_segments: 0, ..options }
 }
 
 /// Up to `count` seqs of a queue from the `at`th on.

@@ -104,6 +104,7 @@ pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartErr
         segment_bytes: if seed.is_multiple_of(2) { 64 * 1024 } else { 6 * 1024 },
         slack_segments: 0,
         segment_records: 50,
+        frame_bytes: [500, 4096, 1 << 20][seed as usize / 2 % 3],
         page_len: 4,
         load_len: 8,
         resident_bytes: 2000,

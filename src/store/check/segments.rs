@@ -2,11 +2,13 @@
 
 use super::{Check, Severity};
 use crate::id::{Lsn, SegmentNo};
+use crate::store::assembly::{Assembly, Step};
 use crate::store::contents::Contents;
 use crate::store::entries::Complete;
 use crate::store::error::StoreError;
+use crate::store::frame::Frame;
 use crate::store::index::{SealedIndex, SegmentIndexer};
-use crate::store::record::{BadRecord, Record, Records};
+use crate::store::record::BadRecord;
 use crate::store::recovery::Segments;
 use crate::store::scan;
 use crate::store::segment::{SegmentHeader, file_name, index_name};
@@ -61,13 +63,14 @@ impl Check<'_> {
     ) -> Result<(SegmentIndexer, Lsn), StoreError> {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let records = &mut self.report.totals.records;
-        let last_lsn = scan::whole(self.disk, *header, end, &mut |frame, offset, payload| {
-            let read = decode(payload)?;
+        let mut assembly = Assembly::default();
+        let last_lsn = scan::whole(self.disk, *header, end, &mut |frame| {
+            let read = decode(&mut assembly, frame)?;
             *records += read;
-            if read != u64::from(frame.records) {
+            if read != u64::from(frame.header.records) {
                 return Err(BadRecord::TooLong);
             }
-            indexer.add(offset, payload)
+            indexer.add(frame)
         })?;
         Ok((indexer, last_lsn))
     }
@@ -146,15 +149,17 @@ impl Check<'_> {
     }
 }
 
-/// Reads every record of a frame, and counts them.
-fn decode(payload: &[u8]) -> Result<u64, BadRecord> {
-    let mut records = Records::new(payload);
+/// Reads every record of a frame, and counts those that end in it. A message that is longer than a
+/// frame is read with its queue.
+fn decode(assembly: &mut Assembly, frame: &Frame<'_>) -> Result<u64, BadRecord> {
     let mut count = 0;
-    while let Some(record) = records.next()? {
-        if let Record::Transaction(mut parts) = record {
-            while parts.next()?.is_some() {}
+    assembly.frame(frame, |step| {
+        match step {
+            Step::Record(record, _) if record.lacks_body() => drop(record.head()?),
+            Step::Record(record, _) => drop(record.decode()?),
+            Step::Done => count += 1,
         }
-        count += 1;
-    }
+        Ok(())
+    })?;
     Ok(count)
 }

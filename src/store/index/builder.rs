@@ -5,8 +5,11 @@ use super::Place;
 use super::page::Entry;
 use super::pages::{QueuePages, Shelf, lookup};
 use super::view::{PageBytes, View};
-use crate::id::QueueId;
-use crate::store::record::{BadRecord, RawRecord, Records, Target};
+use crate::id::{QueueId, Seq};
+use crate::store::assembly::{Assembly, Step};
+use crate::store::frame::Frame;
+use crate::store::long::Run;
+use crate::store::record::{BadRecord, RawRecord, Target};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
 use std::borrow::Cow;
@@ -27,6 +30,7 @@ pub struct SegmentIndexer {
     queues_memory: usize,
     /// The targets of one record, reused.
     targets: Vec<Target>,
+    assembly: Assembly,
     records: u64,
     end: u64,
 }
@@ -46,38 +50,35 @@ impl SegmentIndexer {
             shelf_dead: 0,
             queues_memory: 0,
             targets: Vec::new(),
+            assembly: Assembly::default(),
             records: 0,
             end: 0,
         }
     }
 
-    /// Takes in the records of the next frame, whose payload lies at `payload_offset` of the file.
+    /// Takes in the records of the next frame.
     ///
     /// # Errors
     /// If a record cannot be read; those before it are in the index.
-    pub fn add(&mut self, payload_offset: u64, payload: &[u8]) -> Result<(), BadRecord> {
-        self.add_noting(payload_offset, payload, &mut |_| {})
+    pub fn add(&mut self, frame: &Frame<'_>) -> Result<(), BadRecord> {
+        self.add_noting(frame, &mut |_| {})
     }
 
     /// As `add`, telling `first` of each queue that had no entry before.
     pub(super) fn add_noting(
         &mut self,
-        payload_offset: u64,
-        payload: &[u8],
+        frame: &Frame<'_>,
         first: &mut dyn FnMut(QueueId),
     ) -> Result<(), BadRecord> {
-        let mut records = Records::new(payload);
-        while let Some(raw) = records.next_raw()? {
-            match raw.parts() {
-                None => self.record(payload_offset, &raw, first)?,
-                Some(mut parts) => {
-                    while let Some(part) = parts.next_raw()? {
-                        self.record(payload_offset, &part, first)?;
-                    }
-                }
-            }
-        }
-        self.end = self.end.max(payload_offset + payload.len() as u64);
+        let mut assembly = std::mem::take(&mut self.assembly);
+        let payload_offset = frame.payload_offset();
+        let read = assembly.frame(frame, |step| match step {
+            Step::Record(raw, run) => self.record(payload_offset, &raw, run, first),
+            Step::Done => Ok(()),
+        });
+        self.assembly = assembly;
+        read?;
+        self.end = self.end.max(frame.end());
         Ok(())
     }
 
@@ -86,18 +87,21 @@ impl SegmentIndexer {
         &mut self,
         payload_offset: u64,
         raw: &RawRecord<'_>,
+        run: Option<Run>,
         first: &mut dyn FnMut(QueueId),
     ) -> Result<(), BadRecord> {
         let mut targets = std::mem::take(&mut self.targets);
         let enqueue = raw.enqueue(&mut targets);
         if let Ok(Some(body_len)) = enqueue {
-            let mut entry = Entry {
-                offset: payload_offset + raw.at as u64,
-                len: u32::try_from(raw.bytes.len()).map_err(|_| BadRecord::TooLong)?,
-                crc: crc32c::crc32c(raw.bytes),
-                body_len,
-                ..Entry::default()
+            let (offset, len, crc) = match run {
+                Some(run) => (run.offset, run.len, run.crc),
+                None => (
+                    payload_offset + raw.at as u64,
+                    u32::try_from(raw.bytes.len()).map_err(|_| BadRecord::TooLong)?,
+                    crc32c::crc32c(raw.bytes),
+                ),
             };
+            let mut entry = Entry { seq: Seq(0), offset, len, crc, body_len };
             self.records += 1;
             for target in &targets {
                 entry.seq = target.seq;

@@ -32,6 +32,7 @@ pub use view::Tally;
 
 use super::disk::Disk;
 use super::error::StoreError;
+use super::frame::Frame;
 use super::record::BadRecord;
 use crate::id::{QueueId, SegmentNo, Seq};
 use find::Limits;
@@ -44,16 +45,17 @@ use view::View;
 /// A map smaller than this is not worth shrinking.
 const MAP_LEN_MIN: usize = 1024;
 
-/// Where the record of a message lies, and what it must sum up to.
+/// Where the record of a message lies, and what it must sum up to. One that is longer than a frame
+/// lies in frames of its own, a `Run`; it is told from others by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub segment: SegmentNo,
     pub seq: Seq,
-    /// Of the record in the segment's file.
+    /// Of the record in the segment's file, or of its first frame.
     pub offset: u64,
-    /// Of the record, prefix included.
+    /// Of the record, prefix included, or of its frames.
     pub len: u32,
-    /// crc32c of the record's bytes.
+    /// crc32c of the record's bytes, or of the checksums of its frames' payloads.
     pub crc: u32,
     pub body_len: u32,
 }
@@ -109,19 +111,14 @@ impl Index {
     ///
     /// # Errors
     /// If a record cannot be read; those before it are in the index.
-    pub fn extend(
-        &mut self,
-        segment: SegmentNo,
-        payload_offset: u64,
-        payload: &[u8],
-    ) -> Result<bool, BadRecord> {
+    pub fn extend(&mut self, segment: SegmentNo, frame: &Frame<'_>) -> Result<bool, BadRecord> {
         let Some(Segment::Open(indexer)) = self.segments.get_mut(&segment) else {
             return Ok(false);
         };
         let (by_queue, memory) = (&mut self.by_queue, &mut self.by_queue_memory);
         // It is shared only while it is sealed, and then its segment takes no more records.
         let indexer = Arc::make_mut(indexer);
-        indexer.add_noting(payload_offset, payload, &mut |queue| {
+        indexer.add_noting(frame, &mut |queue| {
             register(by_queue, memory, queue, segment);
         })?;
         Ok(true)

@@ -23,11 +23,9 @@ const FRAMING_LEN_MAX: usize = 10 + 5 + 4;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) seq: Seq,
-    /// Of the record in the segment's file.
+    /// As in a `Place`, like the two that follow.
     pub(super) offset: u64,
-    /// Of the record, prefix included.
     pub(super) len: u32,
-    /// crc32c of the record's bytes.
     pub(super) crc: u32,
     pub(super) body_len: u32,
 }

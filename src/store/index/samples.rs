@@ -1,9 +1,10 @@
 //! Segments for tests, with what a naive reader would say of them.
 
 use super::{Index, Place, SegmentIndexer};
-use crate::id::{QueueId, SegmentNo, Seq};
+use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::store::batch::RecordBatch;
 use crate::store::disk::Disk;
+use crate::store::frame::{FRAME_HEADER_LEN, Frame, FrameHeader};
 use crate::store::memory_disk::MemoryDisk;
 use crate::store::record::{PREFIX_LEN, Target};
 use crate::store::samples::{message, run};
@@ -14,7 +15,7 @@ use std::io::IoSlice;
 pub(in crate::store) const PAGE_LEN: usize = 4;
 
 /// Bytes before each payload that are not the index's business.
-const GAP: usize = 48;
+const GAP: usize = FRAME_HEADER_LEN;
 
 /// A segment, and where its messages lie.
 #[derive(Clone, Debug, Default)]
@@ -80,13 +81,13 @@ impl Sample {
         }
     }
 
-    pub(in crate::store) fn frames(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.frames.iter().map(|(at, len)| (*at as u64, &self.bytes[*at..at + len]))
+    pub(in crate::store) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        self.frames.iter().map(|(at, len)| frame(*at as u64, &self.bytes[*at..at + len]))
     }
 
     pub(in crate::store) fn indexer(&self) -> SegmentIndexer {
         let mut indexer = SegmentIndexer::new(PAGE_LEN);
-        self.frames().for_each(|(at, payload)| indexer.add(at, payload).unwrap());
+        self.frames().for_each(|frame| indexer.add(&frame).unwrap());
         indexer
     }
 
@@ -117,6 +118,12 @@ impl Sample {
     }
 }
 
+/// A frame whose payload lies there.
+pub(super) fn frame(payload_offset: u64, payload: &[u8]) -> Frame<'_> {
+    let header = FrameHeader::new(Lsn(1), 1, Lsn(0), &[IoSlice::new(payload)]);
+    Frame { header, offset: payload_offset - FRAME_HEADER_LEN as u64, payload }
+}
+
 pub(in crate::store) fn file_of(segment: SegmentNo) -> String {
     format!("segment-{segment}")
 }
@@ -134,9 +141,9 @@ pub(in crate::store) fn body(target: Target, len: usize) -> Vec<u8> {
 fn encode(part: &Part) -> Vec<u8> {
     let mut batch = RecordBatch::new();
     put(&mut batch, part);
-    let mut pieces: Vec<IoSlice<'_>> = Vec::new();
+    let mut pieces = Vec::new();
     batch.complete().slices(&mut pieces);
-    pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
+    pieces.concat()
 }
 
 fn put(batch: &mut RecordBatch, part: &Part) {

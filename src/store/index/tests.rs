@@ -1,6 +1,6 @@
 //! The index against a naive map, and against files that are not what was written.
 
-use super::samples::{PAGE_LEN, Part, Sample, index_file};
+use super::samples::{PAGE_LEN, Part, Sample, frame, index_file};
 use super::{Index, Place, SealedIndex, SegmentIndexer, Tally};
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::store::batch::RecordBatch;
@@ -11,7 +11,6 @@ use crate::store::record::BadRecord;
 use crate::store::samples::{message, run, to};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 
 const QUEUES: u64 = 4;
 const SEQS: u64 = 60;
@@ -191,8 +190,8 @@ proptest! {
                 sample.put_sealed(&mut index, &disk);
             } else {
                 index.put_open(sample.segment, SegmentIndexer::new(PAGE_LEN));
-                for (at, payload) in sample.frames() {
-                    prop_assert_eq!(index.extend(sample.segment, at, payload), Ok(true));
+                for frame in sample.frames() {
+                    prop_assert_eq!(index.extend(sample.segment, &frame), Ok(true));
                 }
             }
         }
@@ -349,8 +348,10 @@ fn a_sealed_index_survives_a_power_loss_and_a_failed_one_leaves_nothing() {
 #[test]
 fn what_is_no_record_is_refused() {
     let mut indexer = SegmentIndexer::new(PAGE_LEN);
-    assert_eq!(indexer.add(0, &[1, 4, 0, 0, 0, 1, 1, 1, 9]), Err(BadRecord::Content));
-    assert_eq!(indexer.add(48, &[1, 9, 0, 0, 0]), Err(BadRecord::Truncated));
+    let content = frame(56, &[1, 4, 0, 0, 0, 1, 1, 1, 9]);
+    assert_eq!(indexer.add(&content), Err(BadRecord::Content));
+    let cut = frame(113, &[1, 9, 0, 0, 0]);
+    assert_eq!(indexer.add(&cut), Err(BadRecord::Truncated));
 }
 
 #[test]
@@ -358,15 +359,15 @@ fn a_million_entries_cost_ten_bytes_each_and_dense_ones_need_no_page() {
     let (records, per_frame) = (1_000_000_u64, 10_000);
     let (mut indexer, mut batch) = (SegmentIndexer::new(1024), RecordBatch::new());
     let message = message(b"0123456789abcdef");
-    let mut at = 0;
-    for frame in 0..records / per_frame {
-        (0..per_frame).for_each(|it| batch.enqueue(&message, &[to(5, frame * per_frame + it)]));
-        let mut pieces: Vec<IoSlice<'_>> = Vec::new();
+    let mut at = 56;
+    for nth in 0..records / per_frame {
+        (0..per_frame).for_each(|it| batch.enqueue(&message, &[to(5, nth * per_frame + it)]));
+        let mut pieces = Vec::new();
         batch.complete().slices(&mut pieces);
-        let payload = pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<_>>();
-        at += 48;
-        indexer.add(at, &payload).unwrap();
-        at += payload.len() as u64;
+        let payload = pieces.concat();
+        let frame = frame(at, &payload);
+        indexer.add(&frame).unwrap();
+        at = frame.end() + 56;
         batch.clear();
     }
     let pages = indexer.view(QueueId(5)).unwrap().pages.len();

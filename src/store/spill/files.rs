@@ -10,6 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::index::Place;
 use crate::store::record::Target;
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 
 const NAME_PREFIX: &str = "spill-";
 const INDEX_SUFFIX: &str = ".idx";
@@ -116,6 +117,7 @@ impl Files {
         }
         let mut pieces = Vec::new();
         block.slices(&mut pieces);
+        let pieces: Vec<_> = pieces.into_iter().map(IoSlice::new).collect();
         disk.write_at(&file, end, &pieces)?;
         self.all.entry(segment).or_default().len = end + len;
         Ok(())

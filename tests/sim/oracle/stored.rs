@@ -83,6 +83,53 @@ impl Oracle {
         }
     }
 
+    /// This record is the last of a turn, or of what a start or the keeper wrote.
+    pub(crate) fn ends_turn(&self, lsn: u64) -> bool {
+        lsn == 0 || self.snapshots.contains_key(&lsn)
+    }
+
+    /// What there may be within a turn whose first records are all that is left: what was changed
+    /// by it is not sure. `None` if that is neither there before the turn nor after it.
+    fn within_turn(&self, recovered: &Recovered) -> Option<Durable> {
+        let found = recovered.last_lsn.0;
+        let (_, before) = self.snapshots.range(..found).next_back()?;
+        let (_, after) = self.snapshots.range(found..).next()?;
+        let defined = definitions_of(recovered);
+        let mut left = before.clone();
+        left.exchanges.extend(&after.exchanges);
+        left.exchanges.retain(|exchange| defined.1.contains(EXCHANGES[*exchange].0));
+        left.bindings.extend(&after.bindings);
+        left.bindings.retain(|binding| defined.2.contains(&names_of(binding)));
+        for (name, (queue, copies)) in &after.queues {
+            let (same, all) = left.queues.entry(*name).or_insert((*queue, Vec::new()));
+            if same != queue {
+                return None;
+            }
+            let sure = |copies: &[_], copy| copies.contains(&(copy, true));
+            let both: BTreeSet<_> = all.iter().chain(copies).map(|(copy, _)| *copy).collect();
+            let both = both.into_iter();
+            *all = both.map(|copy| (copy, sure(all, copy) && sure(copies, copy))).collect();
+        }
+        left.queues.retain(|name, _| defined.0.contains(QUEUES[*name].0));
+        for (name, (_, copies)) in &mut left.queues {
+            if !after.queues.contains_key(name) {
+                copies.iter_mut().for_each(|(_, sure)| *sure = false);
+            }
+        }
+        (left.definitions() == defined).then_some(left)
+    }
+
+    /// Somebody took the disk away.
+    pub(crate) fn forget(&mut self) {
+        self.synced = 0;
+        self.snapshots.clear();
+    }
+
+    /// A start from this can be judged.
+    pub(crate) fn knows(&self, recovered: &Recovered) -> bool {
+        self.ends_turn(recovered.last_lsn.0) || self.within_turn(recovered).is_some()
+    }
+
     /// A broker begins on what `recovered` says, and has records up to `lsn` by now.
     pub(crate) fn started(
         &mut self,
@@ -97,10 +144,12 @@ impl Oracle {
         let left = match self.snapshots.get(&found) {
             Some(left) => left.clone(),
             None if found == 0 => empty,
-            None => panic!("record {found} ends no turn: {:?}", self.snapshots.keys()),
+            None => self.within_turn(recovered).unwrap_or_else(|| {
+                panic!("record {found} is in no turn: {:?}", self.snapshots.keys())
+            }),
         };
         self.stats.lost_turns += self.snapshots.keys().filter(|lsn| **lsn > found).count() as u64;
-        self.check_definitions(&left, recovered);
+        check_definitions(&left, recovered);
         let places: BTreeSet<Place> = self.channels.keys().copied().collect();
         assert!(places.is_empty(), "clients are gone before a start: {places:?}");
         let ids: BTreeMap<_, _> =
@@ -127,30 +176,6 @@ impl Oracle {
         self.snapshots = BTreeMap::from([(synced, self.durable()), (lsn, self.durable())]);
         // Whoever waits for an earlier turn is gone.
         self.turn_lsns.iter_mut().for_each(|turn| *turn = u64::MAX);
-    }
-
-    fn check_definitions(&self, left: &Durable, recovered: &Recovered) {
-        let definitions = &recovered.definitions;
-        let queues: BTreeSet<_> = definitions.queues().map(|(_, q)| q.name.as_str()).collect();
-        let expected: BTreeSet<_> = left.queues.keys().map(|name| QUEUES[*name].0).collect();
-        assert_eq!(queues, expected, "queues after a start");
-        assert_eq!(recovered.queues.len(), queues.len(), "messages of queues that are there");
-        let vhost = definitions.vhost("/");
-        let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
-        let exchanges: BTreeSet<_> = exchanges.map(|(name, _)| name).collect();
-        let expected: BTreeSet<_> = left.exchanges.iter().map(|e| EXCHANGES[*e].0).collect();
-        assert_eq!(exchanges, expected, "exchanges after a start");
-        let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
-        let bindings: BTreeSet<_> = bindings
-            .map(|binding| {
-                let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
-                let queue = definitions.queue(id).expect("it is bound").name.as_str();
-                (binding.source.as_str(), queue, binding.key.as_slice())
-            })
-            .collect();
-        let name = |b: &Binding| (EXCHANGES[b.exchange].0, QUEUES[b.queue].0, b.key.as_bytes());
-        let expected: BTreeSet<_> = left.bindings.iter().map(name).collect();
-        assert_eq!(bindings, expected, "bindings after a start");
     }
 
     /// A queue has what its last record says, whole and in order; nothing that was confirmed and
@@ -211,4 +236,41 @@ impl Oracle {
             copy.may_be_redelivered |= !clean;
         }
     }
+}
+
+/// Names of queues, exchanges, and bindings' exchanges, queues and keys.
+type Names<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>, BTreeSet<(&'a str, &'a str, &'a [u8])>);
+
+impl Durable {
+    fn definitions(&self) -> Names<'_> {
+        let queues = self.queues.keys().map(|name| QUEUES[*name].0);
+        let exchanges = self.exchanges.iter().map(|exchange| EXCHANGES[*exchange].0);
+        (queues.collect(), exchanges.collect(), self.bindings.iter().map(names_of).collect())
+    }
+}
+
+fn names_of(binding: &Binding) -> (&'static str, &'static str, &'static [u8]) {
+    (EXCHANGES[binding.exchange].0, QUEUES[binding.queue].0, binding.key.as_bytes())
+}
+
+fn definitions_of(recovered: &Recovered) -> Names<'_> {
+    let definitions = &recovered.definitions;
+    let queues = definitions.queues().map(|(_, queue)| queue.name.as_str());
+    let vhost = definitions.vhost("/");
+    let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
+    let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
+    let bindings = bindings.map(|binding| {
+        let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
+        let queue = definitions.queue(id).expect("it is bound").name.as_str();
+        (binding.source.as_str(), queue, binding.key.as_slice())
+    });
+    (queues.collect(), exchanges.map(|(name, _)| name).collect(), bindings.collect())
+}
+
+fn check_definitions(left: &Durable, recovered: &Recovered) {
+    let (found, expected) = (definitions_of(recovered), left.definitions());
+    assert_eq!(found.0, expected.0, "queues after a start");
+    assert_eq!(recovered.queues.len(), found.0.len(), "messages of queues that are there");
+    assert_eq!(found.1, expected.1, "exchanges after a start");
+    assert_eq!(found.2, expected.2, "bindings after a start");
 }
