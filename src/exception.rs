@@ -274,6 +274,21 @@ impl Exception {
         Self::new(ReplyCode::PreconditionFailed, format!("unknown exchange type '{kind}'"))
     }
 
+    /// The plugin that routes for an exchange is not there.
+    #[must_use]
+    pub fn exchange_type_not_found(resource: Resource<'_>, kind: &str) -> Self {
+        let text =
+            format!("Cannot route message through {resource}: exchange type {kind} not found");
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    /// A plugin's code panicked; the log has its message.
+    #[must_use]
+    pub fn exchange_type_failed(kind: &str) -> Self {
+        let text = format!("exchange type {kind} failed, see the broker's log");
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
     /// A flag or value that both sides have, and that differs.
     #[must_use]
     pub fn inequivalent(arg: &str, resource: Resource<'_>, received: &str, current: &str) -> Self {

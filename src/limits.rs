@@ -65,6 +65,12 @@ pub const ROUTE_CACHE_BUDGET: usize = 262_144;
 pub const ACCESS_CACHE_MAX: usize = 64;
 /// Bytes that one compiled pattern may take; real ones take a few hundred.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Messages that an exchange remembers for what is bound later; replayed in one lock hold.
+pub const HISTORY_LEN_MAX: usize = WORK_PER_LOCK_MAX;
+/// Bytes of the same.
+pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes that all exchanges of a broker remember.
+pub const HISTORIES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 // Output.
 /// Above this much unwritten output a connection's deliveries wait in the inbox.
@@ -94,6 +100,8 @@ pub const MEASURE_BYTES_PER_MS: u64 = 1_000_000;
 // Fairness.
 /// Queue operations that one `handle_input` may do before it yields.
 pub const OPERATIONS_PER_TURN: usize = 20_000;
+/// Destinations that a plugged router looks through in the time of a queue operation.
+pub const DESTINATIONS_PER_OPERATION: usize = 64;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
 

@@ -23,8 +23,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["server", "store"]),
 ];
 
-/// The one gap in the layers: what a queue appends to the journal.
-const QUEUE_MAY_NAME: &[&str] = &["store::Log", "store::RecordBatch", "store::Target"];
+/// The gaps in the layers: what a queue appends to the journal, and what the header of a message
+/// says that the broker itself publishes again.
+const GAPS: &[(&str, &[&str])] = &[
+    ("queue", &["store::Log", "store::RecordBatch", "store::Target"]),
+    ("broker", &["wire::Properties"]),
+];
+
+/// The boundary crate, and which crates stand on it and on nothing else of ours.
+const PLUGIN_API: &str = "leveret_plugin_api";
+const PLUGINS: &[&str] = &["plugins/exchange-types/"];
 
 /// Where the outside world may be named: paths in code, and the files or folders that may.
 const OUTSIDE: &[(&[&str], &[&str])] = &[
@@ -138,7 +146,8 @@ fn may_name(from: &str, to: &str, path: &str) -> bool {
     if from == to || matches!(from, "main" | "lib") {
         return true;
     }
-    if from == "queue" && QUEUE_MAY_NAME.iter().any(|gap| path_starts(path, gap)) {
+    let gaps = GAPS.iter().filter(|(module, _)| *module == from);
+    if gaps.flat_map(|(_, gaps)| *gaps).any(|gap| path_starts(path, gap)) {
         return true;
     }
     let is_module = VOCABULARY.contains(&to) || LAYERS.iter().any(|(name, _)| *name == to);
@@ -152,19 +161,41 @@ fn path_starts(path: &str, start: &str) -> bool {
     path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
+/// Whether a path begins with `named`, or calls its `now`.
+fn path_names(segments: &[String], named: &[&str]) -> bool {
+    match named {
+        [kind, "now"] => segments.windows(2).any(|w| w == [*kind, "now"]),
+        _ => segments.iter().zip(named).filter(|(a, b)| a == b).count() == named.len(),
+    }
+}
+
+#[test]
+fn a_plugin_knows_the_broker_by_the_boundary_crate_only() {
+    let mut violations = Vec::new();
+    for source in Source::under(&["plugins"]) {
+        let is_plugin = PLUGINS.iter().any(|place| source.name.starts_with(place));
+        for path in source.paths() {
+            let first = path.segments.first().map_or("", |s| s);
+            let is_ours = first == "leveret" || first.starts_with("leveret_");
+            if is_ours && !(is_plugin && first == PLUGIN_API) {
+                violations.push(source.at(path.line, &format!("names {first}")));
+            }
+            if OUTSIDE.iter().any(|(named, _)| path_names(&path.segments, named)) {
+                let message = format!("{} is the outside world", path.segments.join("::"));
+                violations.push(source.at(path.line, &message));
+            }
+        }
+    }
+    assert_none("a plugin has the boundary crate and no world", &violations);
+}
+
 #[test]
 fn the_outside_world_is_named_where_it_belongs() {
     let mut violations = Vec::new();
     for source in broker_sources() {
         for path in source.paths() {
             for (named, places) in OUTSIDE {
-                let found = match named {
-                    [kind, "now"] => path.segments.windows(2).any(|w| w == [*kind, "now"]),
-                    _ => {
-                        path.segments.iter().zip(*named).filter(|(a, b)| a == b).count()
-                            == named.len()
-                    }
-                };
+                let found = path_names(&path.segments, named);
                 if found && !places.iter().any(|place| source.name.starts_with(place)) {
                     let message = format!("{} belongs in {places:?}", named.join("::"));
                     violations.push(source.at(path.line, &message));
@@ -302,6 +333,8 @@ fn the_rules_know_a_breach_when_they_see_one() {
     assert!(breach("src/queue/core.rs", "fn f() { super::super::exchange::route() }"));
     assert!(breach("src/queue/core.rs", "use crate::store::Journal;"));
     assert!(!breach("src/queue/core.rs", "use crate::store::RecordBatch;"));
+    assert!(breach("src/broker/mod.rs", "use crate::wire::frame;"));
+    assert!(!breach("src/broker/mod.rs", "use crate::wire::Properties;"));
     assert!(!breach("src/queue/core.rs", "// crate::broker\nconst A: &str = \"crate::broker\";"));
     assert!(!breach("src/queue/mod.rs", "mod tests { use super::*; }"));
     assert!(breach("src/exchange/mod.rs", "use super::queue::Queue;"));

@@ -142,6 +142,7 @@ mod tests {
     use super::*;
     use crate::broker::Entropy;
     use crate::config::Config;
+    use crate::exchange::ExchangeTypes;
     use crate::store::MemoryDisk;
     use std::thread;
     use std::time::Duration;
@@ -149,7 +150,13 @@ mod tests {
     #[test]
     fn the_gate_is_passed_when_nobody_is_between_record_and_queue() {
         let config = Config::on_loopback("unused");
-        let broker = Broker::open(config, &MemoryDisk::new(), Entropy::new(|| [1; 16])).unwrap();
+        let broker = Broker::open(
+            config,
+            &MemoryDisk::new(),
+            Entropy::new(|| [1; 16]),
+            ExchangeTypes::core(),
+        )
+        .unwrap();
         let inside = broker.gate.read();
         thread::scope(|threads| {
             let passing = threads.spawn(|| broker.pass_gate());

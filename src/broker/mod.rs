@@ -24,6 +24,7 @@ pub use vhost::Vhost;
 
 use crate::config::Config;
 use crate::exception::Exception;
+use crate::exchange::ExchangeTypes;
 use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
 use crate::queue::{Queue, Residence};
@@ -52,6 +53,13 @@ impl Entropy {
     pub fn octets(&self) -> [u8; 16] {
         (self.0.lock())()
     }
+
+    /// Half of that.
+    pub fn number(&self) -> u64 {
+        let octets = self.octets();
+        let (half, _) = octets.split_first_chunk().expect("16 octets have 8 at their front");
+        u64::from_be_bytes(*half)
+    }
 }
 
 /// One broker. Several may live in a process.
@@ -64,6 +72,7 @@ pub struct Broker {
     /// What all queues hold in memory.
     pub residence: Arc<Residence>,
     pub entropy: Entropy,
+    pub exchange_types: ExchangeTypes,
     store: Store,
     /// Held for reading from the reservation of a message for several queues until all show it.
     gate: RwLock<()>,

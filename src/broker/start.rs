@@ -11,7 +11,7 @@ use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Secret};
 use crate::exception::Resource;
-use crate::exchange::{Destination, Kind, Settings, alternate_exchange};
+use crate::exchange::{Destination, ExchangeTypes, Kind, Settings, alternate_exchange};
 use crate::id::QueueId;
 use crate::name::Name;
 use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
@@ -48,7 +48,8 @@ impl std::error::Error for StartError {}
 
 impl Broker {
     /// Recovers a broker from `disk`. It serves nobody yet, and needs a thread that runs its
-    /// journal's rounds.
+    /// journal's rounds. An exchange of a type that is not among `exchange_types` is kept, and
+    /// refuses to route.
     ///
     /// # Errors
     /// The disk's, or what is wrong with its contents or the configuration.
@@ -56,8 +57,9 @@ impl Broker {
         config: Config,
         disk: &dyn Disk,
         entropy: Entropy,
+        exchange_types: ExchangeTypes,
     ) -> Result<Arc<Self>, StartError> {
-        let salt = u64::from_be_bytes(first_half(entropy.octets()));
+        let salt = entropy.number();
         let options = store::Options {
             segment_bytes: config.sizes.segment_bytes,
             segment_records: config.sizes.segment_records,
@@ -74,7 +76,8 @@ impl Broker {
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Reach::default());
-            restore(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
+            restore_exchanges(&vhost, stored, &exchange_types)?;
+            restore_queues(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -88,6 +91,7 @@ impl Broker {
             route_budget: RouteBudget::default(),
             residence,
             entropy,
+            exchange_types,
             store,
             gate: RwLock::new(()),
             loads: Loads::default(),
@@ -126,12 +130,10 @@ fn open_access(config: &Config, entropy: &Entropy) -> Result<Access, StartError>
     Ok(access)
 }
 
-fn restore(
+fn restore_exchanges(
     vhost: &Vhost,
     stored: &StoredVhost,
-    definitions: &Definitions,
-    messages: &mut HashMap<QueueId, RecoveredQueue>,
-    holding: (&Arc<Residence>, &Config),
+    exchange_types: &ExchangeTypes,
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (component, name, value) in stored.parameters() {
@@ -143,11 +145,10 @@ fn restore(
     }
     for (name, exchange) in stored.exchanges() {
         let resource = Resource::Exchange { vhost: &vhost.name, name };
-        let kind = Kind::from_name(&exchange.kind).ok_or_else(|| {
-            let text =
-                format!("{resource} is stored with type '{}', which is unknown", exchange.kind);
-            StartError::Definition(text)
-        })?;
+        let kind = exchange_types.stored_kind(&exchange.kind);
+        if let Kind::Missing(kind) = &kind {
+            tracing::warn!("{resource} routes nothing: no plugin brings exchange type '{kind}'");
+        }
         let alternate = alternate_exchange(exchange.arguments.as_ref(), resource);
         let settings = Settings {
             kind,
@@ -161,6 +162,18 @@ fn restore(
     }
     // The predeclared ones have them too.
     state.apply_alternates();
+    Ok(())
+}
+
+/// Queues with their messages, then all bindings.
+fn restore_queues(
+    vhost: &Vhost,
+    stored: &StoredVhost,
+    definitions: &Definitions,
+    messages: &mut HashMap<QueueId, RecoveredQueue>,
+    holding: (&Arc<Residence>, &Config),
+) -> Result<(), StartError> {
+    let mut state = vhost.state.write();
     for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
         state.restore_queue(&vhost.name, id, queue, messages.remove(&id), holding);
     }
@@ -225,11 +238,6 @@ fn page(stored: StoredPage) -> Option<Page> {
     }
 }
 
-fn first_half(octets: [u8; 16]) -> [u8; 8] {
-    let (half, _) = octets.split_first_chunk().expect("16 octets have 8 at their front");
-    *half
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +251,7 @@ mod tests {
             vhosts: vhosts.iter().map(|name| Name::new(name)).collect(),
             ..Config::default()
         };
-        Broker::open(config, disk, Entropy::new(|| [7; 16])).unwrap()
+        Broker::open(config, disk, Entropy::new(|| [7; 16]), ExchangeTypes::built_in()).unwrap()
     }
 
     fn may_open(broker: &Broker, user: &str, vhost: &str) -> bool {
@@ -305,7 +313,12 @@ mod tests {
         let mut user = UserConfig::new("hare", "secret");
         user.vhost_pattern = "(".into();
         let config = Config { users: vec![user], ..Config::default() };
-        let opened = Broker::open(config, &MemoryDisk::new(), Entropy::new(|| [7; 16]));
+        let opened = Broker::open(
+            config,
+            &MemoryDisk::new(),
+            Entropy::new(|| [7; 16]),
+            ExchangeTypes::core(),
+        );
         let text = opened.err().unwrap().to_string();
         assert_eq!(text, "user 'hare': '(' is not a regular expression: unclosed group");
     }

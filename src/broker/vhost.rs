@@ -4,12 +4,12 @@
 use super::Broker;
 use super::link::Workspace;
 use super::policy::Policies;
-use crate::exchange::{ExchangeShared, RouteScratch, Topology};
+use crate::exception::Exception;
+use crate::exchange::{ExchangeShared, Published, RouteScratch, Routed, Topology};
 use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
 use crate::queue::Queue;
 use crate::store::{Definition, Reach};
-use crate::table::TableRef;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::{Mutex, RwLock};
@@ -38,10 +38,10 @@ pub(super) struct State {
 }
 
 /// Where a publish goes.
+#[derive(Default)]
 pub(super) struct Resolved {
     pub(super) queues: Vec<Arc<Queue>>,
-    /// It depends on exchange and routing key alone.
-    pub(super) cacheable: bool,
+    pub(super) routed: Routed,
 }
 
 impl Vhost {
@@ -82,24 +82,27 @@ impl Vhost {
         self.state.read().topology.exchange(name).map(|exchange| Arc::clone(exchange.shared()))
     }
 
+    /// Where a message to `exchange` goes.
+    ///
+    /// # Errors
+    /// As `Topology::route`.
     pub(super) fn resolve(
         &self,
         exchange: &ExchangeShared,
-        keys: &[&[u8]],
-        headers: Option<TableRef<'_>>,
+        published: Published<'_>,
         scratch: &mut RouteScratch,
-    ) -> Resolved {
+    ) -> Result<Resolved, Exception> {
         let state = self.state.read();
         if exchange.name.is_empty() {
-            return state.resolve_names(keys);
+            return Ok(state.resolve_names(published.keys));
         }
         let Some(exchange) = state.topology.exchange(&exchange.name) else {
-            return Resolved { queues: Vec::new(), cacheable: false };
+            return Ok(Resolved::default());
         };
         let mut ids = Vec::new();
-        let routed = state.topology.route(exchange, keys, headers, scratch, &mut ids);
+        let routed = state.topology.route(exchange, published, scratch, &mut ids)?;
         let queues = ids.iter().filter_map(|id| state.by_id.get(id).cloned()).collect();
-        Resolved { queues, cacheable: routed.cacheable }
+        Ok(Resolved { queues, routed })
     }
 
     /// Ends those of `queues` that are auto-delete and have no consumer. The answer that brought
@@ -170,7 +173,7 @@ impl State {
         }
         // A missing queue may come any moment, and no version would tell.
         let cacheable = !queues.is_empty();
-        Resolved { queues, cacheable }
+        Resolved { queues, routed: Routed { cacheable, ..Routed::default() } }
     }
 
     pub(super) fn forget_queue(
@@ -245,9 +248,10 @@ mod tests {
         let vhost = broker.vhost("/").unwrap();
         let resolve = |keys: &[&[u8]]| {
             let exchange = vhost.exchange("").unwrap();
-            let found = vhost.resolve(&exchange, keys, None, &mut RouteScratch::default());
+            let published = Published::new(keys, None);
+            let found = vhost.resolve(&exchange, published, &mut RouteScratch::default()).unwrap();
             let names = found.queues.iter().map(|queue| queue.name.to_string());
-            (names.collect::<Vec<_>>(), found.cacheable)
+            (names.collect::<Vec<_>>(), found.routed.cacheable)
         };
         assert_eq!(resolve(&[b"q7"]), (vec!["q7".to_owned()], true));
         assert_eq!(resolve(&[b"none", b"\xff"]), (vec![], false));

@@ -7,16 +7,22 @@
 //!                          (a worklist over topology; an alternate exchange where nothing matched)
 //! ```
 //! `topology` owns the exchanges and bindings of one vhost; `matcher` is the exchange's type, one
-//! file each (`direct`, `fanout`, `topic` over `trie`, `headers` over `header_fields`). Queues are
-//! ids here; whether one exists, and who may bind it, is the caller's business. So is the default
-//! exchange: its keys are queue names, which this module does not know.
+//! file each (`direct`, `fanout`, `topic` over `trie`, `headers` over `header_fields`), or
+//! `plugged`: a router of a type that `registry` has from a plugin, which sees messages through
+//! `fields` and may have a `history`. Queues are ids here; whether one exists, and who may bind it,
+//! is the caller's business. So is the default exchange: its keys are queue names, which this
+//! module does not know.
 
 mod binding;
 mod direct;
 mod fanout;
+mod fields;
 mod header_fields;
 mod headers;
+mod history;
 mod matcher;
+mod plugged;
+mod registry;
 mod removal;
 mod route_cache;
 mod router;
@@ -27,9 +33,12 @@ mod topology;
 mod trie;
 
 pub use binding::{Binding, Destination};
+pub use fields::api_table;
+pub use history::{History, Remembered};
+pub use registry::{ExchangeTypes, NameTaken, PluggedType};
 pub use removal::{Removed, RemovedExchange};
 pub use route_cache::{Live, RouteCache, Validity};
-pub use router::{RouteScratch, Routed};
+pub use router::{Published, RouteScratch, Routed};
 pub use shared::ExchangeShared;
 pub use topology::{Declared, Exchange, Topology};
 
@@ -39,16 +48,29 @@ use crate::table::{Table, TableRef, Value};
 
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
-/// The core exchange types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An exchange's type. Two are equal if their names are.
+#[derive(Clone, Debug)]
 pub enum Kind {
     Direct,
     Fanout,
     Topic,
     Headers,
+    /// One that a plugin brought.
+    Plugged(PluggedType),
+    /// The type of a stored exchange whose plugin is not there any more.
+    Missing(Name),
 }
 
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Kind {}
+
 impl Kind {
+    /// A type of the core.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -61,12 +83,14 @@ impl Kind {
     }
 
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Direct => "direct",
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::Plugged(plugged) => &plugged.name,
+            Self::Missing(name) => name,
         }
     }
 }
@@ -78,7 +102,7 @@ pub struct Settings {
     pub durable: bool,
     pub auto_delete: bool,
     pub internal: bool,
-    /// As the client sent them; only `alternate` is read from them.
+    /// As the client sent them; `alternate` and a plugged type are read from them.
     pub arguments: Table,
     /// What `alternate_exchange` found in `arguments`.
     pub alternate: Option<Name>,
@@ -227,7 +251,7 @@ mod tests {
     #[test]
     fn a_type_comes_back_from_its_name() {
         for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers] {
-            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+            assert_eq!(Kind::from_name(kind.name()), Some(kind.clone()));
         }
         assert_eq!(Kind::from_name("Direct"), None);
     }

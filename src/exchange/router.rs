@@ -4,21 +4,46 @@
 //! A worklist visits each exchange at most once a message, so cycles end and the cost is bounded by
 //! the exchanges and bindings there are, however many keys a message carries.
 
-use super::Kind;
-use super::matcher::{MatchScratch, Subject};
+use super::history::History;
+use super::matcher::{MatchScratch, Matched, Subject};
 use super::targets::Found;
 use super::topology::{Exchange, Topology};
+use crate::exception::{Exception, Resource};
 use crate::id::QueueId;
 use crate::name::Name;
 use crate::table::TableRef;
 use hashbrown::HashSet;
+use leveret_plugin_api::{Property, Value};
+use std::sync::Arc;
+
+/// A message as far as its route can depend on it.
+#[derive(Clone, Copy)]
+pub struct Published<'a> {
+    /// Its routing key and those of the CC and BCC headers.
+    pub keys: &'a [&'a [u8]],
+    pub headers: Option<TableRef<'a>>,
+    /// Looked at by plugged types only.
+    pub properties: &'a dyn Fn(Property) -> Option<Value<'a>>,
+}
+
+impl<'a> Published<'a> {
+    /// A message without properties but headers.
+    #[must_use]
+    pub fn new(keys: &'a [&'a [u8]], headers: Option<TableRef<'a>>) -> Self {
+        Self { keys, headers, properties: &|_| None }
+    }
+}
 
 /// What routing says besides the queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Routed {
     /// Whether the exchange and keys alone decided. Headers did too if a headers exchange was
     /// consulted, whether or not anything matched there.
     pub cacheable: bool,
+    /// Where the message is to be remembered, once it is accepted.
+    pub histories: Vec<Arc<History>>,
+    /// What finding the way counts, in queue operations.
+    pub operations: usize,
 }
 
 /// Buffers of `route`, reused from message to message.
@@ -31,45 +56,61 @@ pub struct RouteScratch {
     pending: Vec<Name>,
     /// Exchanges that are or were pending.
     seen: HashSet<Name>,
+    is_seeded: bool,
 }
 
 impl Topology {
     /// Replaces `out` by the queues that a message published to `exchange` reaches: each once, in
-    /// the order of their ids. `keys` are its routing key and those of the CC and BCC headers; with
-    /// more than the first, the route is not the address's and may not be cached under it.
+    /// the order of their ids. With more keys than the first, the route is not the address's and
+    /// may not be cached under it.
     ///
     /// The default exchange has no bindings, so nothing is found through it here.
+    ///
+    /// # Errors
+    /// It meets an exchange whose type is not there, or has failed.
     pub fn route(
         &self,
         exchange: &Exchange,
-        keys: &[&[u8]],
-        headers: Option<TableRef<'_>>,
+        published: Published<'_>,
         scratch: &mut RouteScratch,
         out: &mut Vec<QueueId>,
-    ) -> Routed {
+    ) -> Result<Routed, Exception> {
         out.clear();
-        scratch.matching.start();
-        let distinct = distinct(keys);
+        scratch.start();
+        let distinct = distinct(published.keys);
         let subject = Subject {
-            keys: distinct.as_deref().unwrap_or(keys),
-            headers: headers.unwrap_or(TableRef::EMPTY),
+            keys: distinct.as_deref().unwrap_or(published.keys),
+            all_keys: published.keys,
+            headers: published.headers.unwrap_or(TableRef::EMPTY),
+            properties: published.properties,
         };
-        let mut cacheable = true;
+        let mut routed = Routed { cacheable: true, ..Routed::default() };
         let mut next = Some(exchange);
         while let Some(exchange) = next {
-            cacheable &= exchange.shared().kind != Kind::Headers;
-            consult(exchange, subject, scratch, out);
+            routed.cacheable &= exchange.matcher.depends_on_keys_only();
+            routed.operations += exchange.matcher.operations();
+            match consult(exchange, subject, scratch, out)? {
+                Matched::Routed => {}
+                Matched::Remembered => {
+                    routed.histories.extend(exchange.matcher.history().cloned());
+                }
+                Matched::Missing => return Err(self.type_not_found(exchange)),
+            }
             if !scratch.found.is_empty() {
                 scratch.enlist(exchange.name());
             }
             next = self.next_pending(scratch);
         }
-        scratch.seen.clear();
         if out.len() > 1 {
             out.sort_unstable();
             out.dedup();
         }
-        Routed { cacheable }
+        Ok(routed)
+    }
+
+    fn type_not_found(&self, exchange: &Exchange) -> Exception {
+        let resource = Resource::Exchange { vhost: &self.vhost, name: exchange.name() };
+        Exception::exchange_type_not_found(resource, exchange.settings().kind.name())
     }
 
     /// An alternate exchange that does not exist is passed over.
@@ -86,21 +127,38 @@ impl Topology {
 /// Adds what one exchange leads to, to `out` and `scratch.found`.
 fn consult(
     exchange: &Exchange,
-    subject: Subject<'_>,
+    subject: Subject<'_, '_>,
     scratch: &mut RouteScratch,
     out: &mut Vec<QueueId>,
-) {
+) -> Result<Matched, Exception> {
     let queues_before = out.len();
     let mut found = Found { queues: out, exchanges: &mut scratch.found };
     let matching = &mut scratch.matching;
-    exchange.matcher.matches(subject, matching, &mut found);
+    let matched = exchange.matcher.matches(subject, matching, &mut found)?;
     // RabbitMQ: an exchange that was seen before is a destination too, though it is not visited.
     if out.len() == queues_before && scratch.found.is_empty() {
         scratch.found.extend(exchange.alternate().cloned());
     }
+    Ok(matched)
 }
 
 impl RouteScratch {
+    /// Gives random numbers a beginning, unless they have one.
+    pub fn seed(&mut self, seed: impl FnOnce() -> u64) {
+        if !self.is_seeded {
+            self.matching.seed(seed());
+            self.is_seeded = true;
+        }
+    }
+
+    /// Forgets the message before, which may have ended in an error.
+    fn start(&mut self) {
+        self.matching.start();
+        self.found.clear();
+        self.pending.clear();
+        self.seen.clear();
+    }
+
     /// Moves what was found from `exchange` to the pending ones, unless it was there before.
     fn enlist(&mut self, exchange: &Name) {
         self.seen.insert(exchange.clone());

@@ -1,6 +1,6 @@
-use super::super::Settings;
 use super::super::binding::Destination;
 use super::super::topology::tests::Vhost;
+use super::super::{Kind, Settings};
 use super::*;
 use crate::table::{TableBuilder, Value};
 
@@ -8,7 +8,7 @@ fn route(vhost: &Vhost, exchange: &str, keys: &[&str]) -> Vec<u64> {
     let keys: Vec<_> = keys.iter().map(|key| key.as_bytes()).collect();
     let exchange = vhost.0.exchange(exchange).unwrap();
     let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
-    vhost.0.route(exchange, &keys, None, &mut scratch, &mut out);
+    vhost.0.route(exchange, Published::new(&keys, None), &mut scratch, &mut out).unwrap();
     out.into_iter().map(|queue| queue.0).collect()
 }
 
@@ -123,7 +123,10 @@ fn a_route_is_cacheable_unless_a_headers_exchange_was_consulted() {
     let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
     let mut route = |vhost: &Vhost, name, headers| {
         let exchange = vhost.0.exchange(name).unwrap();
-        let routed = vhost.0.route(exchange, &[b"k"], headers, &mut scratch, &mut out);
+        let routed = {
+            let published = Published::new(&[b"k"], headers);
+            vhost.0.route(exchange, published, &mut scratch, &mut out).unwrap()
+        };
         (routed.cacheable, out.clone())
     };
     assert_eq!(route(&vhost, "amq.fanout", None), (true, vec![QueueId(1)]));

@@ -96,7 +96,7 @@ impl Targets {
 }
 
 impl Found<'_> {
-    fn push(&mut self, destination: &Destination) {
+    pub(super) fn push(&mut self, destination: &Destination) {
         match destination {
             Destination::Queue(queue) => self.queues.push(*queue),
             Destination::Exchange(name) => self.exchanges.push(name.clone()),

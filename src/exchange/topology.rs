@@ -7,6 +7,7 @@
 //! from which messages can reach it, through bindings or as an alternate exchange.
 
 use super::binding::{Binding, Bound, Destination};
+use super::history::Remembered;
 use super::matcher::Matcher;
 use super::shared::ExchangeShared;
 use super::{Kind, Settings};
@@ -48,13 +49,14 @@ pub enum Declared<'a> {
 
 impl Exchange {
     fn new(name: Name, settings: Settings) -> Self {
-        let (kind, internal, durable) = (settings.kind, settings.internal, settings.durable);
+        let (internal, durable) = (settings.internal, settings.durable);
+        let kind = settings.kind.clone();
         Self {
             shared: Arc::new(ExchangeShared::new(name, kind, internal, durable)),
+            matcher: Matcher::new(&settings),
             settings,
             policy_alternate: None,
             bindings: BTreeSet::new(),
-            matcher: Matcher::new(kind),
         }
     }
 
@@ -78,6 +80,12 @@ impl Exchange {
     pub fn alternate(&self) -> Option<&Name> {
         let argument = self.settings.alternate.as_ref();
         argument.or(self.policy_alternate.as_ref())
+    }
+
+    /// What it remembers for a new binding, the oldest message first.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<Remembered> {
+        self.matcher.history().map(|history| history.messages()).unwrap_or_default()
     }
 
     /// The number of bindings of which it is the source.
@@ -130,7 +138,8 @@ impl Topology {
     /// Binds `source`, and says whether that binding is new. Both ends exist.
     ///
     /// # Errors
-    /// The exchange's type refuses the arguments.
+    /// The exchange's type refuses the arguments. A plugged type is asked before, see
+    /// `PluggedType::check_binding`: what is stored is bound whatever it says today.
     ///
     /// # Panics
     /// If there is no such source: whoever binds has looked it up under the same lock.

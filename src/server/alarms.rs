@@ -174,11 +174,13 @@ mod tests {
     use super::*;
     use crate::broker::Entropy;
     use crate::config::{Config, ResourceLimit};
+    use crate::exchange::ExchangeTypes;
     use crate::store::MemoryDisk;
 
     fn broker(config: Config) -> (Arc<MemoryDisk>, Lookout) {
         let disk = Arc::new(MemoryDisk::new());
-        let broker = Broker::open(config, &*disk, Entropy::new(|| [7; 16])).unwrap();
+        let broker =
+            Broker::open(config, &*disk, Entropy::new(|| [7; 16]), ExchangeTypes::core()).unwrap();
         let dyn_disk: Arc<dyn Disk> = disk.clone();
         (disk, Lookout::new(broker, &dyn_disk))
     }

@@ -111,13 +111,15 @@ mod tests {
     use super::*;
     use crate::broker::Entropy;
     use crate::config::Config;
+    use crate::exchange::ExchangeTypes;
     use crate::store::MemoryDisk;
 
     #[test]
     fn a_thread_that_panics_says_so_at_once_and_when_it_is_stopped() {
         let disk = Arc::new(MemoryDisk::new());
         let config = Config::on_loopback("unused");
-        let broker = Broker::open(config, &*disk, Entropy::new(|| [1; 16])).unwrap();
+        let broker =
+            Broker::open(config, &*disk, Entropy::new(|| [1; 16]), ExchangeTypes::core()).unwrap();
         let start = Start { broker, disk, failed: CancellationToken::new() };
         let bell: fn(&Broker) -> &Bell = |broker| broker.relief_bell();
         let mut calm = start.thread(KEEPER, bell, |_| {}).unwrap();

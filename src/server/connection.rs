@@ -223,6 +223,7 @@ mod tests {
     use crate::broker::link::Workspace;
     use crate::broker::{Broker, Entropy};
     use crate::config::Config;
+    use crate::exchange::ExchangeTypes;
     use crate::id::{QueueId, Seq};
     use crate::queue::Load;
     use crate::session::Peer;
@@ -233,7 +234,8 @@ mod tests {
     fn what_queues_asked_of_a_turn_that_panicked_is_still_done() {
         let disk = MemoryDisk::new();
         let config = Config::on_loopback("unused");
-        let broker = Broker::open(config, &disk, Entropy::new(|| [1; 16])).unwrap();
+        let broker =
+            Broker::open(config, &disk, Entropy::new(|| [1; 16]), ExchangeTypes::core()).unwrap();
         let peer = Peer { name: "test".into(), is_loopback: true };
         let mut session = Session::new(broker.clone(), peer, Now::default());
         let turn = |_: &mut Session, loan: &mut Loan| {

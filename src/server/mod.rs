@@ -16,6 +16,7 @@ mod store_thread;
 use crate::broker::{Broker, Entropy, StartError};
 use crate::config::Config;
 use crate::exception::Exception;
+use crate::exchange::ExchangeTypes;
 use crate::store::{Disk, RealDisk, StoreError};
 use alarms::Lookout;
 use bell_thread::BellThread;
@@ -175,6 +176,18 @@ impl Server {
     /// # Errors
     /// As `start`.
     pub fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
+        Self::start_with(config, disk, ExchangeTypes::built_in())
+    }
+
+    /// As `start_on`, with other exchange types than those that come with Leveret.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_with(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        exchange_types: ExchangeTypes,
+    ) -> Result<Self, ServerError> {
         let listeners: Result<Vec<_>, _> = config
             .amqp_listeners()
             .into_iter()
@@ -186,7 +199,7 @@ impl Server {
         let listeners = listeners?;
         let mut probe = [0; 16];
         getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
-        let broker = Broker::open(config, &*disk, Entropy::new(random_octets))?;
+        let broker = Broker::open(config, &*disk, Entropy::new(random_octets), exchange_types)?;
         let failed = CancellationToken::new();
         let start = bell_thread::Start {
             broker: Arc::clone(&broker),

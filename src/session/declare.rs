@@ -45,8 +45,9 @@ impl Session {
             ClientMethod::ExchangeBind(bind) => {
                 let (source, destination) = ends(bind);
                 let to = BindTo::Exchange(&destination);
-                let reach = link.bind(&source, to, bind.key, bind.arguments, workspace)?;
-                (reach, bind.nowait, ServerMethod::ExchangeBindOk)
+                let bound = link.bind(&source, to, bind.key, bind.arguments, workspace)?;
+                scratch.batch.count_operations(bound.copies);
+                (bound.reach, bind.nowait, ServerMethod::ExchangeBindOk)
             }
             ClientMethod::ExchangeUnbind(bind) => {
                 let (source, destination) = ends(bind);
@@ -147,8 +148,9 @@ impl Session {
         let to = BindTo::Queue(&name);
         let (link, workspace) = (&mut channel.link, &mut scratch.workspace);
         let (reach, reply) = if is_bind {
-            let reach = link.bind(&source, to, key, bind.arguments, workspace)?;
-            (reach, ServerMethod::QueueBindOk)
+            let bound = link.bind(&source, to, key, bind.arguments, workspace)?;
+            scratch.batch.count_operations(bound.copies);
+            (bound.reach, ServerMethod::QueueBindOk)
         } else {
             let reach = link.unbind(&source, to, key, bind.arguments, workspace)?;
             (reach, ServerMethod::QueueUnbindOk)

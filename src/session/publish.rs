@@ -3,8 +3,9 @@
 use super::channel::State;
 use super::confirms::put_no_route;
 use super::{Scratch, Session};
-use crate::broker::link::{Added, Link, PSEUDO_QUEUE, Route};
+use crate::broker::link::{Added, Admitted, Link, PSEUDO_QUEUE, Route};
 use crate::exception::{Exception, MethodId};
+use crate::exchange::{Published, RouteScratch};
 use crate::limits::EXPIRY_MS_MAX;
 use crate::message::Message;
 use crate::queue::Publish;
@@ -91,9 +92,8 @@ impl Session {
                     Some(admitted) => admitted,
                     None => link.admit(message.exchange())?,
                 };
-                let address = carbons.is_empty().then(|| message.address());
-                let keys = carbons.keys(message.routing_key());
-                link.route(&admitted, &keys, headers, address, &mut scratch.workspace.routing)?
+                let routing = &mut scratch.workspace.routing;
+                route(link, &admitted, &message, (&properties, &carbons), routing)?
             }
         };
         check_user_id(link, &properties)?;
@@ -125,6 +125,23 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Routes what no cache knows.
+fn route(
+    link: &mut Link,
+    admitted: &Admitted,
+    message: &Message,
+    (properties, carbons): (&Properties<'_>, &Carbons<'_>),
+    scratch: &mut RouteScratch,
+) -> Result<Arc<Route>, Exception> {
+    let address = carbons.is_empty().then(|| message.address());
+    let published = Published {
+        keys: &carbons.keys(message.routing_key()),
+        headers: properties.headers(),
+        properties: &|property| properties.get(property),
+    };
+    link.route(admitted, published, address, scratch)
 }
 
 /// The content frames at the start of `input`, if they are all there and there is nothing unusual

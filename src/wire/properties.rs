@@ -11,6 +11,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use crate::table::{TableBuilder, TableError, TableRef};
+use leveret_plugin_api as api;
 
 /// Octets of a content header's payload before the flags.
 const FLAGS_AT: usize = 12;
@@ -204,6 +205,29 @@ impl<'a> Properties<'a> {
     #[must_use]
     pub fn cluster_id(&self) -> Option<&'a [u8]> {
         self.value(Property::ClusterId)
+    }
+
+    /// A property as plugins see it.
+    #[must_use]
+    pub fn get(&self, property: api::Property) -> Option<api::Value<'a>> {
+        use api::Property as P;
+        let octet = |octet: Option<u8>| octet.map(|octet| api::Value::Int(octet.into()));
+        let text = match property {
+            P::DeliveryMode => return octet(self.delivery_mode()),
+            P::Priority => return octet(self.priority()),
+            P::Timestamp => return self.timestamp().map(api::Value::Timestamp),
+            P::ContentType => self.content_type(),
+            P::ContentEncoding => self.content_encoding(),
+            P::CorrelationId => self.correlation_id(),
+            P::ReplyTo => self.reply_to(),
+            P::Expiration => self.expiration(),
+            P::MessageId => self.message_id(),
+            P::Type => self.kind(),
+            P::UserId => self.user_id(),
+            P::AppId => self.app_id(),
+            P::ClusterId => self.cluster_id(),
+        };
+        text.map(api::Value::Text)
     }
 
     /// The payload without any header named `key`, or `None` if there is none. The table stays,

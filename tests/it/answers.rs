@@ -4,6 +4,7 @@ use crate::bounds::*;
 use crate::raw::{self, Fields, Frame};
 use crate::session::{Client, Still};
 use leveret::broker::link::{Added, Client as Stakeholder, Inbox, Link, PublishBatch, Workspace};
+use leveret::exchange::Published;
 use leveret::message::Message;
 use leveret::queue::Publish;
 use leveret::session::Scratch;
@@ -190,7 +191,8 @@ fn a_message_that_one_queue_took_is_not_returned() {
         }
         let admitted = link.admit(FANOUT.as_bytes()).unwrap();
         let routing = &mut workspace.routing;
-        let route = link.route(&admitted, &[b""], None, None, routing).unwrap();
+        let published = Published::new(&[b""], None);
+        let route = link.route(&admitted, published, None, routing).unwrap();
         let header = Fields::default().short(60).short(0).longlong(1).short(0).0;
         let message = Message::new(FANOUT.as_bytes(), b"", &header, b"x", &mut Vec::new());
         let publish = Publish { message, persistent: false, mark: link.mark(true) };

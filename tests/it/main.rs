@@ -16,6 +16,7 @@ mod ctl;
 mod disk;
 mod durability;
 mod durable;
+mod exchange_types;
 mod exchanges;
 mod fuzz;
 mod hostile;

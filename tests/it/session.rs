@@ -4,6 +4,7 @@ use crate::raw::{self, Frame};
 use leveret::Config;
 use leveret::broker::link::Workspace;
 use leveret::broker::{Broker, Entropy};
+use leveret::exchange::ExchangeTypes;
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{Disk, MemoryDisk};
 use leveret::time::{Millis, Now};
@@ -30,7 +31,8 @@ impl Still {
             given += 1;
             given.to_be_bytes()
         });
-        Broker::open(Config::on_loopback("unused"), disk, entropy).unwrap()
+        let config = Config::on_loopback("unused");
+        Broker::open(config, disk, entropy, ExchangeTypes::built_in()).unwrap()
     }
 
     /// The process ends and starts again: what was stored is on disk only.

@@ -3,6 +3,7 @@
 mod catalogue;
 mod check;
 mod codec;
+mod history;
 mod journal;
 mod policy;
 mod queue;

@@ -8,6 +8,7 @@ use leveret::Config;
 use leveret::broker::link::{Client, Inbox, Link, Workspace};
 use leveret::broker::policy::{Level, SetPolicy};
 use leveret::broker::{Broker, DeclareQueue, Entropy};
+use leveret::exchange::ExchangeTypes;
 use leveret::id::Lsn;
 use leveret::queue::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow, QueueType};
 use leveret::store::MemoryDisk;
@@ -214,7 +215,13 @@ struct World {
 }
 
 fn open(disk: &MemoryDisk) -> Arc<Broker> {
-    Broker::open(Config::on_loopback("unused"), disk, Entropy::new(|| [7; 16])).unwrap()
+    Broker::open(
+        Config::on_loopback("unused"),
+        disk,
+        Entropy::new(|| [7; 16]),
+        ExchangeTypes::core(),
+    )
+    .unwrap()
 }
 
 impl World {

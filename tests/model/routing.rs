@@ -3,8 +3,8 @@
 mod model;
 
 use leveret::exchange::{
-    Binding, Declared, Destination, Kind, Live, Removed, RouteCache, RouteScratch, Settings,
-    Topology, Validity,
+    Binding, Declared, Destination, ExchangeTypes, Kind, Live, Published, Removed, RouteCache,
+    RouteScratch, Settings, Topology, Validity,
 };
 use leveret::id::QueueId;
 use leveret::name::Name;
@@ -13,9 +13,14 @@ use model::{Fields, Model, ModelBinding, ModelExchange, To, topic_matches, words
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const KINDS: [Kind; 4] = [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers];
 const PATTERNS: [&str; 8] = ["", "a", "a.b", "*", "#", "a.#", "*.b", "#.b.#"];
 const KEYS: [&str; 4] = ["", "a", "a.b", "b.a.b"];
+
+/// Of the plugged types, the one that matches all bindings.
+fn kinds() -> Vec<Kind> {
+    let history = ExchangeTypes::built_in().kind("x-recent-history").expect("it comes along");
+    vec![Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers, history]
+}
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -110,7 +115,7 @@ impl World {
         let settings = Settings {
             auto_delete: declared.auto_delete,
             alternate: declared.alternate.map(|other| Name::from(name(other))),
-            ..Settings::durable(declared.kind)
+            ..Settings::durable(declared.kind.clone())
         };
         let existed = self.model.exchanges.contains_key(&exchange);
         let outcome = self.topology.declare(Name::from(name(exchange)), settings);
@@ -240,7 +245,9 @@ impl World {
         let mut out = Vec::new();
         let exchange = self.topology.exchange(&name(exchange)).expect("it is in the model");
         let (headers, scratch) = (Some(headers.as_ref()), &mut self.scratch);
-        let routed = self.topology.route(exchange, &keys, headers, scratch, &mut out);
+        let published = Published::new(&keys, headers);
+        let routed = self.topology.route(exchange, published, scratch, &mut out);
+        let routed = routed.expect("every type is there");
         (out.iter().map(|queue| queue.0).collect(), routed.cacheable)
     }
 
@@ -291,7 +298,7 @@ fn binding() -> impl Strategy<Value = ModelBinding> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let kind = prop::sample::select(&KINDS[..]);
+    let kind = prop::sample::select(kinds());
     let alternate = || prop::option::weighted(0.4, 0..6_usize);
     let exchange = (kind, any::<bool>(), alternate()).prop_map(|(kind, auto_delete, alternate)| {
         ModelExchange { kind, auto_delete, alternate, policy: None }
@@ -347,7 +354,7 @@ proptest! {
         let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
         let mut route = |keys: &[&str]| {
             let keys: Vec<_> = keys.iter().map(|key| key.as_bytes()).collect();
-            topology.route(exchange, &keys, None, &mut scratch, &mut out);
+            topology.route(exchange, Published::new(&keys, None), &mut scratch, &mut out).unwrap();
             out.iter().map(|queue| queue.0 as usize).collect::<Vec<_>>()
         };
         let expected = |key: &str| {

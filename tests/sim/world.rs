@@ -11,6 +11,7 @@ use leveret::broker::alarm::Alarm;
 use leveret::broker::link::Workspace;
 use leveret::broker::{Broker, Entropy, StartError};
 use leveret::config::Sizes;
+use leveret::exchange::ExchangeTypes;
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{Disk, Failpoint, MemoryDisk};
 use leveret::time::{Millis, Now, UnixMillis};
@@ -113,7 +114,7 @@ pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartErr
         spill_file_bytes: 3000,
     };
     let config = Config { sizes, ..Config::on_loopback("unused") };
-    Broker::open(config, disk, entropy)
+    Broker::open(config, disk, entropy, ExchangeTypes::built_in())
 }
 
 impl World {

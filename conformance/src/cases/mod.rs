@@ -12,6 +12,7 @@ mod dead_letter;
 mod delivery;
 mod exceptions;
 mod exchange;
+mod exchange_types;
 mod frames;
 mod get;
 mod handshake;
@@ -75,6 +76,7 @@ const ALL: &[&[Case]] = &[
     delivery::CASES,
     exceptions::CASES,
     exchange::CASES,
+    exchange_types::CASES,
     frames::CASES,
     get::CASES,
     handshake::CASES,

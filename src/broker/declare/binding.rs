@@ -1,14 +1,19 @@
 //! queue.bind, queue.unbind, exchange.bind and exchange.unbind: one path for both destinations.
 
 use crate::broker::checkpoint::bound_to;
-use crate::broker::link::{Link, Workspace};
+use crate::broker::link::{Link, Replayed, Workspace};
 use crate::broker::vhost::State;
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{Binding, Destination, Kind};
+use crate::exchange::{Binding, Destination, Exchange, Kind, api_table};
 use crate::name::Name;
 use crate::store::{Definition, Reach};
 use crate::table::TableRef;
+use leveret_plugin_api::{DestinationKind, NewBinding};
+use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
+
+/// Queues that were declared with another type are classic ones all the same.
+const QUEUE_TYPE: &str = "classic";
 
 /// The destination of a binding, by name.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +38,7 @@ struct End {
 }
 
 impl Link {
-    /// Binds; binding again changes nothing.
+    /// Binds; binding again changes nothing. What the source remembers goes to the destination.
     ///
     /// # Errors
     /// 403, then 404 for source before destination, 405, 406 for arguments.
@@ -44,31 +49,62 @@ impl Link {
         key: &[u8],
         arguments: TableRef<'_>,
         workspace: &mut Workspace,
-    ) -> Result<Reach, Exception> {
+    ) -> Result<Replayed, Exception> {
         self.check_binding(source, to, key)?;
         let vhost = Arc::clone(self.vhost());
         let mut state = vhost.state.write();
         let durable_source = source_durable(&state, &vhost.name, source)?;
         let end =
             state.find_end(to).ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
+        state.check_plugged(source, to, key, arguments)?;
         self.check_bound_owner(&state, to)?;
+        let is_durable = durable_source && end.durable;
         let binding = Binding::new(end.destination, key, arguments);
         let (destination, arguments) = (binding.destination.clone(), binding.arguments.as_ref());
-        let new = state.topology.bind(source, destination, key, arguments)?;
-        if !(durable_source && end.durable) {
-            return Ok(Reach::default());
-        }
+        let new = state.topology.bind(source, destination.clone(), key, arguments)?;
         if !new {
-            return Ok(state.defined);
+            let reach = if is_durable { state.defined } else { Reach::default() };
+            return Ok(Replayed { reach, copies: 0 });
         }
-        let definition = Definition::Bound {
-            vhost: vhost.name.to_string(),
-            source: source.to_owned(),
-            destination: bound_to(&binding.destination),
-            key: key.to_vec(),
-            arguments: binding.arguments,
-        };
-        Ok(state.define(&[definition], &self.broker, workspace))
+        let mut recorded = Reach::default();
+        if is_durable {
+            let definition = Definition::Bound {
+                vhost: vhost.name.to_string(),
+                source: source.to_owned(),
+                destination: bound_to(&binding.destination),
+                key: key.to_vec(),
+                arguments: binding.arguments,
+            };
+            recorded = state.define(&[definition], &self.broker, workspace);
+        }
+        let replayed = self.replay(state, source, &destination, workspace);
+        Ok(Replayed { reach: recorded.max(replayed.reach), ..replayed })
+    }
+
+    /// Gives what `source` remembers to what was just bound to it.
+    fn replay(
+        &mut self,
+        state: RwLockWriteGuard<'_, State>,
+        source: &str,
+        destination: &Destination,
+        workspace: &mut Workspace,
+    ) -> Replayed {
+        let remembered = state.topology.exchange(source).map(Exchange::remembered);
+        let remembered = remembered.unwrap_or_default();
+        if remembered.is_empty() {
+            return Replayed::default();
+        }
+        match destination {
+            Destination::Queue(id) => match state.by_id.get(id) {
+                Some(queue) => Replayed::to_queue(queue, &remembered, &self.broker, workspace),
+                None => Replayed::default(),
+            },
+            Destination::Exchange(name) => {
+                // Routing looks into the vhost itself.
+                drop(state);
+                self.replay_through(name, &remembered, workspace)
+            }
+        }
     }
 
     /// Unbinds; a binding, queue or exchange that is not there is no error, whoever owns the rest.
@@ -127,7 +163,7 @@ impl Link {
             return Err(Exception::default_exchange());
         }
         self.check(Permission::Read, Resource::Exchange { vhost: &vhost.name, name: source })?;
-        if vhost.exchange(source).is_some_and(|exchange| exchange.kind == Kind::Topic) {
+        if vhost.exchange(source).is_some_and(|exchange| matches!(exchange.kind, Kind::Topic)) {
             let (user, permission) = (&self.client.user, Permission::Read);
             if !self.broker.access.check_topic(user, &vhost.name, source, permission, key) {
                 let topic = String::from_utf8_lossy(key);
@@ -152,6 +188,25 @@ impl Link {
 }
 
 impl State {
+    /// Whether the plugin that routes for `source`, if one does, accepts the binding.
+    fn check_plugged(
+        &self,
+        source: &str,
+        to: BindTo<'_>,
+        key: &[u8],
+        arguments: TableRef<'_>,
+    ) -> Result<(), Exception> {
+        let exchange = self.topology.exchange(source);
+        let Some(Kind::Plugged(kind)) = exchange.map(|exchange| &exchange.settings().kind) else {
+            return Ok(());
+        };
+        let to = match to {
+            BindTo::Queue(_) => DestinationKind::Queue { queue_type: QUEUE_TYPE },
+            BindTo::Exchange(_) => DestinationKind::Exchange,
+        };
+        kind.check_binding(&NewBinding { to, key, arguments: &api_table(arguments) })
+    }
+
     fn find_end(&self, to: BindTo<'_>) -> Option<End> {
         match to {
             BindTo::Queue(name) => {

@@ -2,7 +2,7 @@
 
 use crate::broker::link::{Link, Workspace};
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{Declared, Kind, Settings, alternate_exchange};
+use crate::exchange::{Declared, Kind, Settings, alternate_exchange, api_table};
 use crate::name::Name;
 use crate::store::{Definition, Reach};
 use crate::table::TableRef;
@@ -29,8 +29,8 @@ impl Link {
         declare: &DeclareExchange<'_>,
         workspace: &mut Workspace,
     ) -> Result<Reach, Exception> {
-        let kind = Kind::from_name(declare.kind)
-            .ok_or_else(|| Exception::unknown_exchange_type(declare.kind))?;
+        let kind = self.broker.exchange_types.kind(declare.kind);
+        let kind = kind.ok_or_else(|| Exception::unknown_exchange_type(declare.kind))?;
         if declare.name.is_empty() {
             return Err(Exception::default_exchange());
         }
@@ -51,6 +51,11 @@ impl Link {
             self.check(Permission::Read, resource)?;
             let target = Resource::Exchange { vhost: &vhost.name, name: alternate };
             self.check(Permission::Write, target)?;
+        }
+        if let Kind::Plugged(kind) = &kind
+            && !exists
+        {
+            kind.check_arguments(&api_table(declare.arguments))?;
         }
         let settings = Settings {
             kind,

@@ -25,6 +25,7 @@ pub(super) mod tests {
     use crate::broker::link::{Client, Inbox, Link};
     use crate::broker::{Broker, Entropy};
     use crate::config::Config;
+    use crate::exchange::ExchangeTypes;
     use crate::store::MemoryDisk;
     use crate::table::TableRef;
     use std::sync::Arc;
@@ -41,7 +42,8 @@ pub(super) mod tests {
         DeclareQueue { durable: true, exclusive: false, ..EXCLUSIVE };
 
     pub(in crate::broker) fn open(disk: &MemoryDisk) -> Arc<Broker> {
-        Broker::open(Config::default(), disk, Entropy::new(|| [7; 16])).unwrap()
+        let entropy = Entropy::new(|| [7; 16]);
+        Broker::open(Config::default(), disk, entropy, ExchangeTypes::built_in()).unwrap()
     }
 
     /// A channel of a new connection in the default vhost.

@@ -9,6 +9,7 @@ mod confirms;
 mod consumers;
 mod inbox;
 mod publish;
+mod replay;
 mod reply;
 mod route;
 mod settle;
@@ -20,8 +21,9 @@ pub use confirms::{Ack, Confirms};
 pub use consumers::{Consume, Run};
 pub use inbox::{Inbox, Notices};
 pub use publish::{Added, PublishBatch, Unrouted};
+pub use replay::Replayed;
 pub use reply::{PSEUDO_QUEUE, ReplyTargets};
-pub use route::{Route, RouteBudget};
+pub use route::{Admitted, Route, RouteBudget};
 pub use settle::Settled;
 pub use transaction::Committed;
 

@@ -114,12 +114,10 @@ impl PublishBatch {
         workspace: &mut Workspace,
     ) -> Added {
         self.count(route);
-        self.operations += route.targets.len();
-        for reply in &route.replies {
-            reply.push(&publish.message, &mut workspace.effects);
-        }
+        self.operations += route.operations;
+        route.hand_aside(&publish, &mut workspace.effects);
         match &*route.targets {
-            [] if route.replies.is_empty() => return Added::Unroutable(publish.message),
+            [] if !route.has_replies() => return Added::Unroutable(publish.message),
             [] => {}
             [queue] => {
                 self.end_shared(broker, workspace);

@@ -4,12 +4,14 @@ use super::Link;
 use super::publish::strongest;
 use super::reply::ReplyTarget;
 use super::shared_routes::SharedRoutes;
+use crate::broker::vhost::Resolved;
 use crate::config::Durability;
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{ExchangeShared, Kind, Live, RouteCache, RouteScratch, Validity};
+use crate::exchange::{
+    ExchangeShared, History, Kind, Live, Published, Remembered, RouteCache, RouteScratch, Validity,
+};
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
-use crate::queue::{Queue, QueueType};
-use crate::table::TableRef;
+use crate::queue::{Effects, Publish, Queue, QueueType};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -22,15 +24,45 @@ pub struct Route {
     pub(super) durable_targets: usize,
     /// Some target keeps every message on disk.
     pub(super) has_quorum: bool,
+    /// What publishing along it counts in the fairness of turns.
+    pub(super) operations: usize,
     /// The strongest that one of these asks for.
     pub(super) durability: Durability,
-    /// Requesters named by a direct-reply key; such a route is never cached.
-    pub(super) replies: Vec<Arc<ReplyTarget>>,
+    /// Such a route is never cached.
+    pub(super) asides: Vec<Aside>,
     pub(super) exchange: Arc<ExchangeShared>,
     pub(super) access_version: u64,
 }
 
+/// Who gets a message besides queues.
+pub(super) enum Aside {
+    /// A requester named by a direct-reply key.
+    Reply(Arc<ReplyTarget>),
+    /// An exchange that remembers it, with the keys of its CC and BCC headers.
+    History(Arc<History>, Arc<[Box<[u8]>]>),
+}
+
 impl Route {
+    /// Gives an accepted message to whoever is no queue.
+    #[inline]
+    pub(super) fn hand_aside(&self, publish: &Publish, effects: &mut Effects) {
+        for aside in &self.asides {
+            match aside {
+                Aside::Reply(reply) => reply.push(&publish.message, effects),
+                Aside::History(history, more_keys) => history.push(Remembered {
+                    message: publish.message.clone(),
+                    persistent: publish.persistent,
+                    more_keys: Arc::clone(more_keys),
+                }),
+            }
+        }
+    }
+
+    /// Whether a requester gets the message.
+    pub(super) fn has_replies(&self) -> bool {
+        self.asides.iter().any(|aside| matches!(aside, Aside::Reply(_)))
+    }
+
     /// The exchange that was published to.
     #[must_use]
     pub fn exchange(&self) -> &ExchangeShared {
@@ -68,8 +100,8 @@ impl RouteBudget {
 
 /// An exchange that the user may publish to.
 pub struct Admitted {
-    exchange: Arc<ExchangeShared>,
-    access_version: u64,
+    pub(super) exchange: Arc<ExchangeShared>,
+    pub(super) access_version: u64,
 }
 
 impl Live for Arc<Route> {
@@ -110,46 +142,31 @@ impl Link {
         Ok(Admitted { exchange: shared, access_version })
     }
 
-    /// Routes by hand. `keys` begins with the routing key; CC and BCC follow. `address` is given
-    /// if the result depends on it alone, and so may be cached.
+    /// Routes by hand. `address` is given if the result depends on it alone, and so may be cached.
     ///
     /// # Errors
-    /// 403 if a topic permission refuses a key.
+    /// 403 if a topic permission refuses a key; 406 if an exchange on the way has no type.
     pub fn route(
         &mut self,
         admitted: &Admitted,
-        keys: &[&[u8]],
-        headers: Option<TableRef<'_>>,
+        published: Published<'_>,
         address: Option<&[u8]>,
         scratch: &mut RouteScratch,
     ) -> Result<Arc<Route>, Exception> {
-        let Admitted { exchange, access_version } = admitted;
-        let vhost = Arc::clone(self.vhost());
-        if exchange.kind == Kind::Topic {
-            self.check_topics(exchange, keys)?;
+        let exchange = &admitted.exchange;
+        if matches!(exchange.kind, Kind::Topic) {
+            self.check_topics(exchange, published.keys)?;
         }
         // Captured before routing, so that a change meanwhile makes the entry stale.
         let version = exchange.version();
-        let mut found = vhost.resolve(exchange, keys, headers, scratch);
-        let replies =
-            if exchange.name.is_empty() { self.broker.replies.find_all(keys) } else { Vec::new() };
-        found.cacheable &= replies.is_empty();
-        let durable = || found.queues.iter().filter(|queue| queue.settings.durable);
-        let route = Route {
-            durable_targets: durable().count(),
-            durability: strongest(durable()),
-            has_quorum: durable().any(|queue| queue.kind == QueueType::Quorum),
-            targets: found.queues.iter().map(Arc::downgrade).collect(),
-            gone: found.queues.iter().map(|queue| queue.gone()).collect(),
-            replies,
-            exchange: Arc::clone(exchange),
-            access_version: *access_version,
-        };
+        let (mut route, cacheable) = self.find_route(admitted, published, scratch)?;
         // A route to nowhere costs no more to find again than to remember.
-        let worth_keeping = found.cacheable && !route.targets.is_empty();
+        let worth_keeping = cacheable && !route.targets.is_empty();
         let Some(address) = address.filter(|_| worth_keeping) else {
             return Ok(Arc::new(route));
         };
+        // It was looked for once.
+        route.operations = route.targets.len();
         self.make_room_for_route();
         let route = self.shared_routes.share(route, self.routes.len());
         let validity = if exchange.name.is_empty() {
@@ -158,6 +175,43 @@ impl Link {
             Validity::ByExchange { shared: Arc::clone(exchange), version }
         };
         Ok(Arc::clone(self.routes.insert(address, validity, route)))
+    }
+
+    /// Where a message goes, and whether its address alone decided.
+    pub(super) fn find_route(
+        &self,
+        admitted: &Admitted,
+        published: Published<'_>,
+        scratch: &mut RouteScratch,
+    ) -> Result<(Route, bool), Exception> {
+        let Admitted { exchange, access_version } = admitted;
+        scratch.seed(|| self.broker.entropy.number());
+        let Resolved { queues, routed } = self.vhost().resolve(exchange, published, scratch)?;
+        let mut asides = Vec::new();
+        if exchange.name.is_empty() {
+            let replies = self.broker.replies.find_all(published.keys);
+            asides.extend(replies.into_iter().map(Aside::Reply));
+        }
+        if !routed.histories.is_empty() {
+            let more_keys = published.keys.iter().skip(1).map(|key| Box::from(*key));
+            let more_keys: Arc<[_]> = more_keys.collect();
+            let remembering = |history| Aside::History(history, Arc::clone(&more_keys));
+            asides.extend(routed.histories.into_iter().map(remembering));
+        }
+        let durable = || queues.iter().filter(|queue| queue.settings.durable);
+        let cacheable = routed.cacheable && asides.is_empty();
+        let route = Route {
+            durable_targets: durable().count(),
+            durability: strongest(durable()),
+            has_quorum: durable().any(|queue| queue.kind == QueueType::Quorum),
+            operations: queues.len() + routed.operations,
+            targets: queues.iter().map(Arc::downgrade).collect(),
+            gone: queues.iter().map(|queue| queue.gone()).collect(),
+            asides,
+            exchange: Arc::clone(exchange),
+            access_version: *access_version,
+        };
+        Ok((route, cacheable))
     }
 
     /// Takes a share of the broker's budget when the cache has used up its own; without one it

@@ -48,8 +48,8 @@ fn hash_of(hasher: &DefaultHashBuilder, route: &Route) -> u64 {
 fn leads_to_the_same(a: &Route, b: &Route) -> bool {
     a.access_version == b.access_version
         && Arc::ptr_eq(&a.exchange, &b.exchange)
-        && a.replies.is_empty()
-        && b.replies.is_empty()
+        && a.asides.is_empty()
+        && b.asides.is_empty()
         && places(a).eq(places(b))
 }
 
@@ -83,7 +83,8 @@ mod tests {
             durable_targets: 0,
             has_quorum: false,
             durability: Durability::Os,
-            replies: Vec::new(),
+            operations: queues.len(),
+            asides: Vec::new(),
             exchange: Arc::clone(exchange),
             access_version: 1,
         }

@@ -133,10 +133,8 @@ impl Link {
         for ((route, publish), taken) in transaction.publishes.into_iter().zip(taken) {
             route.exchange.counters.published_in.add(1);
             route.exchange.counters.published_out.add(route.targets.len() as u64);
-            for reply in &route.replies {
-                reply.push(&publish.message, &mut workspace.effects);
-            }
-            if !taken && route.replies.is_empty() && publish.mark & 1 == 1 {
+            route.hand_aside(&publish, &mut workspace.effects);
+            if !taken && !route.has_replies() && publish.mark & 1 == 1 {
                 returned.push(publish.message);
             }
         }

@@ -68,7 +68,7 @@ impl Model {
             let bound = self.bindings.iter().filter(|b| b.source == name);
             let matched = bound.filter(|binding| {
                 let mut keys = keys.iter();
-                keys.any(|key| matches(exchange.kind, binding, key, headers))
+                keys.any(|key| matches(&exchange.kind, binding, key, headers))
             });
             let mut targets: Vec<_> = matched.map(|b| b.to).collect();
             if targets.is_empty() {
@@ -87,12 +87,13 @@ impl Model {
     }
 }
 
-fn matches(kind: Kind, binding: &ModelBinding, key: &str, headers: &Fields) -> bool {
+fn matches(kind: &Kind, binding: &ModelBinding, key: &str, headers: &Fields) -> bool {
     match kind {
         Kind::Direct => binding.key == key,
-        Kind::Fanout => true,
+        Kind::Fanout | Kind::Plugged(_) => true,
         Kind::Topic => topic_matches(&words(binding.key), &words(key)),
         Kind::Headers => headers_match(binding, headers),
+        Kind::Missing(_) => unreachable!("the model declares none"),
     }
 }
 
