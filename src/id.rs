@@ -27,9 +27,27 @@ id!(
     ConnectionId(u64)
 );
 id!(
-    /// A message's place in its queue: dense, given under the queue's lock, never reused.
+    /// A message's place in its queue, given under the queue's lock, never reused: its rank in the
+    /// high octet, zero but in a queue with priorities, and its age, which is dense, below.
     Seq(u64)
 );
+
+impl Seq {
+    const AGE_BITS: u32 = 56;
+
+    /// The place of the message with this age among those of a rank. Lower ranks go first.
+    #[must_use]
+    pub fn ranked(rank: u8, age: u64) -> Self {
+        Self(u64::from(rank) << Self::AGE_BITS | age)
+    }
+
+    /// Which of its queue's messages it is, whatever its rank.
+    #[must_use]
+    pub fn age(self) -> u64 {
+        self.0 & ((1 << Self::AGE_BITS) - 1)
+    }
+}
+
 id!(
     /// A record's number in the journal, dense from 1. Zero means "nothing to wait for".
     Lsn(u64)

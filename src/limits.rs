@@ -102,6 +102,16 @@ pub const MEASURE_BYTES_PER_MS: u64 = 1_000_000;
 pub const OPERATIONS_PER_TURN: usize = 20_000;
 /// Destinations that a plugged router looks through in the time of a queue operation.
 pub const DESTINATIONS_PER_OPERATION: usize = 64;
+/// The ticker looks at the clock at least this often, in milliseconds.
+pub const TICK_MS_MAX: u64 = 10_000;
+/// Queues that the ticker looks at before it looks at the clock again.
+pub const TICKS_PER_TURN: usize = 256;
+/// Dead letters that one turn moves; the ticker moves the rest.
+pub const DEAD_LETTERS_PER_TURN: usize = 1_024;
+/// Dead letters whose records are appended in one go.
+pub const DEAD_LETTERS_PER_RECORD_BATCH: usize = 128;
+/// Dead letters that wait; beyond them whoever makes more moves some first.
+pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
 
@@ -109,7 +119,7 @@ pub const WORK_PER_LOCK_MAX: usize = 4_096;
 /// What a message in memory costs beside its body: its entry, its names and properties, and what
 /// the allocator adds.
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 160;
-/// Messages of a page: 48 bytes of memory for them if they were published one after the other.
+/// Messages of a page: 56 bytes of memory for them if they were published one after the other.
 pub const PAGE_LEN: usize = 1_024;
 /// Messages that one load brings back; it is answered in one lock hold.
 pub const LOAD_LEN: usize = WORK_PER_LOCK_MAX;

@@ -80,6 +80,21 @@ impl Message {
         }
     }
 
+    /// The same body under another address, with other properties.
+    #[must_use]
+    pub fn readdressed(
+        &self,
+        exchange: &[u8],
+        key: &[u8],
+        header: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        match self.small_body() {
+            Some(body) => Self::new(exchange, key, header, body, scratch),
+            None => Self::from_pieces(exchange, key, header, self.large_body().to_vec(), scratch),
+        }
+    }
+
     /// Builds a message from a body that came in pieces.
     #[must_use]
     pub fn from_pieces(

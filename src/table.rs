@@ -289,6 +289,21 @@ impl TableBuilder {
     }
 }
 
+/// Builds an array to send or to store.
+#[derive(Default)]
+pub struct ArrayBuilder(Vec<u8>);
+
+impl ArrayBuilder {
+    pub fn push(&mut self, item: Value<'_>) {
+        put_value(&mut self.0, item);
+    }
+
+    #[must_use]
+    pub fn as_ref(&self) -> ArrayRef<'_> {
+        ArrayRef(&self.0)
+    }
+}
+
 /// Appends type letter and value.
 pub fn put_value(out: &mut Vec<u8>, value: Value<'_>) {
     let long = |out: &mut Vec<u8>, letter: u8, bytes: &[u8]| {

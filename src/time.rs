@@ -16,6 +16,16 @@ pub struct Now {
     pub unix: UnixMillis,
 }
 
+impl UnixMillis {
+    /// Later than every clock.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    #[must_use]
+    pub fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
 impl Millis {
     #[must_use]
     pub fn plus(self, ms: u64) -> Self {

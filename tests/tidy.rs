@@ -23,10 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["server", "store"]),
 ];
 
-/// The gaps in the layers: what a queue appends to the journal, and what the header of a message
-/// says that the broker itself publishes again.
+/// The gaps in the layers: what a queue appends to the journal and gets back from it, and what the
+/// header of a message says that the broker itself publishes again.
 const GAPS: &[(&str, &[&str])] = &[
-    ("queue", &["store::Log", "store::RecordBatch", "store::Target"]),
+    ("queue", &["store::Log", "store::OnDisk", "store::RecordBatch", "store::Target"]),
     ("broker", &["wire::Properties"]),
 ];
 

@@ -36,6 +36,7 @@ impl Source for Broker {
                 {
                     let standing = Standing {
                         next_seq: alive.next_seq,
+                        due: alive.due,
                         live: alive.live.into_iter().collect(),
                         redelivered: alive.redelivered.into_iter().collect(),
                     };

@@ -39,8 +39,7 @@ impl Broker {
             let loaded = self.read(disk, load);
             // A queue that is gone wants nothing.
             let _ = queue.loaded(loaded.messages, &loaded.lost, &mut workspace.turn(self));
-            self.want_loads(&mut workspace.effects);
-            workspace.effects.wake_all();
+            self.finish_turn(workspace);
         }
         !wanted.is_empty()
     }

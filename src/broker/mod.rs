@@ -6,6 +6,8 @@ mod access_cache;
 pub mod alarm;
 mod checkpoint;
 pub mod control;
+mod deadletter;
+mod deadlines;
 mod declare;
 mod keep;
 pub mod link;
@@ -31,6 +33,8 @@ use crate::queue::{Queue, Residence};
 use crate::store::{Definition, Journal, Log, Reach, RecordBatch, Store};
 use access::Access;
 use alarm::Alarms;
+use deadletter::DeadLetters;
+use deadlines::Deadlines;
 use hashbrown::HashMap;
 use link::{Inbox, ReplyTargets, RouteBudget};
 use loads::Loads;
@@ -77,6 +81,8 @@ pub struct Broker {
     /// Held for reading from the reservation of a message for several queues until all show it.
     gate: RwLock<()>,
     loads: Loads,
+    dead_letters: DeadLetters,
+    deadlines: Deadlines,
     relief: Relief,
     spilling: Spilling,
     space: Space,

@@ -9,8 +9,8 @@ use super::alarm::Alarm;
 use super::relief::Kept;
 use crate::id::{QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
-use crate::message::Message;
 use crate::queue::{Queue, Sweep, Transient};
+use crate::store::OnDisk;
 use crate::store::{Disk, StoreError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -153,12 +153,12 @@ impl Broker {
         &self,
         disk: &dyn Disk,
         queue: QueueId,
-        mut messages: Vec<(Seq, Message)>,
+        mut messages: Vec<OnDisk>,
         first: Seq,
         last: Seq,
     ) -> Result<(), StoreError> {
         let stored = self.store.stored(disk, queue, first, last)?;
-        messages.retain(|(seq, _)| {
+        messages.retain(|OnDisk { seq, .. }| {
             let at = stored.partition_point(|run| run.1 < *seq);
             stored.get(at).is_none_or(|run| run.0 > *seq)
         });
@@ -167,12 +167,12 @@ impl Broker {
 }
 
 /// Takes parts until they are enough for one go, or there is none; says how far it looked.
-fn gather(mut next: impl FnMut() -> Option<Transient>) -> (Vec<(Seq, Message)>, Seq) {
+fn gather(mut next: impl FnMut() -> Option<Transient>) -> (Vec<OnDisk>, Seq) {
     let (mut messages, mut through, mut steps, mut bytes) = (Vec::new(), Seq(0), 0, 0);
     while steps < BATCH_LEN && bytes < BATCH_BYTES {
         let Some(part) = next() else { break };
         steps += part.steps;
-        bytes += part.messages.iter().map(|(_, message)| message.len()).sum::<usize>();
+        bytes += part.messages.iter().map(|stored| stored.message.len()).sum::<usize>();
         through = part.through.unwrap_or(through);
         messages.extend(part.messages);
     }

@@ -2,6 +2,8 @@
 
 use super::access::{Access, PasswordHash, Tag};
 use super::alarm::Alarms;
+use super::deadletter::DeadLetters;
+use super::deadlines::Deadlines;
 use super::link::{ReplyTargets, RouteBudget};
 use super::loads::Loads;
 use super::relief::Relief;
@@ -19,6 +21,7 @@ use crate::store::{
     self, BoundTo, Definitions, Disk, Reach, Recovered, RecoveredQueue, StoredPage, StoredQueue,
     StoredVhost,
 };
+use crate::time::UnixMillis;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
@@ -95,6 +98,8 @@ impl Broker {
             store,
             gate: RwLock::new(()),
             loads: Loads::default(),
+            dead_letters: DeadLetters::default(),
+            deadlines: Deadlines::default(),
             space: Space::default(),
             vhosts: RwLock::new(vhosts),
             connections: Mutex::new(HashMap::new()),
@@ -104,6 +109,7 @@ impl Broker {
         for name in std::iter::once(&broker.config.default_vhost).chain(&broker.config.vhosts) {
             broker.create_vhost(name);
         }
+        broker.look_at_restored();
         Ok(broker)
     }
 }
@@ -203,7 +209,9 @@ impl State {
         let changed = recovered.as_ref().is_some_and(|recovered| recovered.changed);
         if let Some(recovered) = recovered {
             core.restore_next_seq(recovered.next_seq);
-            recovered.pages.into_iter().filter_map(page).for_each(|page| core.restore_page(page));
+            let pages = recovered.pages.into_iter().filter_map(page);
+            pages.for_each(|page| core.restore_page(page.with_due(recovered.due)));
+            core.restore_due(recovered.due);
         }
         let settings = QueueSettings {
             durable: true,
@@ -234,6 +242,7 @@ fn page(stored: StoredPage) -> Option<Page> {
             body_len: message.body_len,
             persistent: true,
             redelivered: message.redelivered,
+            due: UnixMillis::NEVER,
         })),
     }
 }

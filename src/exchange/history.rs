@@ -37,6 +37,9 @@ pub struct Remembered {
     pub message: Message,
     /// Its delivery mode asks for the disk.
     pub persistent: bool,
+    pub priority: u8,
+    /// How long its copies may wait, each from when it comes.
+    pub ttl_ms: u64,
     /// The keys of CC and BCC headers, which count where exchanges route it again.
     pub more_keys: Arc<[Box<[u8]>]>,
 }
@@ -119,7 +122,7 @@ mod tests {
         header[1] = 60;
         header[4..12].copy_from_slice(&(body.len() as u64).to_be_bytes());
         let message = Message::new(b"x", b"k", &header, body, &mut Vec::new());
-        Remembered { message, persistent: false, more_keys: Arc::default() }
+        Remembered { message, persistent: false, priority: 0, ttl_ms: 0, more_keys: Arc::default() }
     }
 
     fn bodies(history: &History) -> Vec<usize> {

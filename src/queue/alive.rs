@@ -4,6 +4,7 @@ use super::core::QueueCore;
 use super::ready::{Entry, Ready};
 use super::runs::{add_run, joined, run_end, runs};
 use crate::id::Seq;
+use crate::time::UnixMillis;
 use std::collections::VecDeque;
 
 /// A queue's messages at one moment. Runs are sorted and do not touch each other.
@@ -11,6 +12,8 @@ use std::collections::VecDeque;
 pub struct Alive {
     /// Seqs from this one on are not given yet.
     pub next_seq: Seq,
+    /// None of its messages expires before.
+    pub due: UnixMillis,
     /// Every persistent message that has not ended, and some that were never persistent; none that
     /// was and has ended.
     pub live: Vec<(Seq, Seq)>,
@@ -25,10 +28,12 @@ impl QueueCore {
     pub fn alive(&self) -> Alive {
         let mut live = self.ready.runs_in_order(usize::MAX);
         let mut redelivered = self.ready.redelivered_in_order();
+        let mut due = self.deadlines.first;
         let returned = self.ready.returned.values();
         let out = self.checkout.entries().filter(|entry| entry.persistent);
         for entry in returned.chain(out) {
             live.push((Seq(entry.seq), Seq(entry.seq)));
+            due = due.min(entry.due);
             if entry.redelivered {
                 redelivered.push((Seq(entry.seq), Seq(entry.seq)));
             }
@@ -38,7 +43,7 @@ impl QueueCore {
             redelivered.extend(&damaged.redelivered);
         }
         let next_seq = Seq(self.next_seq);
-        Alive { next_seq, live: joined(live), redelivered: joined(redelivered) }
+        Alive { next_seq, due, live: joined(live), redelivered: joined(redelivered) }
     }
 }
 

@@ -46,9 +46,16 @@ impl Checkout {
     #[inline(never)]
     pub(super) fn insert(&mut self, checked_out: CheckedOut) -> u32 {
         debug_assert!(checked_out.entry.message.is_some(), "what goes out is in memory");
+        self.keep(checked_out)
+    }
+
+    /// As `insert`, for a message that may have no content in memory.
+    pub(super) fn keep(&mut self, checked_out: CheckedOut) -> u32 {
         self.occupied += 1;
-        self.resident += 1;
-        self.resident_body_bytes += u64::from(checked_out.entry.body_len);
+        if checked_out.entry.message.is_some() {
+            self.resident += 1;
+            self.resident_body_bytes += u64::from(checked_out.entry.body_len);
+        }
         let slot = match self.free.as_mut().and_then(|free| free.take_lowest()) {
             Some(slot) => {
                 self.slots[slot] = Some(checked_out);
@@ -145,12 +152,14 @@ impl Checkout {
 mod tests {
     use super::super::samples::publish;
     use super::*;
+    use crate::time::UnixMillis;
 
     fn insert(checkout: &mut Checkout, seq: u64) -> u32 {
         let entry = Entry {
             seq,
             message: Some(publish().message),
             body_len: 1,
+            due: UnixMillis::NEVER,
             persistent: false,
             redelivered: false,
             reserved: false,

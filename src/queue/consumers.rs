@@ -9,6 +9,7 @@ use super::limiter::ChannelLimiter;
 use super::outgoing::Outgoing;
 use super::outlet::{Event, Outlet};
 use super::rings::Rings;
+use super::single_active::SingleActive;
 use crate::id::ConsumerToken;
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use std::sync::Arc;
@@ -73,12 +74,23 @@ pub(super) struct Consumers {
     rings: Rings,
     /// The consumer that wants the queue for itself, and so is its only one.
     exclusive: Option<ConsumerKey>,
+    /// Only there if one of them at a time gets messages.
+    single_active: Option<Box<SingleActive>>,
     outgoing: Outgoing,
 }
 
 impl Consumers {
+    /// Those of a queue that delivers to one of them at a time.
+    pub(super) fn single_active() -> Self {
+        Self { single_active: Some(Box::default()), ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    pub(super) fn are_single_active(&self) -> bool {
+        self.single_active.is_some()
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
@@ -87,7 +99,7 @@ impl Consumers {
 
     pub(super) fn insert(&mut self, spec: ConsumerSpec) -> ConsumerKey {
         let outlet = self.outgoing.refer(&spec.outlet);
-        let exclusive = spec.exclusive;
+        let (exclusive, priority) = (spec.exclusive, spec.priority);
         self.generations = self.generations.wrapping_add(1);
         let consumer = Consumer {
             spec,
@@ -106,6 +118,9 @@ impl Consumers {
         let key = ConsumerKey { index, generation: self.generations };
         if exclusive {
             self.exclusive = Some(key);
+        }
+        if let Some(single) = &mut self.single_active {
+            single.insert(key, priority);
         }
         self.join_ring(key);
         key
@@ -128,6 +143,10 @@ impl Consumers {
             let places = &self.places;
             self.rings.forget(|key| lives(places, key));
         }
+        let single = self.single_active.as_mut();
+        if let Some(next) = single.and_then(|s| s.remove(key, consumer.spec.priority)) {
+            self.join_ring(next);
+        }
     }
 
     /// Takes all consumers out at once.
@@ -144,6 +163,9 @@ impl Consumers {
         self.free = Vec::new();
         self.rings = Rings::default();
         self.exclusive = None;
+        if let Some(single) = &mut self.single_active {
+            **single = SingleActive::default();
+        }
     }
 
     pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
@@ -222,6 +244,12 @@ impl Consumers {
         if consumer.in_ring || !consumer.can_take() {
             return;
         }
+        if self.single_active.as_ref().is_some_and(|single| !single.is_active(key)) {
+            return;
+        }
+        let Some(consumer) = self.get_mut(key) else {
+            return;
+        };
         consumer.in_ring = true;
         let priority = consumer.spec.priority;
         self.rings.push(priority, key);

@@ -3,17 +3,22 @@
 
 use super::checkout::Checkout;
 use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
+use super::deadletter::Reason;
 use super::effects::Effects;
+use super::expiry::Deadlines;
 use super::load::Paging;
 use super::outlet::{Delivery, EndReason, Event, Outlet};
+use super::overflow::Limits;
 use super::page::Page;
 use super::ready::{Entry, Head, Ready};
 use super::runs::Run;
 use super::settings::Behaviour;
 use crate::id::{ConsumerToken, QueueId, Seq};
+use crate::limits::WORK_PER_LOCK_MAX;
 use crate::message::Message;
 use crate::store::{RecordBatch, Target};
-use std::collections::VecDeque;
+use crate::time::UnixMillis;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// One message for this queue.
@@ -22,12 +27,19 @@ pub struct Publish {
     pub message: Message,
     /// Its delivery mode asks for the disk; a transient queue ignores it.
     pub persistent: bool,
+    pub priority: u8,
+    /// How long it may wait; `FOREVER` if it does not say.
+    pub ttl_ms: u64,
     /// The publisher's own mark; the queue does not look at it.
-    pub mark: u32,
+    pub mark: u64,
+}
+
+impl Publish {
+    pub const FOREVER: u64 = u64::MAX;
 }
 
 /// How a delivery ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settlement {
     Ack,
     /// Back to its old place, marked redelivered.
@@ -74,6 +86,12 @@ pub struct QueueCore {
     pub(super) next_seq: u64,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
+    /// Dead letters that are checked out with nobody.
+    pub(super) dying: usize,
+    /// Those whose content has to be read first: slot, and why they died.
+    pub(super) absent_dead: BTreeMap<u64, (u32, Reason)>,
+    pub(super) deadlines: Deadlines,
+    pub(super) limits: Option<Limits>,
     pub(super) consumers: Consumers,
     pub(super) get_waiters: VecDeque<GetWaiter>,
     pub(super) paging: Paging,
@@ -92,6 +110,10 @@ impl QueueCore {
             next_seq: 1,
             ready: Ready::default(),
             checkout: Checkout::default(),
+            dying: 0,
+            absent_dead: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            limits: None,
             consumers: Consumers::default(),
             get_waiters: VecDeque::new(),
             paging: Paging::default(),
@@ -109,7 +131,13 @@ impl QueueCore {
     /// The same queue doing that. Call before it is used.
     #[must_use]
     pub fn with_behaviour(self, behaviour: Behaviour) -> Self {
-        Self { behaviour: Arc::new(behaviour), ..self }
+        let consumers = if behaviour.single_active_consumer {
+            Consumers::single_active()
+        } else {
+            Consumers::default()
+        };
+        let limits = Limits::of(&behaviour);
+        Self { consumers, limits, behaviour: Arc::new(behaviour), ..self }
     }
 
     #[must_use]
@@ -118,10 +146,20 @@ impl QueueCore {
     }
 
     /// A policy has changed what the queue does. False if it does that already.
-    pub fn set_behaviour(&mut self, behaviour: Behaviour) -> bool {
+    pub fn set_behaviour(
+        &mut self,
+        behaviour: Behaviour,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> bool {
         let is_new = *self.behaviour != behaviour;
         if is_new {
+            if self.behaviour.expires_ms != behaviour.expires_ms {
+                self.touch(effects);
+            }
+            self.limits = Limits::of(&behaviour);
             self.behaviour = Arc::new(behaviour);
+            self.dispatch(records, effects);
         }
         is_new
     }
@@ -133,11 +171,12 @@ impl QueueCore {
 
     /// Puts a recovered message in its place; seqs must increase.
     pub fn restore(&mut self, seq: Seq, message: Message, redelivered: bool) {
-        self.next_seq = self.next_seq.max(seq.0 + 1);
+        self.next_seq = self.next_seq.max(seq.age() + 1);
         self.ready.restore(Entry {
             seq: seq.0,
             body_len: body_len(&message),
             message: Some(message),
+            due: UnixMillis::NEVER,
             persistent: true,
             redelivered,
             reserved: false,
@@ -146,8 +185,13 @@ impl QueueCore {
 
     /// As `restore`, for the messages of a page.
     pub fn restore_page(&mut self, page: Page) {
-        self.next_seq = self.next_seq.max(page.last().0 + 1);
+        self.next_seq = self.next_seq.max(page.last().age() + 1);
         self.ready.restore_page(page);
+    }
+
+    /// None of the restored messages expires before.
+    pub fn restore_due(&mut self, due: UnixMillis) {
+        self.deadlines.first = due;
     }
 
     /// Seqs below `next` were given in an earlier run.
@@ -168,7 +212,7 @@ impl QueueCore {
 
     #[must_use]
     pub fn unacked_len(&self) -> usize {
-        self.checkout.len()
+        self.checkout.len() - self.dying
     }
 
     /// What is out with consumers takes in memory: bodies, and a fixed sum for each.
@@ -202,27 +246,45 @@ impl QueueCore {
         effects: &mut Effects,
     ) {
         for publish in batch.drain(..) {
-            let entry = self.next_entry(publish, false);
+            if self.limits.is_some() && self.refuse(&publish, effects) {
+                continue;
+            }
+            let entry = self.next_entry(publish, effects.now.unix);
             if entry.persistent
                 && let Some(message) = &entry.message
             {
-                let target = Target { queue: self.id, seq: Seq(entry.seq) };
+                let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
                 records.enqueue(message, &[target]);
             }
             match self.ready.is_clear().then(|| self.next_consumer()).flatten() {
                 Some((key, limited)) => self.hand_over(key, entry, limited, records),
-                None => self.ready.push(entry),
+                None => self.push(entry),
             }
         }
         self.dispatch(records, effects);
     }
 
     /// Takes a place for a message whose record names several queues. Nobody sees it until `show`.
-    pub fn reserve(&mut self, publish: Publish) -> Target {
-        let entry = self.next_entry(publish, true);
-        let target = Target { queue: self.id, seq: Seq(entry.seq) };
+    /// `None` if the queue refuses it.
+    pub fn reserve(&mut self, publish: Publish, effects: &mut Effects) -> Option<Target> {
+        if self.limits.is_some() && self.refuse(&publish, effects) {
+            return None;
+        }
+        let entry = Entry { reserved: true, ..self.next_entry(publish, effects.now.unix) };
+        let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
+        self.push(entry);
+        Some(target)
+    }
+
+    /// Gives reserved places back.
+    pub fn withdraw(&mut self, seqs: &[Seq], records: &mut RecordBatch, effects: &mut Effects) {
+        seqs.iter().for_each(|seq| self.ready.withdraw(seq.0));
+        self.dispatch(records, effects);
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.deadlines.first = self.deadlines.first.min(entry.due);
         self.ready.push(entry);
-        target
     }
 
     /// The record of these reserved messages is in the journal.
@@ -233,16 +295,19 @@ impl QueueCore {
         self.dispatch(records, effects);
     }
 
-    fn next_entry(&mut self, publish: Publish, reserved: bool) -> Entry {
-        let seq = self.next_seq;
+    fn next_entry(&mut self, publish: Publish, now: UnixMillis) -> Entry {
+        let age = self.next_seq;
         self.next_seq += 1;
+        let rank =
+            self.behaviour.max_priority.map_or(0, |max| max.saturating_sub(publish.priority));
         Entry {
-            seq,
+            seq: Seq::ranked(rank, age).0,
             body_len: body_len(&publish.message),
+            due: self.due(&publish, now),
             message: Some(publish.message),
             persistent: publish.persistent && self.durable,
             redelivered: false,
-            reserved,
+            reserved: false,
         }
     }
 
@@ -254,7 +319,8 @@ impl QueueCore {
         effects: &mut Effects,
     ) -> Option<ConsumerKey> {
         let alone = self.consumers.len() == 0;
-        if (spec.exclusive && !alone) || self.consumers.has_exclusive() {
+        let refused = spec.exclusive && (!alone || self.consumers.are_single_active());
+        if refused || self.consumers.has_exclusive() {
             return None;
         }
         let key = self.consumers.insert(spec);
@@ -263,11 +329,14 @@ impl QueueCore {
     }
 
     /// Ends a consumer; what it has checked out stays so. Its link is told behind its deliveries.
-    pub fn cancel(&mut self, key: ConsumerKey, effects: &mut Effects) {
+    pub fn cancel(&mut self, key: ConsumerKey, records: &mut RecordBatch, effects: &mut Effects) {
         let reason = EndReason::Cancelled;
         self.consumers.remove(key, |token| Event::Ended { token, reason });
         if self.consumers.len() == 0 {
             effects.unused.push(self.id);
+            self.touch(effects);
+        } else if self.consumers.are_single_active() {
+            self.dispatch(records, effects);
         }
     }
 
@@ -280,12 +349,15 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> Got {
-        if self.get_waiters.is_empty() {
+        self.touch(effects);
+        let mut budget = WORK_PER_LOCK_MAX;
+        if self.expire(&mut budget, records, effects) && self.get_waiters.is_empty() {
             match self.ready.first_visible() {
                 Head::Nothing => return Got::Empty,
                 Head::Resident => {
                     let delivery = self.take_for_get(token, no_ack, records);
                     let ready_left = self.ready.len() as u64;
+                    self.arm(effects);
                     return delivery
                         .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
                 }
@@ -344,6 +416,9 @@ impl QueueCore {
             }
             let mut entry = out.entry;
             match how {
+                Settlement::Discard if self.behaviour.dead_letter.is_some() => {
+                    self.bury(entry, Reason::Rejected, records, effects);
+                }
                 Settlement::Ack | Settlement::Discard => {
                     if record && entry.persistent {
                         run.extend(entry.seq, |run| records.ack(self.id, [run]));
@@ -355,6 +430,7 @@ impl QueueCore {
                         run.extend(entry.seq, |run| records.requeue(self.id, [run]));
                     }
                     entry.redelivered = true;
+                    self.deadlines.first = self.deadlines.first.min(entry.due);
                     self.ready.put_back(entry);
                 }
             }
@@ -365,9 +441,13 @@ impl QueueCore {
         });
     }
 
-    /// Which of these deliveries the journal knows, so that their end belongs in a record.
+    /// Which of these deliveries the journal knows, so that their end belongs in a record. What
+    /// goes on as a dead letter has not ended.
     #[must_use]
-    pub fn recorded(&self, deliveries: &[(u32, Seq)]) -> Vec<Seq> {
+    pub fn recorded(&self, deliveries: &[(u32, Seq)], how: Settlement) -> Vec<Seq> {
+        if how == Settlement::Discard && self.behaviour.dead_letter.is_some() {
+            return Vec::new();
+        }
         let persistent = |slot: u32, seq: Seq| {
             self.checkout.get(slot, seq.0).is_some_and(|out| out.entry.persistent)
         };
@@ -491,19 +571,20 @@ mod tests {
         let (records, effects) = (&mut records, &mut effects);
         let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
         let mut core = core(1);
-        let mut consume = |core: &mut QueueCore, exclusive, effects: &mut Effects| {
-            let spec = ConsumerSpec { exclusive, ..spec(&outlet, 1) };
-            core.consume(spec, records, effects)
-        };
-        let first = consume(&mut core, true, effects).unwrap();
-        assert_eq!(consume(&mut core, false, effects), None);
-        core.cancel(first, effects);
-        let second = consume(&mut core, false, effects).unwrap();
+        let consume =
+            |core: &mut QueueCore, exclusive, records: &mut RecordBatch, effects: &mut Effects| {
+                let spec = ConsumerSpec { exclusive, ..spec(&outlet, 1) };
+                core.consume(spec, records, effects)
+            };
+        let first = consume(&mut core, true, records, effects).unwrap();
+        assert_eq!(consume(&mut core, false, records, effects), None);
+        core.cancel(first, records, effects);
+        let second = consume(&mut core, false, records, effects).unwrap();
         assert_ne!(first, second);
-        assert_eq!(consume(&mut core, true, effects), None);
+        assert_eq!(consume(&mut core, true, records, effects), None);
         // A key of the past ends nobody.
-        core.cancel(first, effects);
-        assert!(consume(&mut core, false, effects).is_some());
+        core.cancel(first, records, effects);
+        assert!(consume(&mut core, false, records, effects).is_some());
         assert_eq!(core.consumers_len(), 2);
     }
 }

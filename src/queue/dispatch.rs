@@ -7,17 +7,20 @@ use super::effects::Effects;
 use super::outlet::{Delivery, Event};
 use super::ready::{Entry, Head};
 use crate::id::{ConsumerToken, Seq};
+use crate::limits::WORK_PER_LOCK_MAX;
 use crate::store::RecordBatch;
 
 impl QueueCore {
     /// Hands over what can be handed over. Stops at a message that is not in memory; asks for those
     /// that will be wanted.
     pub(super) fn dispatch(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
-        if self.has_get_waiters() {
+        let mut budget = WORK_PER_LOCK_MAX;
+        let before = self.delivered.messages;
+        let mut fresh = self.expire(&mut budget, records, effects);
+        if fresh && self.has_get_waiters() {
             self.serve_gets(records, effects);
         }
-        let before = self.delivered.messages;
-        while let Head::Resident = self.ready.head() {
+        while fresh && let Head::Resident = self.ready.head() {
             let Some((key, limited)) = self.next_consumer() else {
                 break;
             };
@@ -25,10 +28,18 @@ impl QueueCore {
                 break;
             };
             self.hand_over(key, entry, limited, records);
+            fresh = self.expire(&mut budget, records, effects);
+        }
+        if self.limits.is_some() {
+            self.trim(&mut budget, records, effects);
+        }
+        if !self.absent_dead.is_empty() {
+            self.load_dead(effects);
         }
         if self.ready.has_absent() {
             self.read_ahead(self.delivered.messages > before, effects);
         }
+        self.arm(effects);
     }
 
     /// A consumer that can take one message now, and whether the channel's limit paid for it.

@@ -1,8 +1,10 @@
 //! What the caller of a queue's verb must do once it has let go of the queue.
 
+use super::deadletter::Dead;
 use super::outlet::{Event, Outlet};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
+use crate::time::{Now, UnixMillis};
 use std::sync::Arc;
 
 /// Ready messages that must be brought back from disk, in order, from the first on, as many as
@@ -18,10 +20,20 @@ pub struct Load {
 /// Collected over a batch of verbs, carried out at its end.
 #[derive(Default)]
 pub struct Effects {
+    /// When the verbs are called.
+    pub now: Now,
     /// Links with new events, each once a batch.
     wake: Vec<Arc<dyn Outlet>>,
     /// Messages to read, each queue at most once.
     pub loads: Vec<Load>,
+    /// When something becomes due in a queue, sooner than it had said before.
+    pub deadlines: Vec<(QueueId, UnixMillis)>,
+    /// Messages to dead-letter, in the order of their deaths.
+    pub dead: Vec<Dead>,
+    /// Marks of publishes that a queue has refused for want of room.
+    pub refused: Vec<u64>,
+    /// Queues that nobody has used for as long as they may be unused.
+    pub idle: Vec<QueueId>,
     /// Queues whose last consumer went away; those that are auto-delete end.
     pub unused: Vec<QueueId>,
     /// Messages that ended in this lock hold: freeing them takes time, so it waits for its end. The

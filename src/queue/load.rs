@@ -10,7 +10,8 @@ use crate::config::Sizes;
 use crate::id::Seq;
 use crate::limits::{LOAD_BYTES, LOAD_LEN, PAGE_LEN, READ_AHEAD_LEN};
 use crate::message::Message;
-use crate::store::RecordBatch;
+use crate::store::{OnDisk, RecordBatch};
+use crate::time::UnixMillis;
 use std::iter::Peekable;
 
 /// The sizes of paging.
@@ -51,6 +52,7 @@ impl Default for Paging {
 /// A message that was read, or could not be.
 struct Answer {
     seq: u64,
+    due: UnixMillis,
     message: Option<Message>,
 }
 
@@ -61,16 +63,24 @@ impl QueueCore {
     /// queue no longer wants is passed over.
     pub fn loaded(
         &mut self,
-        messages: Vec<(Seq, Message)>,
+        messages: Vec<OnDisk>,
         lost: &[Seq],
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
         self.loading = false;
-        let found = messages.into_iter().map(|(seq, message)| (seq.0, Some(message)));
-        let found = found.chain(lost.iter().map(|seq| (seq.0, None)));
-        let mut answers: Vec<_> = found.map(|(seq, message)| Answer { seq, message }).collect();
+        let found = messages.into_iter().map(|OnDisk { seq, due, message }| Answer {
+            seq: seq.0,
+            due,
+            message: Some(message),
+        });
+        let never = UnixMillis::NEVER;
+        let lost = lost.iter().map(|seq| Answer { seq: seq.0, due: never, message: None });
+        let mut answers: Vec<_> = found.chain(lost).collect();
         answers.sort_by_key(|answer| answer.seq);
+        if !self.absent_dead.is_empty() {
+            answers.retain(|answer| !self.found_dead(answer.seq, answer.message.as_ref(), effects));
+        }
         self.ready.loaded(answers, &mut effects.ended);
         self.dispatch(records, effects);
     }
@@ -81,6 +91,16 @@ impl QueueCore {
             self.loading = true;
             let runs = self.ready.absent_from(seq, &self.paging);
             effects.loads.push(Load { queue: self.id, runs });
+        }
+    }
+
+    /// Asks for dead letters that are not in memory, unless something else is asked for.
+    #[cold]
+    pub(super) fn load_dead(&mut self, effects: &mut Effects) {
+        if !self.loading {
+            self.loading = true;
+            let seqs = self.absent_dead.keys().copied().take(self.paging.load_len.max(1));
+            effects.loads.push(Load { queue: self.id, runs: runs(seqs) });
         }
     }
 
@@ -210,6 +230,7 @@ impl Ready {
             seq: answer.seq,
             body_len: body_len(&message),
             message: Some(message),
+            due: answer.due,
             persistent: marks.persistent(),
             redelivered: marks.redelivered(),
             reserved: false,

@@ -7,6 +7,7 @@
 use super::ready::Entry;
 use super::runs::add_run;
 use crate::id::Seq;
+use crate::time::UnixMillis;
 
 /// One message on its way into a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Paged {
     /// The journal knows it, so its end must be told there.
     pub persistent: bool,
     pub redelivered: bool,
+    /// When it expires.
+    pub due: UnixMillis,
 }
 
 impl Paged {
@@ -25,6 +28,7 @@ impl Paged {
             body_len: entry.body_len,
             persistent: entry.persistent,
             redelivered: entry.redelivered,
+            due: entry.due,
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Page {
     count: u32,
     /// Of each, if there are no codes.
     marks: Marks,
+    /// None of its messages expires before.
+    due: UnixMillis,
     /// What the first one skips means nothing, so that any rest of a page's codes is a page's.
     codes: Option<Box<[u8]>>,
 }
@@ -75,7 +81,8 @@ impl Page {
         let count = last.0.checked_sub(first.0).and_then(|more| u32::try_from(more + 1).ok());
         let count = count.expect("a page has one message or more, and fewer than 2^32");
         let marks = Marks::new(true, redelivered);
-        Self { first: first.0, last: last.0, bytes, count, marks, codes: None }
+        let due = UnixMillis::NEVER;
+        Self { first: first.0, last: last.0, bytes, count, marks, due, codes: None }
     }
 
     /// A page of these messages, whose seqs increase. `None` if there are none.
@@ -107,6 +114,17 @@ impl Page {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// None of its messages expires before.
+    pub(super) fn due(&self) -> UnixMillis {
+        self.due
+    }
+
+    /// The same page, of whose messages some may expire from then on.
+    #[must_use]
+    pub fn with_due(self, due: UnixMillis) -> Self {
+        Self { due, ..self }
     }
 
     /// Body bytes of one message, on average; at least one.
@@ -180,6 +198,7 @@ impl Walk<'_> {
             bytes,
             count: self.left,
             marks: self.page.marks,
+            due: self.page.due,
             codes: self.page.codes.as_ref().map(|codes| Box::from(&codes[self.at..])),
         })
     }
@@ -222,11 +241,12 @@ impl PageBuilder {
     }
 
     pub(super) fn push(&mut self, message: Paged) {
-        let Paged { seq: Seq(seq), body_len, persistent, redelivered } = message;
+        let Paged { seq: Seq(seq), body_len, persistent, redelivered, due } = message;
         let marks = Marks::new(persistent, redelivered);
         let Some(page) = &mut self.page else {
             let bytes = u64::from(body_len);
-            self.page = Some(Page { first: seq, last: seq, bytes, count: 1, marks, codes: None });
+            let (first, last, count) = (seq, seq, 1);
+            self.page = Some(Page { first, last, bytes, count, marks, due, codes: None });
             return;
         };
         debug_assert!(page.last < seq, "seqs increase");
@@ -239,6 +259,7 @@ impl PageBuilder {
         }
         page.last = seq;
         page.count += 1;
+        page.due = page.due.min(due);
         page.bytes += u64::from(body_len);
     }
 
@@ -273,7 +294,7 @@ mod tests {
     use super::*;
 
     fn message(seq: u64, redelivered: bool) -> Paged {
-        Paged { seq: Seq(seq), body_len: 10, persistent: true, redelivered }
+        Paged { seq: Seq(seq), body_len: 10, persistent: true, redelivered, due: UnixMillis::NEVER }
     }
 
     fn found(page: &Page) -> Vec<(u64, bool)> {
@@ -283,7 +304,7 @@ mod tests {
     #[test]
     fn a_dense_page_is_a_few_words_and_no_list() {
         let page = Page::new((5..1029).map(|seq| message(seq, true))).unwrap();
-        assert_eq!((page.memory(), page.len(), page.bytes()), (48, 1024, 10_240));
+        assert_eq!((page.memory(), page.len(), page.bytes()), (56, 1024, 10_240));
         assert_eq!((page.first(), page.last()), (Seq(5), Seq(1028)));
         let dense = Page::dense(Seq(5), Seq(1028), 10_240, true);
         assert_eq!(found(&page), found(&dense));
@@ -337,7 +358,7 @@ mod tests {
     #[test]
     fn a_page_with_holes_takes_an_octet_or_so_for_each_message() {
         let page = Page::new((0..1024).map(|n| message(n * 3, n % 2 == 0))).unwrap();
-        assert!(page.memory() <= 48 + 1024, "{}", page.memory());
+        assert!(page.memory() <= 56 + 1024, "{}", page.memory());
         let mut runs = Vec::new();
         page.add_runs(3, &mut runs);
         assert_eq!(runs, [0, 3, 6].map(|seq| (Seq(seq), Seq(seq))));

@@ -234,7 +234,7 @@ impl Ready {
                 return Some(*seq);
             }
             freed.steps += 1;
-            if entry.message.is_some() && holds(stored, *seq) {
+            if entry.message.is_some() && !entry.reserved && holds(stored, *seq) {
                 self.absent += 1;
                 self.absent_bytes += u64::from(entry.body_len);
                 freed.take(entry);
@@ -265,6 +265,7 @@ mod tests {
     use super::*;
     use crate::id::QueueId;
     use crate::limits::{LOAD_LEN, PAGE_LEN, WORK_PER_LOCK_MAX};
+    use crate::store::OnDisk;
     use crate::store::RecordBatch;
     use std::sync::Arc;
 
@@ -343,7 +344,7 @@ mod tests {
         while let Some(load) = effects.loads.pop() {
             let (first, last) = load.runs[0];
             assert_eq!((load.runs.len(), last.0 - first.0 + 1), (1, LOAD_LEN as u64));
-            let read = (first.0..=last.0).map(|seq| (Seq(seq), publish().message));
+            let read = (first.0..=last.0).map(|seq| OnDisk::new(Seq(seq), publish().message));
             core.loaded(read.collect(), &[], records, effects);
             loads += 1;
             assert!(core.ready.fifo.len() <= LOAD_LEN + core.paging.read_ahead_len);
@@ -384,7 +385,7 @@ mod tests {
         let (mut records, mut effects) = batch();
         let (records, effects) = (&mut records, &mut effects);
         let mut core = with(5, records, effects);
-        let target = core.reserve(publish());
+        let target = core.reserve(publish(), effects).unwrap();
         core.publish(&mut vec![publish(); 5], records, effects);
         assert_eq!(core.page_out(&ALL, 0, 0, 100).steps, 5);
         assert_eq!((core.page_out(&ALL, 0, 0, 100).steps, core.pageable(0, 0)), (0, None));
@@ -410,7 +411,7 @@ mod tests {
         assert_eq!(effects.loads.pop().unwrap().runs, [run(1, 50)]);
         // The first half cannot be read: it is passed over, and never ends by itself.
         let lost: Vec<_> = (1..=25).map(Seq).collect();
-        let read = (26..=50).map(|seq| (Seq(seq), publish().message));
+        let read = (26..=50).map(|seq| OnDisk::new(Seq(seq), publish().message));
         core.loaded(read.collect(), &lost, records, effects);
         assert_eq!((core.ready_len(), core.unacked_len(), core.damaged_len()), (0, 75, 25));
         assert_eq!(core.alive().live, [run(1, 100)]);

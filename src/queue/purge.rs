@@ -22,13 +22,23 @@ impl QueueCore {
         if self.durable && self.ready.len() + self.ready.damaged_len() > 0 {
             match self.purged() {
                 Purged::These(runs) => records.ack(self.id, runs),
-                Purged::AllBut(runs) => records.purge(self.id, Seq(self.next_seq), runs),
+                Purged::AllBut(runs) => records.purge(self.id, self.end_of_seqs(), runs),
             }
         }
         let purged = self.ready.take_all();
         // Whoever waited for a message that is gone finds the queue empty.
         self.serve_gets(records, effects);
         purged
+    }
+
+    /// Every seq that was given lies before.
+    fn end_of_seqs(&self) -> Seq {
+        match self.behaviour.max_priority {
+            None => Seq(self.next_seq),
+            Some(lowest) => {
+                lowest.checked_add(1).map_or(Seq(u64::MAX), |rank| Seq::ranked(rank, 0))
+            }
+        }
     }
 
     /// What a purge takes, said in as few runs as can be. A hundred thousand unacked messages are
@@ -100,7 +110,7 @@ mod tests {
         core.settle(&[out[0], out[4]], Settlement::Requeue, records, effects);
         assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3)]));
         // An invisible message is not named by what goes.
-        let target = core.reserve(publish());
+        let target = core.reserve(publish(), effects).unwrap();
         assert_eq!(core.purged(), Purged::AllBut(vec![run(3, 3), run(11, 11)]));
         core.show(&[target.seq], records, effects);
         core.settle(&[out[2]], Settlement::Requeue, records, effects);
@@ -133,7 +143,7 @@ mod tests {
         assert_eq!(core.ready.runs(3), Some(runs));
         assert_eq!(core.ready.runs(2), None);
         assert_eq!(core.ready.runs(0), None);
-        core.reserve(publish());
+        core.reserve(publish(), effects);
         assert_eq!(core.ready.runs(3), None);
     }
 }

@@ -15,6 +15,7 @@ use super::middle::Middle;
 use super::page::Page;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::message::Message;
+use crate::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages for which memory is kept in any case.
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     /// `None` while it lies on disk only.
     pub(super) message: Option<Message>,
     pub(super) body_len: u32,
+    /// When it expires.
+    pub(super) due: UnixMillis,
     /// The journal knows it, so its end must be told there.
     pub(super) persistent: bool,
     pub(super) redelivered: bool,
@@ -55,8 +58,8 @@ pub(super) enum Head {
 pub(super) struct Ready {
     /// Seqs increase; gaps where messages were handed over directly.
     pub(super) fifo: VecDeque<Entry>,
-    /// By seq, none of which is elsewhere: requeued messages, and those that stayed in memory when
-    /// their neighbours became a page. None is invisible.
+    /// By seq, none of which is elsewhere: requeued messages, those that stayed in memory when
+    /// their neighbours became a page, and urgent ones, which alone may be invisible.
     pub(super) returned: BTreeMap<u64, Entry>,
     /// Only there while there are pages.
     pub(super) middle: Option<Box<Middle>>,
@@ -143,12 +146,17 @@ impl Ready {
         } else {
             self.bytes += u64::from(entry.body_len);
         }
-        let deque = match &mut self.middle {
-            None => &mut self.fifo,
-            Some(middle) => &mut middle.tail,
+        let (deque, paged) = match &mut self.middle {
+            None => (&mut self.fifo, None),
+            Some(middle) => (&mut middle.tail, middle.pages.back()),
         };
-        debug_assert!(deque.back().is_none_or(|last| last.seq < entry.seq));
-        deque.push_back(entry);
+        let last = deque.back().map(|last| last.seq).or_else(|| paged.map(|page| page.last().0));
+        if last.is_none_or(|last| last < entry.seq) {
+            deque.push_back(entry);
+        } else {
+            // It is more urgent than others that came before it.
+            self.returned.insert(entry.seq, entry);
+        }
     }
 
     /// As `push`, for a message of an earlier run, which may be marked.
@@ -188,6 +196,20 @@ impl Ready {
         self.reserved_bytes -= bytes;
         self.reserved -= 1;
         true
+    }
+
+    /// Takes a reserved message out.
+    pub(super) fn withdraw(&mut self, seq: u64) {
+        let deque = match &mut self.middle {
+            Some(middle) if place(&self.fifo, seq).is_none() => &mut middle.tail,
+            _ => &mut self.fifo,
+        };
+        let at = place(deque, seq).filter(|at| deque[*at].reserved);
+        let returned = || self.returned.remove(&seq);
+        if let Some(entry) = at.and_then(|at| deque.remove(at)).or_else(returned) {
+            self.reserved -= 1;
+            self.reserved_bytes -= u64::from(entry.body_len);
+        }
     }
 
     /// Puts a message back to its old place.
@@ -235,6 +257,7 @@ impl Ready {
         let paged = self.middle.as_ref().map(|middle| middle.first());
         match (paged, first_returned) {
             (Some(paged), Some(entry)) if paged < entry.seq => Head::Evicted(paged),
+            (_, Some(entry)) if entry.reserved => Head::Nothing,
             (_, Some(entry)) if entry.message.is_some() => Head::Resident,
             (_, Some(entry)) => Head::Evicted(entry.seq),
             (Some(paged), None) => Head::Evicted(paged),
@@ -259,7 +282,7 @@ impl Ready {
     /// As `head`, but looks past invisible messages: a `get` must find what was confirmed.
     pub(super) fn first_visible(&self) -> Head {
         let in_fifo = self.fifo.iter().find(|entry| !entry.reserved);
-        let first_returned = self.returned.first_key_value().map(|(_, entry)| entry);
+        let first_returned = self.returned.values().find(|entry| !entry.reserved);
         let entry = match (in_fifo, first_returned) {
             (Some(a), Some(b)) => {
                 if a.seq < b.seq {
@@ -280,10 +303,11 @@ impl Ready {
     /// Takes the message that `first_visible` called resident.
     pub(super) fn pop_visible(&mut self) -> Option<Entry> {
         let at = self.fifo.iter().position(|entry| !entry.reserved);
-        let first_returned = self.returned.first_key_value().map(|(seq, _)| *seq);
+        let first_returned = self.returned.values().find(|entry| !entry.reserved);
+        let first_returned = first_returned.map(|entry| entry.seq);
         let entry = match (at, first_returned) {
             (Some(at), Some(seq)) if self.fifo[at].seq < seq => self.fifo.remove(at)?,
-            (_, Some(_)) => self.returned.pop_first()?.1,
+            (_, Some(seq)) => self.returned.remove(&seq)?,
             (Some(at), None) => self.fifo.remove(at)?,
             (None, None) => return None,
         };
@@ -307,15 +331,19 @@ impl Ready {
                 middle.tail = go;
             }
         }
+        let (stay, go) = std::mem::take(&mut self.returned)
+            .into_iter()
+            .partition(|(_, entry)| self.reserved > 0 && entry.reserved);
+        self.returned = stay;
         self.bytes = 0;
         self.absent = 0;
         self.absent_bytes = 0;
-        Dropped {
-            _fifo: fifo,
-            _returned: std::mem::take(&mut self.returned),
-            _middle: middle,
-            _damaged: self.damaged.take(),
-        }
+        Dropped { _fifo: fifo, _returned: go, _middle: middle, _damaged: self.damaged.take() }
+    }
+
+    /// Body bytes of invisible messages.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes
     }
 
     /// Invisible messages.
@@ -326,14 +354,16 @@ impl Ready {
     /// Seqs of invisible messages.
     pub(super) fn reserved_seqs(&self) -> impl Iterator<Item = u64> {
         let any = self.reserved > 0;
-        let reserved = any.then(|| self.in_deques()).into_iter().flatten();
+        let all = || self.in_deques().chain(self.returned.values());
+        let reserved = any.then(all).into_iter().flatten();
         reserved.filter(|entry| entry.reserved).map(|entry| entry.seq)
     }
 
     /// Seqs of the visible messages, in order.
     pub(super) fn seqs(&self) -> Vec<u64> {
         let visible = self.in_deques().filter(|entry| !entry.reserved).map(|entry| entry.seq);
-        let returned = self.returned.keys().copied();
+        let returned = self.returned.values().filter(|entry| !entry.reserved);
+        let returned = returned.map(|entry| entry.seq);
         let mut seqs: Vec<u64> = visible.chain(returned).chain(self.paged_seqs()).collect();
         seqs.sort_unstable();
         seqs
@@ -418,6 +448,7 @@ mod tests {
             seq,
             message: Some(publish().message),
             body_len: 1,
+            due: UnixMillis::NEVER,
             persistent: true,
             redelivered: false,
             reserved: false,

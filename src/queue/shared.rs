@@ -19,8 +19,8 @@ use crate::counters::QueueCounters;
 use crate::exception::Resource;
 use crate::id::{ConsumerToken, Lsn, QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
-use crate::message::Message;
 use crate::name::Name;
+use crate::store::OnDisk;
 use crate::store::{Log, RecordBatch, Target};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -124,22 +124,35 @@ impl Queue {
         Ok(lsn)
     }
 
-    /// Reserves a place for each message of `batch`, to be shown once their record is appended.
+    /// Reserves a place for each message of `batch`, to be shown once their record is appended;
+    /// none for what it refuses.
     ///
     /// # Errors
     /// `Gone`.
     pub fn reserve(
         &self,
         batch: impl Iterator<Item = Publish>,
-        targets: &mut Vec<Target>,
+        targets: &mut Vec<Option<Target>>,
+        effects: &mut Effects,
     ) -> Result<(), Gone> {
         let mut core = self.core.lock();
         if self.is_gone() {
             return Err(Gone);
         }
-        targets.extend(batch.map(|publish| core.reserve(publish)));
+        targets.extend(batch.map(|publish| core.reserve(publish, effects)));
         self.mark_changed();
         Ok(())
+    }
+
+    /// Gives reserved places back.
+    ///
+    /// # Errors
+    /// `Gone`: they went with the queue.
+    pub fn withdraw(&self, seqs: &[Seq], turn: &mut Turn<'_>) -> Result<(), Gone> {
+        let withdraw = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.withdraw(seqs, turn.records, turn.effects);
+        };
+        self.run(turn, withdraw).map(drop)
     }
 
     /// Shows reserved messages.
@@ -172,7 +185,7 @@ impl Queue {
     /// # Errors
     /// `Gone`: it was ended with its queue.
     pub fn cancel(&self, key: ConsumerKey, turn: &mut Turn<'_>) -> Result<(), Gone> {
-        self.run(turn, |core, turn| core.cancel(key, turn.effects)).map(drop)
+        self.run(turn, |core, turn| core.cancel(key, turn.records, turn.effects)).map(drop)
     }
 
     /// Takes the oldest ready message.
@@ -238,10 +251,45 @@ impl Queue {
         Ok(())
     }
 
-    /// Which of these deliveries have records.
+    /// As `QueueCore::recorded`.
     #[must_use]
-    pub fn recorded(&self, deliveries: &[(u32, Seq)]) -> Vec<Seq> {
-        self.core.lock().recorded(deliveries)
+    pub fn recorded(&self, deliveries: &[(u32, Seq)], how: Settlement) -> Vec<Seq> {
+        self.core.lock().recorded(deliveries, how)
+    }
+
+    /// As `QueueCore::buried`.
+    ///
+    /// # Errors
+    /// `Gone`: they ended with the queue.
+    pub fn buried(
+        &self,
+        places: &[(u32, Seq)],
+        record: bool,
+        turn: &mut Turn<'_>,
+    ) -> Result<Lsn, Gone> {
+        let buried = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.buried(places, record, turn.records, turn.effects);
+        };
+        self.run(turn, buried).map(|(lsn, ())| lsn)
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn tick(&self, turn: &mut Turn<'_>) -> Result<(), Gone> {
+        self.run(turn, |core, turn| core.tick(turn.records, turn.effects)).map(drop)
+    }
+
+    /// Whether anything in it ever becomes due.
+    #[must_use]
+    pub fn has_deadlines(&self) -> bool {
+        self.core.lock().has_deadlines()
+    }
+
+    /// As `QueueCore::touch`.
+    pub fn touch(&self, effects: &mut Effects) {
+        self.core.lock().touch(effects);
     }
 
     /// Gives a consumer its send credit back.
@@ -279,7 +327,7 @@ impl Queue {
     /// `Gone`.
     pub fn loaded(
         &self,
-        messages: Vec<(Seq, Message)>,
+        messages: Vec<OnDisk>,
         lost: &[Seq],
         turn: &mut Turn<'_>,
     ) -> Result<(), Gone> {
@@ -362,7 +410,10 @@ impl Queue {
     /// # Errors
     /// `Gone`.
     pub fn set_behaviour(&self, behaviour: Behaviour, turn: &mut Turn<'_>) -> Result<bool, Gone> {
-        self.run(turn, |core, _| core.set_behaviour(behaviour)).map(|(_, is_new)| is_new)
+        let set = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.set_behaviour(behaviour, turn.records, turn.effects)
+        };
+        self.run(turn, set).map(|(_, is_new)| is_new)
     }
 
     /// Whether what is stored of it changed since this was asked last.

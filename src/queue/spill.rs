@@ -6,12 +6,12 @@ use super::page_out::{Place, Sweep};
 use super::ready::Entry;
 use super::runs::{joined, runs};
 use crate::id::Seq;
-use crate::message::Message;
+use crate::store::OnDisk;
 
 /// Transient messages of a queue, and how far it was looked.
 #[derive(Debug, Default)]
 pub struct Transient {
-    pub messages: Vec<(Seq, Message)>,
+    pub messages: Vec<OnDisk>,
     /// The last message that was looked at, transient or not.
     pub through: Option<Seq>,
     /// Messages that were looked at. Fewer than allowed: nothing more is there.
@@ -23,7 +23,8 @@ impl Transient {
         self.steps += 1;
         self.through = Some(Seq(entry.seq));
         if let Some(message) = entry.message.as_ref().filter(|_| !entry.persistent) {
-            self.messages.push((Seq(entry.seq), message.clone()));
+            let (seq, due, message) = (Seq(entry.seq), entry.due, message.clone());
+            self.messages.push(OnDisk { seq, due, message });
         }
     }
 }

@@ -1,22 +1,28 @@
 //! Threads that sleep until a bell rings and then do what is due: the keeper, see `Broker::keep`,
-//! the pager, see `Broker::relieve`, and the reader, see `Broker::load`.
+//! the pager, see `Broker::relieve`, the reader, see `Broker::load`, and the ticker, see
+//! `Broker::tick`, which also wakes up when something is due.
 //!
 //! One that panics ends the broker, as the store's thread does: without it memory or the disk would
 //! fill up, or consumers wait for good, and nobody knows what it left half done.
 
+use super::clock::Clock;
 use super::{ServerError, panicked};
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
+use crate::limits::TICK_MS_MAX;
 use crate::store::{Bell, Disk};
+use crate::time::UnixMillis;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const KEEPER: &str = "leveret-keeper";
 const PAGER: &str = "leveret-pager";
 const READER: &str = "leveret-reader";
+const TICKER: &str = "leveret-ticker";
 
 pub(super) struct BellThread {
     name: &'static str,
@@ -30,6 +36,7 @@ pub(super) struct BellThread {
 pub(super) struct Start {
     pub(super) broker: Arc<Broker>,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Clock,
     /// Is cancelled by one that panics.
     pub(super) failed: CancellationToken,
 }
@@ -37,28 +44,52 @@ pub(super) struct Start {
 impl Start {
     pub(super) fn keeper(&self) -> io::Result<BellThread> {
         let disk = Arc::clone(&self.disk);
-        let keep = move |broker: &Broker| broker.keep(&*disk);
+        let keep = move |broker: &Broker| {
+            broker.keep(&*disk);
+            None
+        };
         self.thread(KEEPER, |broker| broker.journal().bell(), keep)
     }
 
     pub(super) fn pager(&self) -> io::Result<BellThread> {
         let disk = Arc::clone(&self.disk);
-        let relieve = move |broker: &Broker| broker.relieve(&*disk);
+        let relieve = move |broker: &Broker| {
+            broker.relieve(&*disk);
+            None
+        };
         self.thread(PAGER, |broker| broker.relief_bell(), relieve)
     }
 
     pub(super) fn reader(&self) -> io::Result<BellThread> {
-        let disk = Arc::clone(&self.disk);
+        let (disk, clock) = (Arc::clone(&self.disk), self.clock);
         let mut workspace = Workspace::default();
-        let load = move |broker: &Broker| while broker.load(&*disk, &mut workspace) {};
+        let load = move |broker: &Broker| {
+            workspace.effects.now = clock.now();
+            while broker.load(&*disk, &mut workspace) {}
+            None
+        };
         self.thread(READER, |broker| broker.loads_bell(), load)
     }
 
+    pub(super) fn ticker(&self) -> io::Result<BellThread> {
+        let clock = self.clock;
+        let mut workspace = Workspace::default();
+        let tick = move |broker: &Broker| {
+            workspace.effects.now = clock.now();
+            let next = broker.tick(&mut workspace);
+            Some(pause(next, clock.now().unix))
+        };
+        // What was restored may be due.
+        self.broker.deadlines_bell().ring();
+        self.thread(TICKER, |broker| broker.deadlines_bell(), tick)
+    }
+
+    /// `act` says for how long to sleep if the bell does not ring.
     fn thread(
         &self,
         name: &'static str,
         bell: fn(&Broker) -> &Bell,
-        mut act: impl FnMut(&Broker) + Send + 'static,
+        mut act: impl FnMut(&Broker) -> Option<Duration> + Send + 'static,
     ) -> io::Result<BellThread> {
         let broker = Arc::clone(&self.broker);
         let stopping = Arc::<AtomicBool>::default();
@@ -67,12 +98,16 @@ impl Start {
             let failed = self.failed.clone();
             move || {
                 let guard = failed.drop_guard();
+                let mut pause = None;
                 loop {
-                    bell(&broker).wait();
+                    match pause {
+                        None => bell(&broker).wait(),
+                        Some(pause) => bell(&broker).wait_for(pause),
+                    }
                     if stopping.load(SeqCst) {
                         break;
                     }
-                    act(&broker);
+                    pause = act(&broker);
                 }
                 drop(guard.disarm());
             }
@@ -106,6 +141,12 @@ impl Drop for BellThread {
     }
 }
 
+/// The system's clock may be set: however far the next time seems, it is looked at again soon.
+fn pause(next: Option<UnixMillis>, now: UnixMillis) -> Duration {
+    let ms = next.map_or(TICK_MS_MAX, |next| next.0.saturating_sub(now.0));
+    Duration::from_millis(ms.min(TICK_MS_MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,9 +161,9 @@ mod tests {
         let config = Config::on_loopback("unused");
         let broker =
             Broker::open(config, &*disk, Entropy::new(|| [1; 16]), ExchangeTypes::core()).unwrap();
-        let start = Start { broker, disk, failed: CancellationToken::new() };
+        let start = Start { broker, disk, clock: Clock::start(), failed: CancellationToken::new() };
         let bell: fn(&Broker) -> &Bell = |broker| broker.relief_bell();
-        let mut calm = start.thread(KEEPER, bell, |_| {}).unwrap();
+        let mut calm = start.thread(KEEPER, bell, |_| None).unwrap();
         calm.stop().unwrap();
         assert!(!start.failed.is_cancelled());
         let mut thread = start.thread(PAGER, bell, |_| panic!("a page has no {}", "end")).unwrap();

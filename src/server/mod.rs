@@ -139,6 +139,7 @@ fn stop_signal() -> impl Future<Output = ()> {
 /// `stop` ends it in good order.
 pub struct Server {
     broker: Arc<Broker>,
+    clock: Clock,
     addresses: Vec<SocketAddr>,
     listeners: JoinSet<()>,
     /// No new connections.
@@ -148,6 +149,7 @@ pub struct Server {
     /// One of the threads cannot go on.
     failed: CancellationToken,
     /// Stopped before the store is.
+    ticker: BellThread,
     reader: BellThread,
     pager: BellThread,
     keeper: BellThread,
@@ -165,7 +167,7 @@ impl Server {
         let mut server = Self::start_on(config, Arc::new(disk))?;
         let (broker, stop) = (Arc::clone(&server.broker), server.stop.clone());
         let directory = &server.broker.config.data_dir;
-        if let Some(control) = control::listen(directory, broker, stop) {
+        if let Some(control) = control::listen(directory, broker, server.clock, stop) {
             server.listeners.spawn(control);
         }
         Ok(server)
@@ -201,20 +203,22 @@ impl Server {
         getrandom::fill(&mut probe).map_err(|error| ServerError::Entropy(error.to_string()))?;
         let broker = Broker::open(config, &*disk, Entropy::new(random_octets), exchange_types)?;
         let failed = CancellationToken::new();
+        let clock = Clock::start();
         let start = bell_thread::Start {
             broker: Arc::clone(&broker),
             disk: Arc::clone(&disk),
+            clock,
             failed: failed.clone(),
         };
         let keeper = start.keeper().map_err(ServerError::Runtime)?;
         let pager = start.pager().map_err(ServerError::Runtime)?;
         let reader = start.reader().map_err(ServerError::Runtime)?;
+        let ticker = start.ticker().map_err(ServerError::Runtime)?;
         let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
         // Before anybody can publish.
         let pause = lookout.look();
         let store = StoreThread::start(Arc::clone(&broker), disk, failed.clone())
             .map_err(ServerError::Runtime)?;
-        let clock = Clock::start();
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut tasks = JoinSet::new();
@@ -225,11 +229,13 @@ impl Server {
         }
         Ok(Self {
             broker,
+            clock,
             addresses,
             listeners: tasks,
             stop,
             abort,
             failed,
+            ticker,
             reader,
             pager,
             keeper,
@@ -275,7 +281,7 @@ impl Server {
             self.abort.cancel();
             while self.listeners.join_next().await.is_some() {}
         }
-        let threads = [&mut self.reader, &mut self.pager, &mut self.keeper];
+        let threads = [&mut self.ticker, &mut self.reader, &mut self.pager, &mut self.keeper];
         let stopped = threads.map(BellThread::stop).into_iter().collect();
         match stopped {
             Ok(()) => self.store.stop(),

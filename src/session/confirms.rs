@@ -2,11 +2,12 @@
 
 use super::channel::State;
 use super::{Scratch, Session};
+use crate::broker::link::{Workspace, refused};
 use crate::config::Durability;
 use crate::id::Lsn;
 use crate::limits::JOURNAL_PENDING_BYTES_MAX;
 use crate::store::{Reach, Waiter};
-use crate::wire::encode::{put_ack, put_return};
+use crate::wire::encode::{put_ack, put_nack, put_return};
 use std::sync::Arc;
 
 impl Session {
@@ -23,6 +24,7 @@ impl Session {
             let out = channel.held.out(&mut self.output);
             put_no_route(out, unrouted.channel, &unrouted.message, self.frame_max);
         }
+        self.refuse(workspace);
         let reach = batch.take_reach();
         if batch.publishing.is_empty() {
             return;
@@ -35,6 +37,17 @@ impl Session {
             channel.link.published(reach);
             if channel.link.confirms.is_some() && !self.confirm(number, reached) {
                 self.wait_on(number);
+            }
+        }
+    }
+
+    /// Tells publishers which of their messages a queue has refused.
+    fn refuse(&mut self, workspace: &mut Workspace) {
+        for (number, publish) in workspace.effects.refused.drain(..).filter_map(refused) {
+            let Some(channel) = self.channels.get_mut(&number) else { continue };
+            let Some(confirms) = &mut channel.link.confirms else { continue };
+            if confirms.refuse(publish) {
+                put_nack(channel.held.out(&mut self.output), number, publish, false);
             }
         }
     }
@@ -71,9 +84,8 @@ impl Session {
         let Some(confirms) = &mut channel.link.confirms else {
             return channel.held.is_empty();
         };
-        let before = confirms.reported();
         if let Some(ack) = confirms.report(reached) {
-            channel.link.counters.confirmed.add(ack.up_to - before);
+            channel.link.counters.confirmed.add(ack.count);
             put_ack(channel.held.out(&mut self.output), number, ack.up_to, ack.multiple);
         }
         confirms.next_reach().is_none() && channel.held.is_empty()

@@ -109,7 +109,7 @@ impl Session {
             return Ok(());
         };
         let declared = if declare.passive {
-            channel.link.check_queue(&name)?
+            channel.link.check_queue(&name, &mut scratch.workspace)?
         } else {
             let wanted = DeclareQueue {
                 name: &name,

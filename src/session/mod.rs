@@ -226,6 +226,7 @@ impl Session {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, scratch: &mut Scratch) {
+        scratch.workspace.effects.now = now;
         let reading = self.wants_input();
         if self.phase_ends_at.is_some_and(|at| at <= now.monotonic) {
             tracing::info!(
@@ -258,6 +259,7 @@ impl Session {
 
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
+        scratch.workspace.effects.now = now;
         let room = self.backlogged.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
         let awaits_get = self.awaits_get.is_some();
         let notices = if room || awaits_get {
@@ -292,15 +294,13 @@ impl Session {
     fn finish_turn(&mut self, scratch: &mut Scratch) {
         self.flush(scratch);
         self.wait_for_journal();
-        self.broker.want_loads(&mut scratch.workspace.effects);
         self.broker.check_memory();
-        scratch.workspace.effects.wake_all();
+        self.broker.finish_turn(&mut scratch.workspace);
     }
 
     /// A turn panicked: passes on what queues have asked of it, which they ask only once.
     pub fn give_up_turn(&self, mut scratch: Scratch) {
-        self.broker.want_loads(&mut scratch.workspace.effects);
-        scratch.workspace.effects.wake_all();
+        self.broker.finish_turn(&mut scratch.workspace);
     }
 
     /// Lets the queues see what this turn has gathered. Publishes go before acks: a message that

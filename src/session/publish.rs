@@ -82,7 +82,8 @@ impl Session {
             return Err(Exception::internal().at(MethodId::NONE));
         };
         let persistent = properties.is_persistent();
-        let rewritten = check_properties(link, &properties)?;
+        let priority = properties.priority().unwrap_or(0);
+        let (rewritten, ttl_ms) = check_properties(link, &properties)?;
         let headers = properties.headers();
         let carbons = headers.map(Carbons::of).transpose()?.unwrap_or_default();
         let route = match (cached, carbons.is_empty()) {
@@ -109,7 +110,8 @@ impl Session {
             Some(header) => message.with_header(&header, &mut scratch.message),
         };
         let persistent = route.is_persistent(persistent);
-        let publish = Publish { message, persistent, mark: link.mark(mandatory) };
+        let mark = link.mark(mandatory);
+        let publish = Publish { message, persistent, priority, ttl_ms, mark };
         if link.is_transactional() {
             return link.keep_publish(route, publish);
         }
@@ -178,21 +180,20 @@ fn content_frame(
     }
 }
 
-/// Checks reply_to and expiration; gives the header back if it had to be changed.
+/// Checks reply_to and expiration; gives the header back if it had to be changed, and how long the
+/// message may wait.
 fn check_properties(
     link: &Link,
     properties: &Properties<'_>,
-) -> Result<Option<Vec<u8>>, Exception> {
+) -> Result<(Option<Vec<u8>>, u64), Exception> {
     let rewritten = match properties.reply_to() {
         Some(reply_to) if reply_to == PSEUDO_QUEUE.as_bytes() => {
             Some(properties.with_reply_to(link.reply_name()?.as_bytes()))
         }
         _ => None,
     };
-    if let Some(expiration) = properties.expiration() {
-        check_expiration(expiration)?;
-    }
-    Ok(rewritten)
+    let ttl_ms = properties.expiration().map(check_expiration).transpose()?;
+    Ok((rewritten, ttl_ms.unwrap_or(Publish::FOREVER)))
 }
 
 fn check_user_id(link: &Link, properties: &Properties<'_>) -> Result<(), Exception> {
@@ -211,7 +212,7 @@ fn check_user_id(link: &Link, properties: &Properties<'_>) -> Result<(), Excepti
 }
 
 /// RabbitMQ: a decimal integer of milliseconds with an optional sign, nothing behind it.
-fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
+fn check_expiration(expiration: &[u8]) -> Result<u64, Exception> {
     let text = String::from_utf8_lossy(expiration);
     let invalid = |reason: String| {
         Err(Exception::precondition(format!("invalid expiration '{text}': {reason}")))
@@ -227,7 +228,7 @@ fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
     }
     match number.parse::<i128>() {
         Ok(ms) if ms < 0 => invalid(format!("{{value_negative,{ms}}}")),
-        Ok(ms) if ms <= EXPIRATION_MS_MAX => Ok(()),
+        Ok(ms) if ms <= EXPIRATION_MS_MAX => Ok(ms as u64),
         _ => invalid(format!("{{value_too_large,{}}}", number.trim_start_matches('+'))),
     }
 }

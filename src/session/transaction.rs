@@ -38,7 +38,7 @@ impl Session {
             _ if !link.is_transactional() => {
                 return Err(Exception::precondition("channel is not transactional"));
             }
-            ClientMethod::TxCommit => self.commit(number, scratch),
+            ClientMethod::TxCommit => return self.commit(number, scratch),
             _ => {
                 link.rollback();
                 self.reply(number, &ServerMethod::TxRollbackOk);
@@ -47,15 +47,16 @@ impl Session {
         Ok(())
     }
 
-    fn commit(&mut self, number: u16, scratch: &mut Scratch) {
+    fn commit(&mut self, number: u16, scratch: &mut Scratch) -> Result<(), Exception> {
         let Some(channel) = self.channels.get_mut(&number) else {
-            return;
+            return Ok(());
         };
-        let committed = channel.link.commit(&mut scratch.workspace);
+        let committed = channel.link.commit(&mut scratch.workspace)?;
         for message in &committed.returned {
             channel.link.counters.returned.add(1);
             put_no_route(channel.held.out(&mut self.output), number, message, self.frame_max);
         }
         self.reply_when(number, committed.reach, false, &ServerMethod::TxCommitOk);
+        Ok(())
     }
 }

@@ -89,6 +89,7 @@ impl Base {
             Entry::Standing(id, part) => {
                 let standing = self.standings.entry(id).or_default();
                 standing.next_seq = standing.next_seq.max(part.next_seq);
+                standing.due = standing.due.min(part.due);
                 part.live.runs().for_each(|(first, last)| standing.live.insert(first..=last));
                 let redelivered = part.redelivered.runs();
                 redelivered.for_each(|(first, last)| standing.redelivered.insert(first..=last));

@@ -7,6 +7,7 @@ use super::definition::Definition;
 use super::record::{self, PREFIX_LEN, Target};
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
+use crate::time::UnixMillis;
 use bytes::Bytes;
 
 /// An encoder of records, reused for one batch after the other.
@@ -51,8 +52,12 @@ impl RecordBatch {
         let bytes = &mut self.block.bytes;
         put_varint(bytes, targets.len() as u64);
         for target in targets {
-            put_varint(bytes, target.queue.0);
+            let expires = target.due != UnixMillis::NEVER;
+            put_varint(bytes, target.queue.0 << 1 | u64::from(expires));
             put_varint(bytes, target.seq.0);
+            if expires {
+                put_varint(bytes, target.due.0);
+            }
         }
         put_varint(bytes, message.body_len() as u64);
         match message.contiguous() {

@@ -8,6 +8,7 @@
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 /// Ringing it twice before it is heard is as ringing it once.
 #[derive(Debug, Default)]
@@ -25,6 +26,15 @@ impl Bell {
             // Taken, so that the bell is not rung between the keeper's look and its sleep.
             drop(self.lock.lock());
             self.heard.notify_one();
+        }
+    }
+
+    /// As `wait`, but for no longer than that.
+    pub fn wait_for(&self, max: Duration) {
+        let mut lock = self.lock.lock();
+        if !self.rung.swap(false, Acquire) {
+            self.heard.wait_for(&mut lock, max);
+            self.rung.swap(false, Acquire);
         }
     }
 

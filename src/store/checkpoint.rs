@@ -192,7 +192,7 @@ impl Checkpointer {
         let mut standings = Vec::new();
         source.standings(all, &mut |queue, standing| {
             let next = standing.next_seq;
-            match standing.live.first() {
+            match standing.oldest() {
                 Some(oldest) => {
                     let history = self.histories.entry(queue);
                     // A queue that had nothing at the last checkpoint has nothing from before it.

@@ -91,7 +91,8 @@ fn reclaim(store: &Store, disk: &dyn Disk, source: &dyn Source) {
 fn assert_readable(store: &Store, disk: &dyn Disk, held: &Held) {
     let wanted: Vec<_> = held.live.iter().map(|seq| run(*seq, *seq)).collect();
     let loaded = store.load(disk, QUEUE, &wanted, usize::MAX, u64::MAX).unwrap();
-    let read: Vec<_> = loaded.messages.iter().map(|(seq, it)| (seq.0, it.body_to_vec())).collect();
+    let read: Vec<_> =
+        loaded.messages.iter().map(|it| (it.seq.0, it.message.body_to_vec())).collect();
     let expected: Vec<_> = held.live.iter().map(|seq| (*seq, body(*seq))).collect();
     assert_eq!((loaded.lost, read), (vec![], expected));
 }

@@ -12,7 +12,7 @@ use super::recovered::StoredPage;
 use super::scan::{self, Scan};
 use super::segment::{SEGMENT_HEADER_LEN, file_name, index_name};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
-use crate::message::Message;
+use crate::store::OnDisk;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ struct Current {
 /// Messages of a queue that were read.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    pub messages: Vec<(Seq, Message)>,
+    pub messages: Vec<OnDisk>,
     /// Wanted, and not to be read: each was logged with file and offset.
     pub lost: Vec<Seq>,
 }
@@ -337,7 +337,7 @@ impl Contents {
         }
         loaded.lost.extend(read.failures.into_iter().map(|(seq, _)| seq));
         // Who asks knows which seqs there are; one that no index has is as bad as one that rots.
-        let mut known: Vec<_> = loaded.messages.iter().map(|(seq, _)| *seq).collect();
+        let mut known: Vec<_> = loaded.messages.iter().map(|stored| stored.seq).collect();
         known.extend(&loaded.lost);
         known.sort_unstable();
         let absent = wanted.iter().flat_map(|run| run.0.0..=run.1.0).map(Seq);

@@ -7,7 +7,7 @@ use super::{
     Standing, Store, StoreError, open,
 };
 use crate::id::{QueueId, SegmentNo, Seq};
-use crate::message::Message;
+use crate::store::OnDisk;
 use parking_lot::Mutex;
 use std::ops::Range;
 
@@ -70,9 +70,9 @@ fn all_stored(store: &Store, disk: &dyn Disk) -> Vec<(Seq, Seq)> {
 fn assert_readable(store: &Store, disk: &dyn Disk, seqs: Range<u64>) {
     let wanted = [run(seqs.start, seqs.end - 1)];
     let loaded = store.load(disk, QUEUE, &wanted, usize::MAX, u64::MAX).unwrap();
-    let read: Vec<_> = loaded.messages.iter().map(|(seq, _)| seq.0).collect();
+    let read: Vec<_> = loaded.messages.iter().map(|it| it.seq.0).collect();
     assert_eq!((loaded.lost, read), (vec![], seqs.collect()));
-    let is_right = |(seq, it): &(Seq, Message)| it.body_to_vec() == body(seq.0);
+    let is_right = |it: &OnDisk| it.message.body_to_vec() == body(it.seq.0);
     assert!(loaded.messages.iter().all(is_right));
 }
 

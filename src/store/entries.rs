@@ -22,6 +22,7 @@ use super::definitions::{StoredBinding, StoredExchange, StoredQueue};
 use super::run_set::RunSet;
 use super::sum::Sum;
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use crate::time::UnixMillis;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,11 +51,27 @@ pub(super) struct Meta {
 }
 
 /// Which of a queue's seqs live. It may name some that never were stored, but none that ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub next_seq: Seq,
+    /// None of its messages expires before.
+    pub due: UnixMillis,
     pub live: RunSet,
     pub redelivered: RunSet,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        let (live, redelivered) = (RunSet::default(), RunSet::default());
+        Self { next_seq: Seq(0), due: UnixMillis::NEVER, live, redelivered }
+    }
+}
+
+impl Standing {
+    /// The age of the oldest message that lives.
+    pub(super) fn oldest(&self) -> Option<Seq> {
+        self.live.runs().map(|(first, _)| Seq(first.age())).min()
+    }
 }
 
 /// A segment to which nothing is written any more.
@@ -80,6 +97,7 @@ pub(super) enum Entry {
 #[derive(Serialize, Deserialize)]
 struct Part {
     next_seq: u64,
+    due: u64,
     /// Gap to the end of the run before, and length beyond the first, of each run.
     live: Vec<(u64, u64)>,
     redelivered: Vec<(u64, u64)>,
@@ -137,8 +155,12 @@ pub(super) fn standing(
     let parts = live.len().max(redelivered.len()).div_ceil(RUNS_MAX).max(1);
     for part in 0..parts {
         let of = |runs: &[(Seq, Seq)]| gaps(runs.iter().skip(part * RUNS_MAX).take(RUNS_MAX));
-        let value =
-            Part { next_seq: standing.next_seq.0, live: of(&live), redelivered: of(&redelivered) };
+        let value = Part {
+            next_seq: standing.next_seq.0,
+            due: standing.due.0,
+            live: of(&live),
+            redelivered: of(&redelivered),
+        };
         out.push(put(part_key(&prefix, part), &value));
     }
     // Nearly every standing is one entry and was one before.
@@ -278,8 +300,8 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
         b'h' => {
             let part: Part = get(value)?;
             let (live, redelivered) = (runs(&part.live)?, runs(&part.redelivered)?);
-            let next_seq = Seq(part.next_seq);
-            Entry::Standing(id_of(key)?, Standing { next_seq, live, redelivered })
+            let (next_seq, due) = (Seq(part.next_seq), UnixMillis(part.due));
+            Entry::Standing(id_of(key)?, Standing { next_seq, due, live, redelivered })
         }
         b't' => {
             let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;

@@ -121,7 +121,7 @@ pub(super) fn fill(disk: &dyn Disk) -> Store {
     }
     let (store, _) = open(disk, &options(4)).unwrap();
     round(store.journal(), disk, |batch| {
-        batch.enqueue(&message(&vec![b'L'; 20_000]), &[Target { queue: QueueId(4), seq: Seq(2) }]);
+        batch.enqueue(&message(&vec![b'L'; 20_000]), &[Target::new(QueueId(4), Seq(2))]);
         batch.ack(QueueId(3), [run(2, 2)]);
     });
     store

@@ -260,7 +260,8 @@ fn a_page_brings_long_messages_back_and_names_the_frame_that_rots() {
     store.index_new(&disk).unwrap();
     let all = [run(2, 5)];
     let loaded = store.load(&disk, QueueId(1), &all, 99, u64::MAX).unwrap();
-    let read: Vec<_> = loaded.messages.iter().map(|(seq, it)| (seq.0, it.body_to_vec())).collect();
+    let read: Vec<_> =
+        loaded.messages.iter().map(|it| (it.seq.0, it.message.body_to_vec())).collect();
     assert_eq!(read, (2..=5).map(|seq| (seq, body(seq, len(seq)))).collect::<Vec<_>>());
     let few = store.load(&disk, QueueId(1), &all, 99, 650).unwrap();
     assert_eq!((few.messages.len(), few.lost.len()), (1, 0), "its frames count as bytes");
@@ -346,7 +347,8 @@ fn long_messages_survive_the_compaction_of_their_segments() {
     let expected: Vec<_> = live.iter().map(|seq| (*seq, body(*seq, len(*seq)))).collect();
     let wanted: Vec<_> = live.iter().map(|seq| run(*seq, *seq)).collect();
     let loaded = store.load(&disk, QueueId(1), &wanted, 999, u64::MAX).unwrap();
-    let read: Vec<_> = loaded.messages.iter().map(|(seq, it)| (seq.0, it.body_to_vec())).collect();
+    let read: Vec<_> =
+        loaded.messages.iter().map(|it| (it.seq.0, it.message.body_to_vec())).collect();
     assert_eq!((read, loaded.lost), (expected.clone(), vec![]));
     store.journal().close_clean(&disk).unwrap();
     drop(store);

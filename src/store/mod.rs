@@ -39,6 +39,7 @@ mod long;
 mod memory_catalogue;
 mod memory_disk;
 mod memory_file;
+mod on_disk;
 mod open;
 mod pending;
 mod reach;
@@ -106,6 +107,7 @@ pub use journal::{Journal, JournalCounters};
 pub use layer::Layer;
 pub use log::Log;
 pub use memory_disk::MemoryDisk;
+pub use on_disk::OnDisk;
 pub use open::open;
 pub use reach::Reach;
 pub use record::Target;
@@ -119,7 +121,6 @@ use crate::limits::{
     FRAME_BYTES, INDEX_PAGE_LEN, SEGMENT_BYTES, SEGMENT_RECORDS_MAX, SLACK_SEGMENTS,
     SPILL_FILE_BYTES,
 };
-use crate::message::Message;
 use checkpoint::Checkpointer;
 use contents::Contents;
 use parking_lot::Mutex;
@@ -264,7 +265,7 @@ impl Store {
         &self,
         disk: &dyn Disk,
         queue: QueueId,
-        messages: &[(Seq, Message)],
+        messages: &[OnDisk],
     ) -> Result<(), StoreError> {
         self.spill.write(disk, queue, messages)
     }
@@ -312,7 +313,10 @@ impl Store {
                 return Err(StoreError::refused("read", disk.path(""), why));
             }
             all.extend(loaded.messages.into_iter().zip(page.messages()).map(
-                |((seq, message), (_, redelivered))| RecoveredMessage { seq, message, redelivered },
+                |(stored, (_, redelivered))| {
+                    let OnDisk { seq, message, .. } = stored;
+                    RecoveredMessage { seq, message, redelivered }
+                },
             ));
         }
         Ok(all)

@@ -3,6 +3,7 @@
 use super::checkpoint::Checkpointer;
 use super::contents::Contents;
 use super::disk::Disk;
+use super::entries::Standing;
 use super::entries::{self, Meta};
 use super::error::StoreError;
 use super::failpoints::Failpoint;
@@ -94,8 +95,8 @@ pub(super) fn open_with(
         if let Some(first) = contents.first_segment(id).filter(|_| !pages.is_empty()) {
             checkpointer.recovered(id, first);
         }
-        let (next_seq, changed) = (standing.next_seq, replay.changed.contains(&id));
-        queues.insert(id, RecoveredQueue { next_seq, changed, pages });
+        let (Standing { next_seq, due, .. }, changed) = (standing, replay.changed.contains(&id));
+        queues.insert(id, RecoveredQueue { next_seq, due, changed, pages });
     }
     let writer = Writer::after(tail, options);
     let journal = Journal::new(writer, options.durability, replay.defined);

@@ -11,16 +11,18 @@ use super::error::StoreError;
 use super::frame::{FRAME_MAGIC, FrameHeader};
 use super::index::Place;
 use super::long::{self, Long};
+use super::on_disk::OnDisk;
 use super::record::{BadRecord, Record, Records, Target};
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::limits::{FRAME_BYTES, MESSAGE_READ_BYTES_MAX, MESSAGE_READ_GAP_MAX};
 use crate::message::Message;
+use crate::time::UnixMillis;
 use bytes::Bytes;
 
 /// What came back, and what did not; each by ascending seq.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    pub(super) messages: Vec<(Seq, Message)>,
+    pub(super) messages: Vec<OnDisk>,
     pub(super) failures: Vec<(Seq, StoreError)>,
 }
 
@@ -44,7 +46,7 @@ pub(super) fn read(
         }
     }
     let mut read = reader.read;
-    read.messages.sort_unstable_by_key(|(seq, _)| *seq);
+    read.messages.sort_unstable_by_key(|stored| stored.seq);
     read.failures.sort_unstable_by_key(|(seq, _)| *seq);
     read
 }
@@ -124,9 +126,8 @@ impl Reader<'_> {
         if bytes.is_some_and(|bytes| bytes.starts_with(&FRAME_MAGIC)) {
             return self.run(file, place);
         }
-        let target = Target { queue: self.queue, seq: place.seq };
-        match bytes.ok_or(Bad::Short).and_then(|bytes| message(bytes, place, target)) {
-            Ok(message) => self.read.messages.push((place.seq, message)),
+        match bytes.ok_or(Bad::Short).and_then(|bytes| message(bytes, place, self.queue)) {
+            Ok(message) => self.read.messages.push(message),
             Err(bad) => self.fail(file, place, place.offset, &bad.text()),
         }
     }
@@ -155,11 +156,11 @@ impl Reader<'_> {
                 None => self.read.failures.push((place.seq, error)),
             };
         }
-        let target = Target { queue: self.queue, seq: place.seq };
+        let queue = self.queue;
         let message =
-            long.ok_or(Bad::Another).and_then(|long| assemble(&long, pieces, place, target));
+            long.ok_or(Bad::Another).and_then(|long| assemble(&long, pieces, place, queue));
         match message {
-            Ok(message) => self.read.messages.push((place.seq, message)),
+            Ok(message) => self.read.messages.push(message),
             Err(bad) => self.fail(file, place, place.offset, &bad.text()),
         }
     }
@@ -196,8 +197,8 @@ fn assemble(
     long: &Long,
     mut pieces: Vec<Bytes>,
     place: &Place,
-    target: Target,
-) -> Result<Message, Bad> {
+    queue: QueueId,
+) -> Result<OnDisk, Bad> {
     let run = long.run();
     if (run.len, run.crc) != (place.len, place.crc) {
         return Err(Bad::Sum);
@@ -213,22 +214,29 @@ fn assemble(
     pieces.retain(|piece| !piece.is_empty());
     let message = Message::from_stored_pieces(head, pieces);
     let message = message.filter(|message| message.body_len() == place.body_len as usize);
-    let is_whole = long.left() == 0 && targets.contains(&target);
-    message.filter(|_| is_whole).ok_or(Bad::Another)
+    let due = due(&targets, queue, place.seq).filter(|_| long.left() == 0);
+    let stored = message.zip(due).map(|(message, due)| OnDisk { seq: place.seq, due, message });
+    stored.ok_or(Bad::Another)
 }
 
-fn message(bytes: &[u8], place: &Place, target: Target) -> Result<Message, Bad> {
+/// When the message expires in its place; `None` if it is in another.
+fn due(targets: &[Target], queue: QueueId, seq: Seq) -> Option<UnixMillis> {
+    let target = targets.iter().find(|target| (target.queue, target.seq) == (queue, seq));
+    target.map(|target| target.due)
+}
+
+fn message(bytes: &[u8], place: &Place, queue: QueueId) -> Result<OnDisk, Bad> {
     if crc32c::crc32c(bytes) != place.crc {
         return Err(Bad::Sum);
     }
     let mut records = Records::new(bytes);
     match records.next().map_err(Bad::Record)? {
         Some(Record::Enqueue { targets, message })
-            if targets.contains(&target)
-                && message.body_len() == place.body_len as usize
+            if message.body_len() == place.body_len as usize
                 && matches!(records.next_raw(), Ok(None)) =>
         {
-            Ok(message)
+            let due = due(&targets, queue, place.seq).ok_or(Bad::Another)?;
+            Ok(OnDisk { seq: place.seq, due, message })
         }
         _ => Err(Bad::Another),
     }

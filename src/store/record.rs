@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! record  = kind u8 | payload length u32 | payload         fixed numbers are little-endian
-//! ENQUEUE = targets | (queue, seq)* | body length | address, header and body as in `Message`
+//! ENQUEUE = targets | target* | body length | address, header and body as in `Message`
+//! target  = queue * 2 + expires | seq | due if it expires, in Unix milliseconds
 //! ACK     = queue | (first, last - first)*                 runs of seqs that are settled for good
 //! REQUEUE = queue | (first, last - first)*                 runs that were delivered and came back
 //! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
@@ -17,6 +18,7 @@
 use super::definition::Definition;
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
+use crate::time::UnixMillis;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -38,6 +40,16 @@ pub(super) const PREFIX_LEN: usize = 5;
 pub struct Target {
     pub queue: QueueId,
     pub seq: Seq,
+    /// When the message expires there.
+    pub due: UnixMillis,
+}
+
+impl Target {
+    /// One where the message never expires.
+    #[must_use]
+    pub fn new(queue: QueueId, seq: Seq) -> Self {
+        Self { queue, seq, due: UnixMillis::NEVER }
+    }
 }
 
 /// Runs of seqs, first and last included.
@@ -278,7 +290,12 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record, BadRecord> {
 /// Grows with the bytes that are there, whatever number is announced.
 fn take_targets(rest: &mut &[u8], targets: &mut Vec<Target>) -> Result<(), BadRecord> {
     for _ in 0..take_varint(rest)? {
-        targets.push(Target { queue: QueueId(take_varint(rest)?), seq: Seq(take_varint(rest)?) });
+        let (marked, seq) = (take_varint(rest)?, Seq(take_varint(rest)?));
+        let mut target = Target::new(QueueId(marked >> 1), seq);
+        if marked & 1 == 1 {
+            target.due = UnixMillis(take_varint(rest)?);
+        }
+        targets.push(target);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::definitions::Definitions;
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
+use crate::time::UnixMillis;
 use hashbrown::HashMap;
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Recovered {
 pub struct RecoveredQueue {
     /// No record used this seq or a higher one.
     pub next_seq: Seq,
+    /// None of its messages expires before.
+    pub due: UnixMillis,
     /// The catalogue does not know all of this.
     pub changed: bool,
     /// Its messages, by ascending seq; their contents lie on disk.

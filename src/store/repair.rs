@@ -79,7 +79,7 @@ impl Source for Recovered {
                     redelivered.insert(seq..=seq);
                 }
             }
-            each(*id, Standing { next_seq: queue.next_seq, live, redelivered });
+            each(*id, Standing { next_seq: queue.next_seq, due: queue.due, live, redelivered });
         }
     }
 

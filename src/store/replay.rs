@@ -91,6 +91,7 @@ impl Replay {
                 self.change(target.queue, |queue| {
                     queue.saw(target.seq);
                     queue.live.insert(target.seq..=target.seq);
+                    queue.due = queue.due.min(target.due);
                 });
             }
             self.targets = targets;
@@ -172,11 +173,14 @@ impl Standing {
     }
 
     fn purge(&mut self, below: Seq, except: &Runs) {
-        self.next_seq = self.next_seq.max(below);
+        // Behind all ranks it says nothing of ages.
+        if below.age() == below.0 {
+            self.next_seq = self.next_seq.max(below);
+        }
         self.live.remove_below(below, except);
     }
 
     fn saw(&mut self, seq: Seq) {
-        self.next_seq = self.next_seq.max(Seq(seq.0.saturating_add(1)));
+        self.next_seq = self.next_seq.max(Seq(seq.age() + 1));
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn message(body: &[u8]) -> Message {
 }
 
 pub(super) fn to(queue: u64, seq: u64) -> Target {
-    Target { queue: QueueId(queue), seq: Seq(seq) }
+    Target::new(QueueId(queue), Seq(seq))
 }
 
 pub(super) fn run(first: u64, last: u64) -> (Seq, Seq) {

@@ -241,6 +241,18 @@ impl<'a> Properties<'a> {
         Some(self.with_headers(kept.finish().as_ref()))
     }
 
+    /// The payload without an expiration.
+    #[must_use]
+    pub fn without_expiration(&self) -> Vec<u8> {
+        let (before, mut after) = self.split_before(Property::Expiration);
+        if self.expiration().is_some() {
+            Property::Expiration.take(&mut after);
+        }
+        let head = self.payload.get(..FLAGS_AT).unwrap_or_default();
+        let flags = self.flags & !(Property::Expiration as u16);
+        [head, &flags.to_be_bytes(), before, after].concat()
+    }
+
     /// The payload with these headers instead of its own.
     #[must_use]
     pub fn with_headers(&self, headers: TableRef<'_>) -> Vec<u8> {

@@ -195,7 +195,13 @@ fn a_message_that_one_queue_took_is_not_returned() {
         let route = link.route(&admitted, published, None, routing).unwrap();
         let header = Fields::default().short(60).short(0).longlong(1).short(0).0;
         let message = Message::new(FANOUT.as_bytes(), b"", &header, b"x", &mut Vec::new());
-        let publish = Publish { message, persistent: false, mark: link.mark(true) };
+        let publish = Publish {
+            message,
+            persistent: false,
+            priority: 0,
+            ttl_ms: Publish::FOREVER,
+            mark: link.mark(true),
+        };
         let added = batch.add(&route, publish, broker, &mut workspace);
         assert!(matches!(added, Added::Routed));
         delete(owner, ends);

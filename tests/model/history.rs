@@ -113,7 +113,13 @@ impl World {
         }
         for history in routed.histories {
             let message = message(self.published);
-            history.push(Remembered { message, persistent: false, more_keys: Arc::default() });
+            history.push(Remembered {
+                message,
+                persistent: false,
+                priority: 0,
+                ttl_ms: 0,
+                more_keys: Arc::default(),
+            });
         }
         if reaches && !no_store {
             self.model.push(self.published);

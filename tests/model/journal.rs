@@ -239,7 +239,7 @@ impl World {
             let Some(queue) = state.queues.get_mut(&id) else {
                 continue;
             };
-            targets.push(Target { queue: QueueId(id), seq: Seq(queue.next_seq) });
+            targets.push(Target::new(QueueId(id), Seq(queue.next_seq)));
             queue.messages.insert(queue.next_seq, (body.clone(), false));
             queue.next_seq += 1;
         }
@@ -388,7 +388,15 @@ impl Source for Standings<'_> {
                 messages.map(|(seq, _)| (Seq(*seq), Seq(*seq))).collect()
             };
             let next_seq = Seq(queue.next_seq);
-            each(QueueId(*id), Standing { next_seq, live: seqs(false), redelivered: seqs(true) });
+            each(
+                QueueId(*id),
+                Standing {
+                    next_seq,
+                    live: seqs(false),
+                    redelivered: seqs(true),
+                    ..Standing::default()
+                },
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use super::rng::Rng;
 use super::world::World;
 use super::{OPERATIONS, Run, is_long};
 use leveret::id::{QueueId, Seq};
-use leveret::store::{self, Disk, Durability, MemoryDisk, StoreError};
+use leveret::store::{self, Disk, Durability, MemoryDisk, OnDisk, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a start finds.
@@ -37,7 +37,7 @@ pub(crate) fn look(disk: &MemoryDisk, published: &[Message]) -> Result<View, Sto
             let runs: Vec<_> = wanted.keys().map(|seq| (*seq, *seq)).collect();
             let loaded = store.load(disk, *id, &runs, usize::MAX, u64::MAX)?;
             messages.extend(loaded.lost.iter().map(|seq| ((*id, *seq), None)));
-            for (seq, message) in loaded.messages {
+            for OnDisk { seq, message, .. } in loaded.messages {
                 let number = Message::id_of(message.header());
                 let known = &published[number as usize];
                 assert_eq!(message.header(), known.header(number), "another header");

@@ -68,6 +68,7 @@ impl Link {
             if !queue.is_gone() {
                 queue.settings.check_equivalent(&settings, resource)?;
                 let reach = if queue.settings.durable { state.defined } else { Reach::default() };
+                queue.touch(&mut workspace.effects);
                 let (ready, consumers) = queue.depth();
                 return Ok(Declared { name, ready, consumers, reach });
             }
@@ -86,6 +87,7 @@ impl Link {
         if let Some(owner) = queue.settings.exclusive_owner {
             state.exclusive.entry(owner).or_default().insert(queue.id);
         }
+        queue.touch(&mut workspace.effects);
         state.queues.insert(name.clone(), Arc::clone(&queue));
         state.by_id.insert(queue.id, Arc::clone(&queue));
         let reach = if queue.settings.durable {
@@ -135,11 +137,16 @@ impl Link {
     ///
     /// # Errors
     /// 404; 405 for another connection's exclusive queue.
-    pub fn check_queue(&self, name: &str) -> Result<Declared, Exception> {
+    pub fn check_queue(
+        &self,
+        name: &str,
+        workspace: &mut Workspace,
+    ) -> Result<Declared, Exception> {
         if let Some(declared) = self.declare_reply_queue(name)? {
             return Ok(declared);
         }
         let queue = self.find_queue(name)?;
+        queue.touch(&mut workspace.effects);
         let (ready, consumers) = queue.depth();
         let reach = if queue.settings.durable {
             self.vhost().state.read().defined

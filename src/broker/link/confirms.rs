@@ -22,6 +22,8 @@ pub struct Confirms {
     durability: Durability,
     /// Publishes told to the client.
     reported: u64,
+    /// Publishes told to be refused, but below others that were not yet told of; ascending.
+    refused: VecDeque<u64>,
     /// Runs in publish order: all up to a number wait for this.
     waiting: VecDeque<Run>,
 }
@@ -37,6 +39,8 @@ struct Run {
 pub struct Ack {
     pub up_to: u64,
     pub multiple: bool,
+    /// Publishes that it confirms.
+    pub count: u64,
 }
 
 impl Default for Confirms {
@@ -46,6 +50,7 @@ impl Default for Confirms {
             registered: 0,
             durability: Durability::Os,
             reported: 0,
+            refused: VecDeque::new(),
             waiting: VecDeque::new(),
         }
     }
@@ -56,6 +61,22 @@ impl Confirms {
     pub fn publish(&mut self, durability: Durability) {
         self.published += 1;
         self.durability = self.durability.max(durability);
+    }
+
+    /// What the next publish's number will be.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.published + 1
+    }
+
+    /// A queue has refused that publish, which is in no run yet. False if another one had: it is
+    /// told once.
+    pub fn refuse(&mut self, number: u64) -> bool {
+        let place = self.refused.binary_search(&number);
+        place.is_err_and(|at| {
+            self.refused.insert(at, number);
+            true
+        })
     }
 
     /// All publishes counted so far, and maybe others, are in the journal's buffer and safe at
@@ -84,12 +105,15 @@ impl Confirms {
             up_to = run.up_to;
             self.waiting.pop_front();
         }
-        if up_to == self.reported {
-            return None;
-        }
-        let multiple = up_to - self.reported > 1;
+        let mut count = up_to - self.reported;
         self.reported = up_to;
-        Some(Ack { up_to, multiple })
+        // The client does not wait for what was refused: an ack may go past it, but not name it.
+        let told = self.refused.partition_point(|number| *number <= up_to);
+        for refused in self.refused.drain(..told).rev() {
+            count -= 1;
+            up_to -= u64::from(refused == up_to);
+        }
+        (count > 0).then_some(Ack { up_to, multiple: count > 1, count })
     }
 
     /// What the oldest waiting publish waits for.
@@ -130,7 +154,7 @@ mod tests {
         publish(&mut confirms, 5, Fsync);
         publish(&mut confirms, 0, Os);
         assert_eq!(confirms.report(at(9, 4)), None);
-        assert_eq!(confirms.report(at(9, 5)), Some(Ack { up_to: 2, multiple: true }));
+        assert_eq!(confirms.report(at(9, 5)), Some(Ack { up_to: 2, multiple: true, count: 2 }));
         assert_eq!(confirms.report(at(9, 9)), None);
     }
 
@@ -140,10 +164,10 @@ mod tests {
         publish(&mut confirms, 1, Os);
         publish(&mut confirms, 2, Fsync);
         publish(&mut confirms, 3, Os);
-        assert_eq!(confirms.report(at(3, 0)), Some(Ack { up_to: 1, multiple: false }));
-        assert_eq!(confirms.report(at(2, 2)), Some(Ack { up_to: 2, multiple: false }));
+        assert_eq!(confirms.report(at(3, 0)), Some(Ack { up_to: 1, multiple: false, count: 1 }));
+        assert_eq!(confirms.report(at(2, 2)), Some(Ack { up_to: 2, multiple: false, count: 1 }));
         assert_eq!(confirms.next_reach(), Some(at(3, 2)));
-        assert_eq!(confirms.report(at(3, 2)), Some(Ack { up_to: 3, multiple: false }));
+        assert_eq!(confirms.report(at(3, 2)), Some(Ack { up_to: 3, multiple: false, count: 1 }));
     }
 
     #[test]
@@ -155,7 +179,7 @@ mod tests {
         for confirms in [&mut os, &mut fsync] {
             confirms.register(at(7, 6));
         }
-        assert_eq!(os.report(at(7, 5)), Some(Ack { up_to: 1, multiple: false }));
+        assert_eq!(os.report(at(7, 5)), Some(Ack { up_to: 1, multiple: false, count: 1 }));
         assert_eq!(fsync.report(at(7, 5)), None);
     }
 
@@ -163,7 +187,7 @@ mod tests {
     fn a_single_publish_is_confirmed_without_multiple() {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 0, Os);
-        assert_eq!(confirms.report(at(0, 0)), Some(Ack { up_to: 1, multiple: false }));
+        assert_eq!(confirms.report(at(0, 0)), Some(Ack { up_to: 1, multiple: false, count: 1 }));
     }
 
     #[test]

@@ -20,7 +20,8 @@ mod unacked;
 pub use confirms::{Ack, Confirms};
 pub use consumers::{Consume, Run};
 pub use inbox::{Inbox, Notices};
-pub use publish::{Added, PublishBatch, Unrouted};
+pub(super) use publish::strongest;
+pub use publish::{Added, PublishBatch, Unrouted, refused};
 pub use replay::Replayed;
 pub use reply::{PSEUDO_QUEUE, ReplyTargets};
 pub use route::{Admitted, Route, RouteBudget};
@@ -72,6 +73,8 @@ pub struct Workspace {
     pub records: RecordBatch,
     pub effects: Effects,
     pub routing: RouteScratch,
+    /// Where messages are put together.
+    pub scratch: Vec<u8>,
     /// Messages that found their queues gone; the session returns those that are mandatory.
     pub unrouted: Vec<Unrouted>,
 }

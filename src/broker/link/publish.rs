@@ -4,18 +4,21 @@
 //! Order within a queue is publish order: a group takes a queue's messages in order, and a message
 //! that needs one record for several queues first flushes what stands before it.
 
+use super::confirms::Confirms;
 use super::route::Route;
 use super::{Link, Workspace};
 use crate::broker::Broker;
 use crate::config::Durability;
 use crate::exchange::ExchangeShared;
-use crate::id::Seq;
+use crate::id::{Lsn, Seq};
 use crate::message::Message;
 use crate::queue::{Publish, Queue};
 use crate::store::{Reach, Target};
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
 
+/// A mark's bits above the channel: the publish's number among those to be confirmed, or zero.
+const NUMBER_AT: u32 = 17;
 /// Groups looked through one by one before a map is used.
 const LINEAR_GROUPS: usize = 8;
 
@@ -61,10 +64,11 @@ struct SharedGroup {
 }
 
 impl Link {
-    /// The mark by which an unrouted message finds its way back.
+    /// The mark by which an unrouted message, or news of a refused one, finds its way back.
     #[must_use]
-    pub fn mark(&self, mandatory: bool) -> u32 {
-        u32::from(self.channel) << 1 | u32::from(mandatory)
+    pub fn mark(&self, mandatory: bool) -> u64 {
+        let number = self.confirms.as_ref().map_or(0, Confirms::next_number);
+        number << NUMBER_AT | u64::from(self.channel) << 1 | u64::from(mandatory)
     }
 
     /// Counts a publish, and in confirm mode one to be confirmed: every one that raised no
@@ -257,10 +261,11 @@ impl PublishBatch {
 /// queue, (b) append the records, (c) show them. A queue that has gone is in no record.
 fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace) -> Reach {
     let _gate = broker.gate.read();
-    let mut places: Vec<(Arc<Queue>, Vec<Target>)> = Vec::with_capacity(group.queues.len());
+    let mut places: Vec<(Arc<Queue>, Vec<Option<Target>>)> = Vec::with_capacity(group.queues.len());
     for queue in group.queues {
         let mut targets = Vec::with_capacity(group.messages.len());
-        if queue.reserve(group.messages.iter().cloned(), &mut targets).is_ok() {
+        let messages = group.messages.iter().cloned();
+        if queue.reserve(messages, &mut targets, &mut workspace.effects).is_ok() {
             places.push((queue, targets));
         }
     }
@@ -272,13 +277,16 @@ fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace
     let durable = || places.iter().filter(|(queue, _)| queue.settings.durable);
     for (nth, publish) in group.messages.iter().enumerate() {
         row.clear();
-        row.extend(durable().map(|(_, targets)| targets[nth]));
+        row.extend(durable().filter_map(|(_, targets)| targets[nth]));
         workspace.records.enqueue(&publish.message, &row);
     }
     let durability = strongest(durable().map(|(queue, _)| queue));
-    let lsn = broker.log().append_as(&mut workspace.records, durability);
+    let mut lsn = Lsn(0);
+    if !workspace.records.is_empty() {
+        lsn = broker.log().append_as(&mut workspace.records, durability);
+    }
     for (queue, targets) in places {
-        let seqs: Vec<Seq> = targets.iter().map(|target| target.seq).collect();
+        let seqs: Vec<Seq> = targets.iter().flatten().map(|target| target.seq).collect();
         // A queue that went meanwhile took its messages along.
         let _ = queue.show(&seqs, &mut workspace.turn(broker));
     }
@@ -286,8 +294,17 @@ fn publish_shared(group: SharedGroup, broker: &Broker, workspace: &mut Workspace
 }
 
 /// What one record for all of these, which are durable, must be.
-pub(super) fn strongest<'a>(durable: impl Iterator<Item = &'a Arc<Queue>>) -> Durability {
+pub(in crate::broker) fn strongest<'a>(
+    durable: impl Iterator<Item = &'a Arc<Queue>>,
+) -> Durability {
     durable.map(|queue| queue.durability()).max().unwrap_or(Durability::Os)
+}
+
+/// Which publish of which channel a mark names, if its channel wants to know.
+#[must_use]
+pub fn refused(mark: u64) -> Option<(u16, u64)> {
+    let number = mark >> NUMBER_AT;
+    (number > 0).then_some(((mark >> 1) as u16, number))
 }
 
 fn unrouted(publish: Publish) -> Unrouted {

@@ -92,8 +92,13 @@ impl Link {
 
 /// No channel waits for it to come back.
 fn publish(remembered: &Remembered) -> Publish {
-    let Remembered { message, persistent, .. } = remembered;
-    Publish { message: message.clone(), persistent: *persistent, mark: 0 }
+    Publish {
+        message: remembered.message.clone(),
+        persistent: remembered.persistent,
+        priority: remembered.priority,
+        ttl_ms: remembered.ttl_ms,
+        mark: 0,
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +134,13 @@ mod tests {
             let published = Published::new(&[b""], None);
             let scratch = &mut workspace.routing;
             let route = link.route(&admitted, published, None, scratch).unwrap();
-            let publish = Publish { message, persistent: false, mark: 0 };
+            let publish = Publish {
+                message,
+                persistent: false,
+                priority: 0,
+                ttl_ms: Publish::FOREVER,
+                mark: 0,
+            };
             let _ = batch.add(&route, publish, &link.broker, workspace);
         }
         batch.flush(&link.broker, workspace);

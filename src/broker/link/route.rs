@@ -52,6 +52,8 @@ impl Route {
                 Aside::History(history, more_keys) => history.push(Remembered {
                     message: publish.message.clone(),
                     persistent: publish.persistent,
+                    priority: publish.priority,
+                    ttl_ms: publish.ttl_ms,
                     more_keys: Arc::clone(more_keys),
                 }),
             }

@@ -8,6 +8,7 @@ use super::route::Route;
 use super::settle::Settled;
 use super::unacked::Unacked;
 use super::{Link, Workspace};
+use crate::broker::Broker;
 use crate::config::Durability;
 use crate::exception::Exception;
 use crate::id::{QueueId, Seq};
@@ -15,7 +16,7 @@ use crate::limits::{TX_BYTES_MAX, TX_OPERATIONS_MAX};
 use crate::message::Message;
 use crate::queue::{Publish, Queue, Settlement};
 use crate::store::{Reach, Target};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 #[derive(Default)]
@@ -39,7 +40,7 @@ struct Part {
     queue: Arc<Queue>,
     /// Which publishes go there.
     publishes: Vec<usize>,
-    targets: Vec<Target>,
+    targets: Vec<Option<Target>>,
 }
 
 impl Link {
@@ -98,18 +99,27 @@ impl Link {
     }
 
     /// tx.commit. A new transaction begins.
-    pub fn commit(&mut self, workspace: &mut Workspace) -> Committed {
+    ///
+    /// # Errors
+    /// 406 if a queue has no room for one of the messages; nothing has happened then.
+    pub fn commit(&mut self, workspace: &mut Workspace) -> Result<Committed, Exception> {
         let transaction = self.transaction.replace(Transaction::default()).unwrap_or_default();
         let broker = Arc::clone(&self.broker);
         let _gate = broker.gate.read();
         let mut parts = parts(&transaction.publishes);
-        reserve(&mut parts, &transaction.publishes);
+        if !reserve(&mut parts, &transaction.publishes, &broker, workspace) {
+            let settled = transaction.settlements.into_iter().flat_map(|(settled, _)| settled);
+            self.unacked.put_back(settled.collect());
+            return Err(Exception::precondition("partial tx completion"));
+        }
 
         workspace.records.begin_transaction();
         let mut durability = self.record_publishes(&parts, &transaction.publishes, workspace);
+        let mut unrecorded = HashSet::new();
         for (deliveries, how) in &transaction.settlements {
             if *how != Settlement::Requeue {
-                durability = durability.max(self.record_ends(deliveries, workspace));
+                durability =
+                    durability.max(self.record_ends(deliveries, *how, &mut unrecorded, workspace));
             }
         }
         workspace.records.end_transaction();
@@ -121,12 +131,12 @@ impl Link {
             for nth in &part.publishes {
                 taken[*nth] = true;
             }
-            let seqs: Vec<Seq> = part.targets.iter().map(|target| target.seq).collect();
+            let seqs: Vec<Seq> = part.targets.iter().flatten().map(|target| target.seq).collect();
             // A queue that went meanwhile took its messages along.
             let _ = part.queue.show(&seqs, &mut workspace.turn(&self.broker));
         }
         for (deliveries, how) in transaction.settlements {
-            self.settle_committed(deliveries, how, workspace);
+            self.settle_committed(deliveries, how, &unrecorded, workspace);
         }
         self.counters.published.add(transaction.publishes.len() as u64);
         let mut returned = Vec::new();
@@ -138,7 +148,7 @@ impl Link {
                 returned.push(publish.message);
             }
         }
-        Committed { reach, returned }
+        Ok(Committed { reach, returned })
     }
 
     /// Writes the messages that must last, and says how safe they must be.
@@ -152,7 +162,7 @@ impl Link {
         let mut rows: Vec<Vec<Target>> = vec![Vec::new(); publishes.len()];
         for part in parts.iter().filter(|part| part.queue.settings.durable) {
             for (nth, target) in part.publishes.iter().zip(&part.targets) {
-                rows[*nth].push(*target);
+                rows[*nth].extend(target);
                 if publishes[*nth].1.persistent {
                     durability = durability.max(part.queue.durability());
                 }
@@ -166,8 +176,16 @@ impl Link {
         durability
     }
 
-    /// Writes the end of those deliveries that the journal knows, and says how safe it must be.
-    fn record_ends(&mut self, deliveries: &[Unacked], workspace: &mut Workspace) -> Durability {
+    /// Writes the end of those deliveries that the journal knows, and says how safe it must be. A
+    /// queue of which nothing is written here, as of one that dead-letters them, joins
+    /// `unrecorded`.
+    fn record_ends(
+        &mut self,
+        deliveries: &[Unacked],
+        how: Settlement,
+        unrecorded: &mut HashSet<(QueueId, Settlement)>,
+        workspace: &mut Workspace,
+    ) -> Durability {
         let mut durability = Durability::Os;
         let mut by_queue: Vec<Unacked> = deliveries.to_vec();
         by_queue.sort_by_key(|unacked| (unacked.queue, unacked.seq));
@@ -176,10 +194,12 @@ impl Link {
                 continue;
             };
             let pairs: Vec<_> = group.iter().map(|u| (u.slot, u.seq)).collect();
-            let recorded = queue.recorded(&pairs);
+            let recorded = queue.recorded(&pairs, how);
             let runs = recorded.chunk_by(|a, b| a.0 + 1 == b.0);
             let runs = runs.map(|run| (run[0], run[run.len() - 1]));
-            if !recorded.is_empty() {
+            if recorded.is_empty() {
+                unrecorded.insert((queue.id, how));
+            } else {
                 workspace.records.ack(queue.id, runs);
                 durability = durability.max(queue.durability());
             }
@@ -191,6 +211,7 @@ impl Link {
         &mut self,
         deliveries: Vec<Unacked>,
         how: Settlement,
+        unrecorded: &HashSet<(QueueId, Settlement)>,
         workspace: &mut Workspace,
     ) {
         let limited = deliveries.iter().filter(|unacked| unacked.limited).count();
@@ -200,8 +221,13 @@ impl Link {
         let mut deliveries = deliveries;
         self.per_queue(&mut deliveries, |link, queue, run| {
             if let Some(queue) = link.queues.get(queue) {
+                let turn = &mut workspace.turn(&link.broker);
                 // What was delivered from a queue that is gone is settled with it.
-                let _ = queue.settle_recorded(run, how, &mut workspace.turn(&link.broker));
+                let _ = if unrecorded.contains(&(queue.id, how)) {
+                    queue.settle(run, how, turn).map(drop)
+                } else {
+                    queue.settle_recorded(run, how, turn)
+                };
             }
         });
         self.settled(limited, workspace);
@@ -234,10 +260,28 @@ fn parts(publishes: &[(Arc<Route>, Publish)]) -> Vec<Part> {
     parts
 }
 
-/// Reserves every place; queues that have gone drop out.
-fn reserve(parts: &mut Vec<Part>, publishes: &[(Arc<Route>, Publish)]) {
+/// Reserves every place; queues that have gone drop out. False if a queue has refused a message:
+/// then no place is reserved.
+fn reserve(
+    parts: &mut Vec<Part>,
+    publishes: &[(Arc<Route>, Publish)],
+    broker: &Broker,
+    workspace: &mut Workspace,
+) -> bool {
+    let effects = &mut workspace.effects;
+    let (refused, dead) = (effects.refused.len(), effects.dead.len());
     parts.retain_mut(|part| {
         let messages = part.publishes.iter().map(|nth| publishes[*nth].1.clone());
-        part.queue.reserve(messages, &mut part.targets).is_ok()
+        part.queue.reserve(messages, &mut part.targets, effects).is_ok()
     });
+    if effects.refused.len() == refused {
+        return true;
+    }
+    effects.refused.truncate(refused);
+    effects.dead.truncate(dead);
+    for part in parts {
+        let seqs: Vec<Seq> = part.targets.iter().flatten().map(|target| target.seq).collect();
+        let _ = part.queue.withdraw(&seqs, &mut workspace.turn(broker));
+    }
+    false
 }

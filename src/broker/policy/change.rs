@@ -144,8 +144,7 @@ impl Broker {
                 // One that is gone does nothing any more.
                 let _ = queue.set_behaviour(behaviour, &mut workspace.turn(self));
             }
-            self.want_loads(&mut workspace.effects);
-            workspace.effects.wake_all();
+            self.finish_turn(workspace);
         }
         let names = vhost.state.read().exchange_names();
         for part in names.chunks(POLICY_STEP_LEN) {

@@ -12,6 +12,7 @@ pub use socket::{SOCKET_FILE, socket_path};
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
 use crate::limits::{CONTROL_CONNECTIONS_MAX, CONTROL_LINE_BYTES_MAX, CONTROL_LINE_MS_MAX};
+use crate::server::clock::Clock;
 use socket::Socket;
 use std::io;
 use std::path::Path;
@@ -34,10 +35,11 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub(super) fn listen(
     directory: &Path,
     broker: Arc<Broker>,
+    clock: Clock,
     stop: CancellationToken,
 ) -> Option<impl Future<Output = ()> + use<>> {
     match Socket::bind(directory) {
-        Ok(socket) => Some(accept(socket, broker, stop)),
+        Ok(socket) => Some(accept(socket, broker, clock, stop)),
         Err(error) => {
             tracing::warn!("no control socket, so leveret ctl cannot reach this broker: {error}");
             None
@@ -45,7 +47,7 @@ pub(super) fn listen(
     }
 }
 
-async fn accept(socket: Socket, broker: Arc<Broker>, stop: CancellationToken) {
+async fn accept(socket: Socket, broker: Arc<Broker>, clock: Clock, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -63,7 +65,7 @@ async fn accept(socket: Socket, broker: Arc<Broker>, stop: CancellationToken) {
             Ok((stream, _)) => {
                 let broker = Arc::clone(&broker);
                 connections.spawn(async move {
-                    if let Err(error) = serve(stream, broker).await {
+                    if let Err(error) = serve(stream, broker, clock).await {
                         tracing::debug!("a connection to the control socket ended: {error}");
                     }
                     drop(place);
@@ -81,11 +83,11 @@ async fn accept(socket: Socket, broker: Arc<Broker>, stop: CancellationToken) {
 }
 
 /// Answers line after line, until the other end has no more or takes too long.
-async fn serve(stream: UnixStream, broker: Arc<Broker>) -> io::Result<()> {
+async fn serve(stream: UnixStream, broker: Arc<Broker>, clock: Clock) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     while let Some(request) = timeout(LINE_MS_MAX, read_line(&mut read)).await?? {
-        let line = answer(request, &broker).await?;
+        let line = answer(request, &broker, clock).await?;
         timeout(LINE_MS_MAX, write.write_all(line.as_bytes())).await??;
     }
     Ok(())
@@ -108,9 +110,13 @@ async fn read_line(read: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Opti
 }
 
 /// Carries a request out, and returns once what it changed is as safe as the broker keeps things.
-async fn answer(request: String, broker: &Arc<Broker>) -> io::Result<String> {
+async fn answer(request: String, broker: &Arc<Broker>, clock: Clock) -> io::Result<String> {
     let asked = Arc::clone(broker);
-    let carried_out = move || asked.control(&request, &mut Workspace::default());
+    let carried_out = move || {
+        let mut workspace = Workspace::default();
+        workspace.effects.now = clock.now();
+        asked.control(&request, &mut workspace)
+    };
     // It may take locks, and touch every queue there is.
     let answer = tokio::task::spawn_blocking(carried_out).await.map_err(io::Error::other)?;
     durable::reached(broker.journal(), answer.reach).await?;

@@ -56,10 +56,9 @@ impl Check<'_> {
             };
             let totals = &mut self.report.totals;
             totals.messages += loaded.messages.len() as u64;
-            let bytes = loaded.messages.iter().map(|(_, message)| message.body_len() as u64);
+            let bytes = loaded.messages.iter().map(|it| it.message.body_len() as u64);
             totals.bytes += bytes.sum::<u64>();
-            let seqs =
-                loaded.messages.iter().map(|(seq, _)| *seq).chain(loaded.lost.iter().copied());
+            let seqs = loaded.messages.iter().map(|it| it.seq).chain(loaded.lost.iter().copied());
             let Some(through) = seqs.max() else { return };
             lost.extend(loaded.lost);
             wanted.retain_mut(|run| {

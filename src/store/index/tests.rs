@@ -348,7 +348,7 @@ fn a_sealed_index_survives_a_power_loss_and_a_failed_one_leaves_nothing() {
 #[test]
 fn what_is_no_record_is_refused() {
     let mut indexer = SegmentIndexer::new(PAGE_LEN);
-    let content = frame(56, &[1, 4, 0, 0, 0, 1, 1, 1, 9]);
+    let content = frame(56, &[1, 4, 0, 0, 0, 1, 2, 1, 9]);
     assert_eq!(indexer.add(&content), Err(BadRecord::Content));
     let cut = frame(113, &[1, 9, 0, 0, 0]);
     assert_eq!(indexer.add(&cut), Err(BadRecord::Truncated));

@@ -2,8 +2,8 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use super::{Spill, SpillOptions};
-use crate::id::{QueueId, SegmentNo, Seq};
-use crate::message::Message;
+use crate::id::{QueueId, SegmentNo};
+use crate::store::OnDisk;
 use crate::store::RecordBatch;
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
@@ -64,7 +64,7 @@ impl Files {
         &mut self,
         disk: &dyn Disk,
         queue: QueueId,
-        messages: &[(Seq, Message)],
+        messages: &[OnDisk],
         options: &SpillOptions,
     ) -> Result<Vec<Place>, StoreError> {
         let segment = self.begin(disk)?;
@@ -73,13 +73,13 @@ impl Files {
         let bytes_max = bytes_max.unwrap_or(usize::MAX).min(WRITE_BYTES);
         self.batch.clear();
         let mut places = Vec::new();
-        for (seq, message) in messages {
+        for OnDisk { seq, due, message } in messages {
             let block = self.batch.complete();
             let (own, before) = (block.own_len(), block.len());
             if before >= bytes_max && before > 0 {
                 break;
             }
-            self.batch.enqueue(message, &[Target { queue, seq: *seq }]);
+            self.batch.enqueue(message, &[Target { queue, seq: *seq, due: *due }]);
             let block = self.batch.complete();
             let crc = crc32c::crc32c(block.own_from(own));
             places.push(Place {

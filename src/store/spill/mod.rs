@@ -24,7 +24,7 @@ use super::index::{BadIndex, Index, runs};
 use super::reader;
 use super::run_set::RunSet;
 use crate::id::{QueueId, Seq};
-use crate::message::Message;
+use crate::store::OnDisk;
 use files::{Files, file_name};
 use parking_lot::Mutex;
 
@@ -84,7 +84,7 @@ impl Spill {
         &self,
         disk: &dyn Disk,
         queue: QueueId,
-        messages: &[(Seq, Message)],
+        messages: &[OnDisk],
     ) -> Result<(), StoreError> {
         self.write_to(&mut self.files.lock(), disk, queue, messages)
     }
@@ -94,7 +94,7 @@ impl Spill {
         files: &mut Files,
         disk: &dyn Disk,
         queue: QueueId,
-        messages: &[(Seq, Message)],
+        messages: &[OnDisk],
     ) -> Result<(), StoreError> {
         let mut rest = messages;
         while !rest.is_empty() {

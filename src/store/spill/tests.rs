@@ -3,11 +3,12 @@
 use super::{Spill, SpillOptions};
 use crate::id::{QueueId, Seq};
 use crate::limits::INLINE_BODY_MAX;
-use crate::message::Message;
+use crate::store::OnDisk;
 use crate::store::samples::{message, queue, run, to, vhost};
 use crate::store::{
     Disk, Durability, MemoryDisk, Options, RecordBatch, Severity, Store, check, open,
 };
+use crate::time::UnixMillis;
 
 const QUEUE: QueueId = QueueId(1);
 const ALL: (Seq, Seq) = (Seq(0), Seq(u64::MAX));
@@ -21,8 +22,12 @@ fn body(seq: u64) -> Vec<u8> {
     format!("body of {seq}").into_bytes()
 }
 
-fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<(Seq, Message)> {
-    seqs.into_iter().map(|seq| (Seq(seq), message(&body(seq)))).collect()
+fn stored_message(seq: u64, body: &[u8]) -> OnDisk {
+    OnDisk { seq: Seq(seq), due: UnixMillis(seq), message: message(body) }
+}
+
+fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<OnDisk> {
+    seqs.into_iter().map(|seq| stored_message(seq, &body(seq))).collect()
 }
 
 fn write(spill: &Spill, disk: &MemoryDisk, seqs: impl IntoIterator<Item = u64>) {
@@ -34,11 +39,11 @@ fn read(spill: &Spill, disk: &MemoryDisk, wanted: &[(Seq, Seq)]) -> (Vec<u64>, V
     let Some(read) = spill.read(disk, QUEUE, wanted, usize::MAX, u64::MAX) else {
         return (vec![], vec![]);
     };
-    for (seq, message) in &read.loaded.messages {
-        assert_eq!(message.body_to_vec(), body(seq.0));
+    for OnDisk { seq, due, message } in &read.loaded.messages {
+        assert_eq!((message.body_to_vec(), due.0), (body(seq.0), seq.0));
         assert_eq!((message.exchange(), message.routing_key()), (&b"exchange"[..], &b"key"[..]));
     }
-    let seqs = read.loaded.messages.iter().map(|(seq, _)| seq.0).collect();
+    let seqs = read.loaded.messages.iter().map(|it| it.seq.0).collect();
     (seqs, read.loaded.lost.iter().map(|seq| seq.0).collect())
 }
 
@@ -72,11 +77,12 @@ fn bodies_of_any_size_come_back() {
     let (disk, spill) = (MemoryDisk::new(), spill());
     let lens = [0, 1, INLINE_BODY_MAX, INLINE_BODY_MAX + 1, 3 << 20];
     let bodies: Vec<_> = lens.iter().map(|len| vec![*len as u8; *len]).collect();
-    let all: Vec<_> = (1..).map(Seq).zip(bodies.iter().map(|body| message(body))).collect();
+    let all = (1..).map(Seq).zip(bodies.iter().map(|body| message(body)));
+    let all: Vec<_> = all.map(|(seq, message)| OnDisk::new(seq, message)).collect();
     spill.write(&disk, QUEUE, &all).unwrap();
     let read = spill.read(&disk, QUEUE, &[run(1, 5)], usize::MAX, u64::MAX).unwrap();
     assert!(read.loaded.lost.is_empty() && read.rest.is_empty());
-    let read = read.loaded.messages.into_iter().map(|(_, message)| message.body_to_vec());
+    let read = read.loaded.messages.into_iter().map(|it| it.message.body_to_vec());
     assert!(read.eq(bodies));
 }
 
@@ -223,7 +229,7 @@ fn one_load_brings_back_what_was_spilled_and_what_is_in_the_journal() {
     store.spill(&disk, QUEUE, &messages(transient)).unwrap();
     assert_eq!(store.stored(&disk, QUEUE, Seq(1), Seq(30)).unwrap(), [run(1, 19), run(21, 30)]);
     let loaded = store.load(&disk, QUEUE, &[run(2, 30)], usize::MAX, u64::MAX).unwrap();
-    let mut seqs: Vec<_> = loaded.messages.iter().map(|(seq, _)| seq.0).collect();
+    let mut seqs: Vec<_> = loaded.messages.iter().map(|it| it.seq.0).collect();
     seqs.sort_unstable();
     assert_eq!(seqs, (2..=30).filter(|seq| *seq != 20).collect::<Vec<_>>());
     assert_eq!(loaded.lost, [Seq(20)], "no file has it");

@@ -5,7 +5,6 @@ use super::model::{Entry, State};
 use super::world::{PAGING, World};
 use leveret::id::Seq;
 use leveret::limits::MESSAGE_OVERHEAD_BYTES;
-use leveret::message::Message;
 use leveret::queue::Sweep;
 use std::collections::BTreeSet;
 
@@ -131,8 +130,7 @@ impl World {
         let is_lost = |seq: &u64| answer.lost >> (seq % 64) & 1 == 1;
         let lost: Vec<Seq> = looked_at.iter().filter(|s| is_lost(s)).map(|s| Seq(*s)).collect();
         let read = looked_at.iter().filter(|seq| !is_lost(seq));
-        let read: Vec<(Seq, Message)> =
-            read.map(|seq| (Seq(*seq), self.contents[seq].clone())).collect();
+        let read: Vec<_> = read.map(|seq| self.stored_message(*seq)).collect();
         let before = self.model.absent();
         self.core.loaded(read, &lost, &mut self.records, &mut self.effects);
         let after = self.core.absent_seqs();

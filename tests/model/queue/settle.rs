@@ -22,7 +22,7 @@ impl World {
             });
             let pairs: Vec<_> = stray.into_iter().chain(pairs).collect();
             if transaction && how != Settlement::Requeue {
-                self.record_ends(&pairs);
+                self.record_ends(&pairs, how);
             }
             let mut limited = 0;
             for (_, seq) in &pairs {
@@ -48,8 +48,8 @@ impl World {
     }
 
     /// The ends that a transaction's record has to name.
-    fn record_ends(&mut self, pairs: &[(u32, Seq)]) {
-        let recorded = self.core.recorded(pairs);
+    fn record_ends(&mut self, pairs: &[(u32, Seq)], how: Settlement) {
+        let recorded = self.core.recorded(pairs, how);
         let out = pairs.iter().filter(|(_, seq)| self.model.is_out(seq.0));
         let known: Vec<_> = out.map(|(_, seq)| *seq).collect();
         let known = known.into_iter().filter(|seq| self.model.find(seq.0).persistent);

@@ -9,6 +9,7 @@ use leveret::queue::{
     ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Gone, Got, Outlet, Publish,
     Queue, QueueCore, QueueSettings, Residence, Settlement, Turn,
 };
+use leveret::store::OnDisk;
 use leveret::store::{self, Durability, MemoryDisk, RecordBatch, Store};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -47,7 +48,13 @@ impl Bench {
     }
 
     fn publish(&mut self, count: u64, body_len: usize) -> Result<(), Gone> {
-        let publish = |seq| Publish { message: message(seq, body_len), persistent: true, mark: 0 };
+        let publish = |seq| Publish {
+            message: message(seq, body_len),
+            persistent: true,
+            priority: 0,
+            ttl_ms: Publish::FOREVER,
+            mark: 0,
+        };
         let mut batch = (0..count).map(publish).collect();
         self.with(|queue, turn| queue.publish(&mut batch, turn)).map(drop)
     }
@@ -134,21 +141,28 @@ fn a_queue_that_ended_answers_gone_to_every_verb() {
 
     let again = bench.queue.close_if(&mut bench.effects, |_| Ok::<(), Exception>(()));
     assert!(matches!(again, Err(None)));
-    let mut batch = vec![Publish { message: message(9, 1), persistent: true, mark: 0 }];
+    let mut batch = vec![Publish {
+        message: message(9, 1),
+        persistent: true,
+        priority: 0,
+        ttl_ms: Publish::FOREVER,
+        mark: 0,
+    }];
     assert_eq!(bench.with(|queue, turn| queue.publish(&mut batch, turn)), Err(Gone));
     assert_eq!(batch.len(), 1, "what was not taken goes back to the publisher");
-    assert_eq!(bench.queue.reserve(batch.into_iter(), &mut Vec::new()), Err(Gone));
+    let reserved = bench.queue.reserve(batch.into_iter(), &mut Vec::new(), &mut bench.effects);
+    assert_eq!(reserved, Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.show(&[Seq(1)], turn)), Err(Gone));
     assert!(bench.consume(3, true, 0).is_err());
     assert!(bench.get(4).is_err());
     let ack = Settlement::Ack;
     assert_eq!(bench.with(|queue, turn| queue.settle(&pair, ack, turn)), Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.settle_recorded(&pair, ack, turn)), Err(Gone));
-    assert_eq!(bench.queue.recorded(&pair), [], "the journal has nothing to be told");
+    assert_eq!(bench.queue.recorded(&pair, ack), [], "the journal has nothing to be told");
     assert_eq!(bench.with(|queue, turn| queue.grant(key, 1, 1, turn)), Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.cancel(key, turn)), Err(Gone));
     assert_eq!(bench.with(|queue, turn| queue.purge(turn)), Err(Gone));
-    let read = vec![(Seq(2), message(2, 1))];
+    let read = vec![OnDisk::new(Seq(2), message(2, 1))];
     assert_eq!(bench.with(|queue, turn| queue.loaded(read, &[Seq(3)], turn)), Err(Gone));
     let all = [(Seq(1), Seq(9))];
     assert_eq!(bench.queue.page_out(&all, 0, 0, 9), Err(Gone));
@@ -175,7 +189,7 @@ fn what_is_paged_out_leaves_the_residence_and_comes_back_to_a_late_get() {
     assert!(matches!(bench.get(1), Ok(Got::Later)));
     let load = bench.effects.loads.pop().unwrap();
     let asked = load.runs.iter().flat_map(|run| run.0.0..=run.1.0);
-    let read: Vec<_> = asked.map(|seq| (Seq(seq), message(seq, 100))).collect();
+    let read: Vec<_> = asked.map(|seq| OnDisk::new(Seq(seq), message(seq, 100))).collect();
     assert_eq!(bench.queue.counters.gotten.get(), 0);
     bench.with(|queue, turn| queue.loaded(read, &[], turn)).unwrap();
     let told = bench.link.take();

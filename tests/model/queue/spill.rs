@@ -5,6 +5,7 @@ use super::paging::PageOut;
 use super::world::World;
 use leveret::id::Seq;
 use leveret::queue::{Sweep, Transient};
+use leveret::store::OnDisk;
 
 fn is_resident(entry: &Entry) -> bool {
     match entry.state {
@@ -16,7 +17,7 @@ fn is_resident(entry: &Entry) -> bool {
 impl World {
     /// Writes what the queue named; each must be transient, in memory, and itself.
     fn write(&mut self, found: &Transient) {
-        for (seq, message) in &found.messages {
+        for OnDisk { seq, message, .. } in &found.messages {
             let entry = self.model.find(seq.0);
             assert!(!entry.persistent && is_resident(entry), "{entry:?}");
             assert_eq!(message.routing_key(), seq.to_string().as_bytes(), "another's content");

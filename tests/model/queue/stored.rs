@@ -4,6 +4,7 @@ use super::model::{Entry, Model, State, Stored};
 use super::world::{PAGING, QUEUE, World};
 use leveret::queue::{Page, Paged, QueueCore, Settlement};
 use leveret::store::{self, Durability, RecoveredMessage};
+use leveret::time::UnixMillis;
 use std::collections::BTreeMap;
 
 impl World {
@@ -110,6 +111,7 @@ fn page(messages: &[RecoveredMessage]) -> Page {
         body_len: u32::try_from(message.message.body_len()).expect("test bodies are small"),
         persistent: true,
         redelivered: message.redelivered,
+        due: UnixMillis::NEVER,
     });
     Page::new(paged).expect("there are some")
 }

@@ -142,7 +142,12 @@ impl World {
             redelivered: false,
             state,
         });
-        Publish { message, persistent, mark: 0 }
+        Publish { message, persistent, priority: 0, ttl_ms: Publish::FOREVER, mark: 0 }
+    }
+
+    /// A message as the disk gives it back.
+    pub(super) fn stored_message(&self, seq: u64) -> store::OnDisk {
+        store::OnDisk::new(Seq(seq), self.contents[&seq].clone())
     }
 
     pub(super) fn publish(&mut self, batch: &[(bool, usize)]) {
@@ -159,7 +164,8 @@ impl World {
     pub(super) fn reserve(&mut self, persistent: bool) {
         let seq = self.next_seq;
         let publish = self.new_entry(persistent, 3, State::Reserved { recorded: false });
-        assert_eq!(self.core.reserve(publish).seq, Seq(seq), "seqs are dense");
+        let target = self.core.reserve(publish, &mut self.effects);
+        assert_eq!(target.map(|target| target.seq), Some(Seq(seq)), "seqs are dense");
         self.finish();
     }
 
@@ -168,7 +174,7 @@ impl World {
         let reserved = |e: &&mut Entry| matches!(e.state, State::Reserved { .. });
         let mut seqs = Vec::new();
         for entry in self.model.entries.iter_mut().filter(reserved) {
-            let target = store::Target { queue: QUEUE, seq: Seq(entry.seq) };
+            let target = store::Target::new(QUEUE, Seq(entry.seq));
             if entry.persistent && entry.state == (State::Reserved { recorded: false }) {
                 self.records.enqueue(&self.contents[&entry.seq], &[target]);
             }
@@ -214,7 +220,7 @@ impl World {
         }
         let consumer = self.model.consumers.remove(nth % self.model.consumers.len());
         let key = self.keys.remove(&consumer.token).expect("a consumer has a key");
-        self.core.cancel(key, &mut self.effects);
+        self.core.cancel(key, &mut self.records, &mut self.effects);
         let unused = std::mem::take(&mut self.effects.unused);
         assert_eq!(!unused.is_empty(), self.model.consumers.is_empty(), "the last one is reported");
         self.core.push_events(&mut self.effects);

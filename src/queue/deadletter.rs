@@ -1,0 +1,129 @@
+//! Messages that end without having been acknowledged: with a dead-letter exchange they go there,
+//! without one they are dropped.
+//!
+//! A dead letter stays checked out, with nobody, until one record says that it has moved. So after
+//! a crash it is in its old place or in the new one. Where it goes, and as what, is the broker's.
+
+use super::checkout::CheckedOut;
+use super::core::QueueCore;
+use super::effects::Effects;
+use super::ready::Entry;
+use super::runs::Run;
+use super::settings::Behaviour;
+use crate::id::{QueueId, Seq};
+use crate::message::Message;
+use crate::store::RecordBatch;
+use std::sync::Arc;
+
+/// Why a message is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Rejected,
+    Expired,
+    MaxLength,
+    DeliveryLimit,
+}
+
+impl Reason {
+    /// As it stands in a dead letter's headers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message to dead-letter. Answered with `QueueCore::buried`, unless it has no place.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    pub queue: QueueId,
+    /// Slot and seq; `None` if the queue has refused it.
+    pub place: Option<(u32, Seq)>,
+    /// The journal knows it in its queue.
+    pub recorded: bool,
+    pub message: Message,
+    pub reason: Reason,
+    /// What the queue did then: it says where to.
+    pub behaviour: Arc<Behaviour>,
+}
+
+impl QueueCore {
+    /// Ends a message for that reason.
+    pub(super) fn bury(
+        &mut self,
+        entry: Entry,
+        reason: Reason,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        if self.behaviour.dead_letter.is_none() {
+            self.record_end(&entry, records);
+            effects.ended.extend(entry.message);
+            return;
+        }
+        let (seq, recorded, message) = (Seq(entry.seq), entry.persistent, entry.message.clone());
+        let slot = self.checkout.keep(CheckedOut { entry, owner: None });
+        self.dying += 1;
+        match message {
+            Some(message) => effects.dead.push(self.dead((slot, seq), recorded, message, reason)),
+            None => {
+                self.absent_dead.insert(seq.0, (slot, reason));
+            }
+        }
+    }
+
+    /// Of those that died while their content was on disk, what has been read.
+    pub(super) fn found_dead(
+        &mut self,
+        seq: u64,
+        message: Option<&Message>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some((slot, reason)) = self.absent_dead.remove(&seq) else { return false };
+        match message {
+            Some(message) => {
+                let out = self.checkout.get(slot, seq);
+                let recorded = out.is_some_and(|out| out.entry.persistent);
+                let message = message.clone();
+                effects.dead.push(self.dead((slot, Seq(seq)), recorded, message, reason));
+            }
+            None => {
+                if let Some(out) = self.checkout.take(slot, seq) {
+                    self.dying -= 1;
+                    self.ready.damage(seq, out.entry.redelivered);
+                }
+            }
+        }
+        true
+    }
+
+    fn dead(&self, place: (u32, Seq), recorded: bool, message: Message, reason: Reason) -> Dead {
+        let behaviour = Arc::clone(&self.behaviour);
+        Dead { queue: self.id, place: Some(place), recorded, message, reason, behaviour }
+    }
+
+    /// These dead letters have moved, or nobody wanted them. `record` says whether their end is
+    /// still to be written.
+    pub fn buried(
+        &mut self,
+        places: &[(u32, Seq)],
+        record: bool,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        let mut run = Run::default();
+        for &(slot, seq) in places {
+            let Some(out) = self.checkout.take(slot, seq.0) else { continue };
+            self.dying -= 1;
+            if record && out.entry.persistent {
+                run.extend(seq.0, |run| records.ack(self.id, [run]));
+            }
+            effects.ended.extend(out.entry.message);
+        }
+        run.finish(|run| records.ack(self.id, [run]));
+    }
+}

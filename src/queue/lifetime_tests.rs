@@ -1,0 +1,307 @@
+//! Expiry, length limits, dead letters and priorities of one queue, in virtual time.
+
+use super::core::{Got, Publish, QueueCore, Settlement};
+use super::deadletter::Reason;
+use super::effects::Effects;
+use super::outlet::Outlet;
+use super::samples::{Sink, get, publish, spec};
+use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
+use crate::id::{ConsumerToken, QueueId, Seq};
+use crate::limits::WORK_PER_LOCK_MAX;
+use crate::name::Name;
+use crate::store::{OnDisk, RecordBatch};
+use crate::time::UnixMillis;
+use std::sync::Arc;
+
+const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
+
+struct World {
+    core: QueueCore,
+    records: RecordBatch,
+    effects: Effects,
+}
+
+impl World {
+    fn new(behaviour: Behaviour) -> Self {
+        let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
+        let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
+        world.at(1000);
+        world
+    }
+
+    fn at(&mut self, ms: u64) {
+        self.effects.now.unix = UnixMillis(ms);
+    }
+
+    fn publish(&mut self, ttls: &[u64]) {
+        let publish = |ttl: &u64| Publish { ttl_ms: *ttl, ..publish() };
+        let mut batch = ttls.iter().map(publish).collect();
+        self.core.publish(&mut batch, &mut self.records, &mut self.effects);
+    }
+
+    /// When it was asked to be looked at, since the last call.
+    fn asked(&mut self) -> Vec<u64> {
+        self.effects.deadlines.drain(..).map(|(_, at)| at.0).collect()
+    }
+
+    fn tick(&mut self, ms: u64) -> usize {
+        self.at(ms);
+        self.core.tick(&mut self.records, &mut self.effects);
+        self.core.ready_len()
+    }
+
+    /// Seqs and reasons of those that died since the last call.
+    fn dead(&mut self) -> Vec<(u64, Reason)> {
+        let dead = self.effects.dead.drain(..);
+        dead.map(|dead| (dead.place.map_or(0, |(_, seq)| seq.0), dead.reason)).collect()
+    }
+
+    fn got(&mut self) -> Option<u64> {
+        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+        let (records, effects) = (&mut self.records, &mut self.effects);
+        match self.core.get(&outlet, ConsumerToken(1), true, records, effects) {
+            Got::Message { delivery, .. } => Some(delivery.seq.0),
+            Got::Empty => None,
+            Got::Later => panic!("nothing is on disk"),
+        }
+    }
+}
+
+fn mourned() -> Behaviour {
+    let dead_letter = DeadLetter {
+        exchange: Name::new("dlx"),
+        routing_key: None,
+        strategy: DeadLetterStrategy::default(),
+    };
+    Behaviour { dead_letter: Some(dead_letter), ..Behaviour::default() }
+}
+
+#[test]
+fn one_deadline_is_asked_for_and_only_the_head_expires() {
+    let mut world = World::new(Behaviour::default());
+    world.publish(&[500, Publish::FOREVER, 100]);
+    assert_eq!(world.asked(), [1500]);
+    assert_eq!((world.tick(1499), world.asked()), (3, vec![1500]));
+    assert_eq!((world.tick(1500), world.asked()), (2, vec![]), "a live one is at the head");
+    assert_eq!(world.got(), Some(2));
+    assert_eq!((world.core.ready_len(), world.got()), (1, None), "the last has expired long ago");
+    assert_eq!(world.core.ready_len(), 0);
+}
+
+#[test]
+fn the_smaller_of_two_times_counts_and_a_later_policy_changes_no_message() {
+    let behaviour = |ms| Behaviour { message_ttl_ms: ms, ..Behaviour::default() };
+    let mut world = World::new(behaviour(Some(300)));
+    world.publish(&[Publish::FOREVER, 900]);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    assert!(world.core.set_behaviour(behaviour(None), records, effects));
+    world.publish(&[Publish::FOREVER]);
+    assert_eq!((world.tick(1299), world.tick(1300)), (3, 1));
+}
+
+#[test]
+fn what_expires_at_once_reaches_a_consumer_that_waits_and_nobody_else() {
+    let mut world = World::new(mourned());
+    world.publish(&[0]);
+    assert_eq!((world.core.ready_len(), world.dead()), (0, vec![(1, Reason::Expired)]));
+    let sink = Arc::new(Sink::default());
+    let outlet: Arc<dyn Outlet> = sink.clone();
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.consume(spec(&outlet, 7), records, effects);
+    world.publish(&[0]);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.tokens(), world.dead()), (vec![7], vec![]));
+}
+
+#[test]
+fn a_requeued_message_keeps_its_time() {
+    let mut world = World::new(Behaviour::default());
+    world.publish(&[500]);
+    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    world.at(1400);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&[out], Settlement::Requeue, records, effects);
+    assert_eq!((world.tick(1499), world.tick(1500)), (1, 0));
+}
+
+#[test]
+fn many_that_expire_together_go_in_several_lock_holds() {
+    let mut world = World::new(Behaviour::default());
+    let count = 2 * WORK_PER_LOCK_MAX + 10;
+    world.publish(&vec![100; count]);
+    world.asked();
+    assert_eq!(world.tick(5000), count - WORK_PER_LOCK_MAX);
+    assert_eq!(world.asked(), [5000], "it goes on at once");
+    assert_eq!((world.tick(5000), world.tick(5000)), (10, 0));
+}
+
+#[test]
+fn the_time_of_a_paged_message_is_looked_up_when_it_may_have_come() {
+    let mut world = World::new(mourned());
+    world.publish(&[800, 300, 900]);
+    let gone = world.core.page_out(&ALL, 0, 0, 100);
+    assert_eq!(gone.steps, 3);
+    world.asked();
+    // The page knows only when none of its messages expires.
+    assert_eq!((world.tick(1299), world.asked()), (3, vec![1300]));
+    assert_eq!(world.tick(1300), 3);
+    let load = world.effects.loads.pop().unwrap();
+    assert_eq!(load.runs, [(Seq(1), Seq(3))]);
+    assert!(world.asked().is_empty(), "whoever brings it back will look");
+    let dues = [(1, 1800), (2, 1300), (3, 1900)];
+    let read = dues.map(|(seq, due)| OnDisk {
+        due: UnixMillis(due),
+        ..OnDisk::new(Seq(seq), publish().message)
+    });
+    world.core.loaded(read.into(), &[], &mut world.records, &mut world.effects);
+    assert_eq!(world.asked(), [1800]);
+    assert_eq!(world.tick(1800), 1);
+    assert_eq!(world.dead(), [(1, Reason::Expired), (2, Reason::Expired)]);
+}
+
+#[test]
+fn a_dead_letter_stays_until_it_has_moved_and_counts_nowhere() {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER; 2]);
+    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&[out], Settlement::Discard, records, effects);
+    let dead = world.effects.dead.pop().unwrap();
+    assert_eq!((dead.reason, dead.recorded), (Reason::Rejected, true));
+    assert_eq!((world.core.ready_len(), world.core.unacked_len()), (1, 0));
+    assert_eq!(world.core.alive().live, [(Seq(1), Seq(2))]);
+    drop(world.core.purge(&mut world.records, &mut world.effects));
+    assert_eq!(world.core.alive().live, [(Seq(1), Seq(1))], "a purge takes what is ready");
+    world.records.clear();
+    let place = dead.place.unwrap();
+    world.core.buried(&[place, place], true, &mut world.records, &mut world.effects);
+    assert_eq!((world.core.alive().live, world.records.records()), (vec![], 1));
+}
+
+#[test]
+fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER; 2]);
+    let out: Vec<_> =
+        (0..2).map(|_| get(&mut world.core, &mut world.records, &mut world.effects)).collect();
+    let mut sweep = super::page_out::Sweep::default();
+    world.core.evict_bodies(&ALL, &mut sweep, 100);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&out, Settlement::Discard, records, effects);
+    assert!(world.dead().is_empty());
+    let load = world.effects.loads.pop().unwrap();
+    assert_eq!(load.runs, [(Seq(1), Seq(2))]);
+    let read = vec![OnDisk::new(Seq(1), publish().message)];
+    world.core.loaded(read, &[Seq(2)], &mut world.records, &mut world.effects);
+    assert_eq!(world.dead(), [(1, Reason::Rejected)]);
+    assert_eq!((world.core.damaged_len(), world.core.unacked_len()), (1, 0));
+}
+
+#[test]
+fn the_oldest_go_when_there_are_too_many_or_too_many_bytes() {
+    for (max_length, max_length_bytes) in [(Some(2), None), (None, Some(2)), (Some(9), Some(2))] {
+        let mut world = World::new(Behaviour { max_length, max_length_bytes, ..mourned() });
+        world.publish(&[Publish::FOREVER; 5]);
+        let gone = [1, 2, 3].map(|seq| (seq, Reason::MaxLength));
+        assert_eq!((world.dead(), world.core.ready_len()), (gone.to_vec(), 2));
+    }
+    let mut world = World::new(Behaviour { max_length: Some(0), ..Behaviour::default() });
+    world.publish(&[Publish::FOREVER]);
+    assert_eq!((world.core.ready_len(), world.effects.ended.len()), (0, 1));
+}
+
+#[test]
+fn a_requeued_message_counts_again_and_may_have_to_go() {
+    let mut world = World::new(Behaviour { max_length: Some(1), ..mourned() });
+    world.publish(&[Publish::FOREVER]);
+    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    world.publish(&[Publish::FOREVER]);
+    assert!(world.dead().is_empty());
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&[out], Settlement::Requeue, records, effects);
+    assert_eq!((world.dead(), world.got()), (vec![(1, Reason::MaxLength)], Some(2)));
+}
+
+#[test]
+fn a_full_queue_refuses_and_a_place_that_is_reserved_is_taken() {
+    for (overflow, dead) in [
+        (Overflow::RejectPublish, vec![]),
+        (Overflow::RejectPublishDlx, vec![(0, Reason::MaxLength); 2]),
+    ] {
+        let mut world = World::new(Behaviour { max_length: Some(2), overflow, ..mourned() });
+        let marked = |mark| Publish { mark, ..publish() };
+        let reserved = world.core.reserve(marked(1), &mut world.effects).unwrap();
+        let mut batch = vec![marked(2), marked(3)];
+        world.core.publish(&mut batch, &mut world.records, &mut world.effects);
+        assert_eq!(world.core.reserve(marked(4), &mut world.effects), None);
+        assert_eq!((&*world.effects.refused, world.core.ready_len()), (&[3, 4][..], 1));
+        assert_eq!(world.dead(), dead);
+        let (records, effects) = (&mut world.records, &mut world.effects);
+        world.core.withdraw(&[reserved.seq], records, effects);
+        assert!(world.core.reserve(marked(5), &mut world.effects).is_some());
+    }
+}
+
+#[test]
+fn a_shorter_limit_takes_effect_at_once() {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER; 4]);
+    let behaviour = Behaviour { max_length: Some(1), ..mourned() };
+    world.core.set_behaviour(behaviour, &mut world.records, &mut world.effects);
+    assert_eq!((world.dead().len(), world.got()), (3, Some(4)));
+}
+
+#[test]
+fn an_unused_queue_asks_for_its_end_and_use_puts_it_off() {
+    let mut world = World::new(Behaviour { expires_ms: Some(500), ..Behaviour::default() });
+    world.core.touch(&mut world.effects);
+    assert_eq!(world.asked(), [1500]);
+    world.at(1400);
+    assert_eq!(world.got(), None);
+    world.tick(1500);
+    assert_eq!((world.effects.idle.len(), world.asked()), (0, vec![1900]));
+    let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    let key = world.core.consume(spec(&outlet, 1), records, effects).unwrap();
+    world.tick(1900);
+    assert!(world.effects.idle.is_empty() && !world.core.is_idle(UnixMillis(9999)));
+    world.core.cancel(key, &mut world.records, &mut world.effects);
+    assert_eq!(world.asked(), [2400]);
+    world.tick(2400);
+    assert_eq!(world.effects.idle, [QueueId(1)]);
+}
+
+#[test]
+fn a_queue_from_before_a_restart_counts_from_the_first_look() {
+    let mut world = World::new(Behaviour { expires_ms: Some(500), ..Behaviour::default() });
+    assert!(!world.core.is_idle(UnixMillis(1_000_000)));
+    world.tick(8000);
+    assert_eq!((world.effects.idle.len(), world.asked()), (0, vec![8500]));
+}
+
+#[test]
+fn urgent_messages_overtake_and_equals_keep_their_order() {
+    let mut world = World::new(Behaviour { max_priority: Some(2), ..Behaviour::default() });
+    let ranked = |priority| Publish { priority, ..publish() };
+    let mut batch: Vec<_> = [0, 2, 1, 9, 0, 1].map(ranked).into();
+    world.core.publish(&mut batch, &mut world.records, &mut world.effects);
+    let order: Vec<_> = (0..6).filter_map(|_| world.got()).map(|seq| Seq(seq).age()).collect();
+    assert_eq!(order, [2, 4, 3, 6, 1, 5]);
+}
+
+#[test]
+fn an_urgent_message_that_is_invisible_stops_those_behind_it_until_it_is_shown() {
+    let mut world = World::new(Behaviour { max_priority: Some(1), ..Behaviour::default() });
+    world.publish(&[Publish::FOREVER]);
+    let urgent = Publish { priority: 1, ..publish() };
+    let target = world.core.reserve(urgent, &mut world.effects).unwrap();
+    let sink = Arc::new(Sink::default());
+    let outlet: Arc<dyn Outlet> = sink.clone();
+    world.core.consume(spec(&outlet, 1), &mut world.records, &mut world.effects);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.tokens().len(), world.core.ready_len()), (0, 1));
+    drop(world.core.purge(&mut world.records, &mut world.effects));
+    world.core.show(&[target.seq], &mut world.records, &mut world.effects);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.tokens().len(), world.core.unacked_len()), (1, 1));
+}
