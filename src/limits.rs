@@ -106,10 +106,14 @@ pub const DESTINATIONS_PER_OPERATION: usize = 64;
 pub const TICK_MS_MAX: u64 = 10_000;
 /// Queues that the ticker looks at before it looks at the clock again.
 pub const TICKS_PER_TURN: usize = 256;
-/// Dead letters that one turn moves; the ticker moves the rest.
+/// Dead letters that one turn moves, each new place counted; the ticker moves the rest.
 pub const DEAD_LETTERS_PER_TURN: usize = 1_024;
 /// Dead letters whose records are appended in one go.
 pub const DEAD_LETTERS_PER_RECORD_BATCH: usize = 128;
+/// How long dead letters wait that the disk has no room or time for.
+pub const DEAD_LETTERS_RETRY_MS: u64 = 10;
+/// Dead letters of one queue that have not moved; beyond them nothing expires or overflows there.
+pub const DYING_MAX: usize = 8_192;
 /// Dead letters that wait; beyond them whoever makes more moves some first.
 pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
 /// Messages settled, purged or requeued in one lock hold.

@@ -5,7 +5,7 @@
 use super::Broker;
 use super::link::Workspace;
 use crate::id::QueueId;
-use crate::limits::TICKS_PER_TURN;
+use crate::limits::{DEAD_LETTERS_RETRY_MS, TICKS_PER_TURN};
 use crate::queue::QueueCore;
 use crate::store::Bell;
 use crate::time::UnixMillis;
@@ -38,9 +38,14 @@ impl Deadlines {
         }
         let mut list = self.list.lock();
         for (queue, at) in deadlines.drain(..) {
-            if let Some(before) = list.by_queue.insert(queue, at) {
-                list.by_time.remove(&(before, queue));
+            let before = list.by_queue.get(&queue).copied();
+            // Turns may end in another order than they were at the queue: the earliest counts, and a
+            // look too many does no harm.
+            if before.is_some_and(|before| before <= at) {
+                continue;
             }
+            list.forget(queue);
+            list.by_queue.insert(queue, at);
             list.by_time.insert((at, queue));
         }
         let first = list.by_time.first().map(|(at, _)| *at);
@@ -49,6 +54,11 @@ impl Deadlines {
             drop(list);
             self.bell.ring();
         }
+    }
+
+    /// The queue has ended.
+    pub(super) fn forget(&self, queue: QueueId) {
+        self.list.lock().forget(queue);
     }
 
     /// Takes the queues that want to be looked at by `now`, the earliest first.
@@ -72,6 +82,14 @@ impl Deadlines {
     }
 }
 
+impl List {
+    fn forget(&mut self, queue: QueueId) {
+        if let Some(at) = self.by_queue.remove(&queue) {
+            self.by_time.remove(&(at, queue));
+        }
+    }
+}
+
 impl Broker {
     /// Has every restored queue looked at that may have something due.
     pub(super) fn look_at_restored(&self) {
@@ -83,6 +101,7 @@ impl Broker {
 
     /// Carries out what a turn's verbs have come to. Call without any lock, at the end of the turn.
     pub fn finish_turn(&self, workspace: &mut Workspace) {
+        self.deadlines.add(&mut workspace.effects.deadlines);
         self.take_dead(workspace);
         self.end_idle(workspace);
         self.want_loads(&mut workspace.effects);
@@ -103,7 +122,11 @@ impl Broker {
         let all_moved = self.move_dead(workspace);
         self.finish_turn(workspace);
         let next = self.deadlines.next();
-        if all_moved { next } else { Some(now) }
+        if all_moved {
+            return next;
+        }
+        // Those that must wait for the disk are looked at again a little later.
+        Some(now.plus(if self.may_move() { 0 } else { DEAD_LETTERS_RETRY_MS }))
     }
 
     /// Rings when the ticker has to look earlier than it was told.
@@ -114,7 +137,7 @@ impl Broker {
 
     /// Ends the queues that nobody has used for long enough (`x-expires`).
     fn end_idle(&self, workspace: &mut Workspace) {
-        let now = workspace.effects.now.unix;
+        let now = workspace.effects.now;
         for id in std::mem::take(&mut workspace.effects.idle) {
             let Some(queue) = self.queue_by_id(id) else { continue };
             let Some(vhost) = self.vhost(&queue.vhost) else { continue };

@@ -197,6 +197,7 @@ impl State {
                 owned.remove();
             }
         }
+        broker.deadlines.forget(queue.id);
         let removed = self.topology.remove_queue(queue.id);
         let mut definitions = Vec::new();
         if queue.settings.durable {

@@ -278,7 +278,7 @@ impl QueueCore {
 
     /// Gives reserved places back.
     pub fn withdraw(&mut self, seqs: &[Seq], records: &mut RecordBatch, effects: &mut Effects) {
-        seqs.iter().for_each(|seq| self.ready.withdraw(seq.0));
+        seqs.iter().rev().for_each(|seq| self.ready.withdraw(seq.0));
         self.dispatch(records, effects);
     }
 

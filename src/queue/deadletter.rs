@@ -10,10 +10,17 @@ use super::effects::Effects;
 use super::ready::Entry;
 use super::runs::Run;
 use super::settings::Behaviour;
+use crate::config::Durability;
 use crate::id::{QueueId, Seq};
+use crate::limits::DYING_MAX;
 use crate::message::Message;
+use crate::name::Name;
 use crate::store::RecordBatch;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Why a message is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +44,64 @@ impl Reason {
     }
 }
 
+/// What a dead letter tells of its queue.
+#[derive(Debug)]
+pub struct Origin {
+    pub vhost: Name,
+    pub name: Name,
+    pub durability: Durability,
+}
+
+/// Dead letters of all queues, in the order of their deaths.
+#[derive(Debug, Default)]
+pub struct DeadList {
+    list: Mutex<VecDeque<Dead>>,
+    /// How many there are, for whoever only asks.
+    len: AtomicUsize,
+}
+
+impl DeadList {
+    /// Adds `dead`, emptying it; says how many wait then.
+    pub fn append(&self, dead: &mut Vec<Dead>) -> usize {
+        let mut list = self.list.lock();
+        list.extend(dead.drain(..));
+        self.len.store(list.len(), Relaxed);
+        list.len()
+    }
+
+    /// Takes the first ones.
+    pub fn take(&self, max: usize) -> Vec<Dead> {
+        let mut list = self.list.lock();
+        let count = list.len().min(max);
+        let taken = list.drain(..count).collect();
+        self.len.store(list.len(), Relaxed);
+        taken
+    }
+
+    /// Puts back what was taken and is not done.
+    pub fn put_back(&self, dead: Vec<Dead>) {
+        let mut list = self.list.lock();
+        dead.into_iter().rev().for_each(|dead| list.push_front(dead));
+        self.len.store(list.len(), Relaxed);
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A message to dead-letter. Answered with `QueueCore::buried`, unless it has no place.
 #[derive(Clone, Debug)]
 pub struct Dead {
     pub queue: QueueId,
+    /// Its queue's names and durability, which may be gone by the time it moves.
+    pub origin: Option<Arc<Origin>>,
     /// Slot and seq; `None` if the queue has refused it.
     pub place: Option<(u32, Seq)>,
     /// The journal knows it in its queue.
@@ -52,6 +113,11 @@ pub struct Dead {
 }
 
 impl QueueCore {
+    /// So many dead letters have not moved that no more may die for want of time or room.
+    pub(super) fn mourns_enough(&self) -> bool {
+        self.dying >= DYING_MAX
+    }
+
     /// Ends a message for that reason.
     pub(super) fn bury(
         &mut self,
@@ -103,7 +169,15 @@ impl QueueCore {
 
     fn dead(&self, place: (u32, Seq), recorded: bool, message: Message, reason: Reason) -> Dead {
         let behaviour = Arc::clone(&self.behaviour);
-        Dead { queue: self.id, place: Some(place), recorded, message, reason, behaviour }
+        Dead {
+            queue: self.id,
+            origin: None,
+            place: Some(place),
+            recorded,
+            message,
+            reason,
+            behaviour,
+        }
     }
 
     /// These dead letters have moved, or nobody wanted them. `record` says whether their end is
@@ -125,5 +199,6 @@ impl QueueCore {
             effects.ended.extend(out.entry.message);
         }
         run.finish(|run| records.ack(self.id, [run]));
+        self.dispatch(records, effects);
     }
 }

@@ -9,7 +9,7 @@ use super::deadletter::Reason;
 use super::effects::Effects;
 use super::ready::{Head, Ready};
 use crate::store::RecordBatch;
-use crate::time::UnixMillis;
+use crate::time::{Millis, Now, UnixMillis};
 
 /// What a queue knows about deadlines, its own and those of its messages.
 #[derive(Debug)]
@@ -18,14 +18,15 @@ pub(super) struct Deadlines {
     pub(super) first: UnixMillis,
     /// When the queue asked to be looked at.
     armed: UnixMillis,
-    /// Since when nobody uses it; zero if that is not known, as after a start.
-    idle_since: UnixMillis,
+    /// Since when nobody uses it; not known after a start. The system's clock may be set, and no queue
+    /// must end of that.
+    idle_since: Option<Millis>,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let never = UnixMillis::NEVER;
-        Self { first: never, armed: never, idle_since: UnixMillis(0) }
+        Self { first: never, armed: never, idle_since: None }
     }
 }
 
@@ -33,10 +34,8 @@ impl QueueCore {
     /// Does what is due.
     pub fn tick(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
         self.deadlines.armed = UnixMillis::NEVER;
-        if self.deadlines.idle_since == UnixMillis(0) {
-            self.deadlines.idle_since = effects.now.unix;
-        }
-        if self.is_idle(effects.now.unix) {
+        self.deadlines.idle_since.get_or_insert(effects.now.monotonic);
+        if self.is_idle(effects.now) {
             effects.idle.push(self.id);
         }
         self.dispatch(records, effects);
@@ -44,14 +43,14 @@ impl QueueCore {
 
     /// Somebody uses the queue, which puts off its end (`x-expires`).
     pub fn touch(&mut self, effects: &mut Effects) {
-        self.deadlines.idle_since = effects.now.unix;
+        self.deadlines.idle_since = Some(effects.now.monotonic);
         self.arm(effects);
     }
 
     /// Nobody has used the queue for as long as it may be unused (`x-expires`).
     #[must_use]
-    pub fn is_idle(&self, now: UnixMillis) -> bool {
-        self.deadlines.idle_since > UnixMillis(0) && self.idle_from() <= now
+    pub fn is_idle(&self, now: Now) -> bool {
+        self.deadlines.idle_since.is_some() && self.idle_left(now) == Some(0)
     }
 
     /// Whether a message may expire, or the queue itself.
@@ -59,12 +58,11 @@ impl QueueCore {
         self.deadlines.first != UnixMillis::NEVER || self.behaviour.expires_ms.is_some()
     }
 
-    fn idle_from(&self) -> UnixMillis {
-        match self.behaviour.expires_ms {
-            Some(_) if self.deadlines.idle_since == UnixMillis(0) => UnixMillis(0),
-            Some(ms) if self.consumers.len() == 0 => self.deadlines.idle_since.plus(ms),
-            _ => UnixMillis::NEVER,
-        }
+    /// Milliseconds for which the queue may stay unused; zero if a look has to find out.
+    fn idle_left(&self, now: Now) -> Option<u64> {
+        let ms = self.behaviour.expires_ms?;
+        let Some(since) = self.deadlines.idle_since else { return Some(0) };
+        (self.consumers.len() == 0).then(|| ms.saturating_sub(now.monotonic.since(since)))
     }
 
     /// When a message expires that comes now.
@@ -73,18 +71,31 @@ impl QueueCore {
     }
 
     /// Takes the messages away that have expired at the head. False if there are more than `budget`
-    /// of them: the queue asks to be looked at again at once.
+    /// of them: the queue asks to be looked at again at once. False too if too many dead letters have
+    /// not moved yet: then their move goes on here.
+    #[inline]
     pub(super) fn expire(
         &mut self,
         budget: &mut usize,
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
+        self.deadlines.first > effects.now.unix || self.expire_head(budget, records, effects)
+    }
+
+    /// As `expire`. Every message passes by there, few by here.
+    #[cold]
+    fn expire_head(
+        &mut self,
+        budget: &mut usize,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> bool {
         let now = effects.now.unix;
-        if self.deadlines.first > now {
-            return true;
-        }
         while self.ready.head_due() <= now {
+            if self.mourns_enough() {
+                return false;
+            }
             if *budget == 0 {
                 self.ask_again(effects);
                 return false;
@@ -114,7 +125,7 @@ impl QueueCore {
         if !self.has_deadlines() {
             return;
         }
-        let due = self.next_due().max(effects.now.unix);
+        let due = self.next_due(effects.now).max(effects.now.unix);
         if due < self.deadlines.armed {
             self.deadlines.armed = due;
             effects.deadlines.push((self.id, due));
@@ -127,13 +138,14 @@ impl QueueCore {
         effects.deadlines.push((self.id, effects.now.unix));
     }
 
-    fn next_due(&self) -> UnixMillis {
+    fn next_due(&self, now: Now) -> UnixMillis {
         let head = match self.ready.head() {
             // Whoever brings it back will look.
             Head::Evicted(_) if self.loading => UnixMillis::NEVER,
+            _ if self.mourns_enough() => UnixMillis::NEVER,
             _ => self.ready.head_due(),
         };
-        head.min(self.idle_from())
+        head.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
     }
 }
 

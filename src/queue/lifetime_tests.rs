@@ -7,10 +7,10 @@ use super::outlet::Outlet;
 use super::samples::{Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
 use crate::id::{ConsumerToken, QueueId, Seq};
-use crate::limits::WORK_PER_LOCK_MAX;
+use crate::limits::{DYING_MAX, WORK_PER_LOCK_MAX};
 use crate::name::Name;
 use crate::store::{OnDisk, RecordBatch};
-use crate::time::UnixMillis;
+use crate::time::{Millis, Now, UnixMillis};
 use std::sync::Arc;
 
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
@@ -30,7 +30,7 @@ impl World {
     }
 
     fn at(&mut self, ms: u64) {
-        self.effects.now.unix = UnixMillis(ms);
+        self.effects.now = now(ms);
     }
 
     fn publish(&mut self, ttls: &[u64]) {
@@ -65,6 +65,10 @@ impl World {
             Got::Later => panic!("nothing is on disk"),
         }
     }
+}
+
+fn now(ms: u64) -> Now {
+    Now { unix: UnixMillis(ms), monotonic: Millis(ms) }
 }
 
 fn mourned() -> Behaviour {
@@ -264,7 +268,7 @@ fn an_unused_queue_asks_for_its_end_and_use_puts_it_off() {
     let (records, effects) = (&mut world.records, &mut world.effects);
     let key = world.core.consume(spec(&outlet, 1), records, effects).unwrap();
     world.tick(1900);
-    assert!(world.effects.idle.is_empty() && !world.core.is_idle(UnixMillis(9999)));
+    assert!(world.effects.idle.is_empty() && !world.core.is_idle(now(9999)));
     world.core.cancel(key, &mut world.records, &mut world.effects);
     assert_eq!(world.asked(), [2400]);
     world.tick(2400);
@@ -274,9 +278,27 @@ fn an_unused_queue_asks_for_its_end_and_use_puts_it_off() {
 #[test]
 fn a_queue_from_before_a_restart_counts_from_the_first_look() {
     let mut world = World::new(Behaviour { expires_ms: Some(500), ..Behaviour::default() });
-    assert!(!world.core.is_idle(UnixMillis(1_000_000)));
+    assert!(!world.core.is_idle(now(1_000_000)));
     world.tick(8000);
     assert_eq!((world.effects.idle.len(), world.asked()), (0, vec![8500]));
+}
+
+#[test]
+fn too_many_dead_letters_hold_up_more_of_them_until_they_have_moved() {
+    let mut world = World::new(mourned());
+    let count = DYING_MAX + 100;
+    world.publish(&vec![100; count]);
+    let mut ticks = 0;
+    while world.tick(5000) > 100 {
+        ticks += 1;
+        assert!(ticks < 10);
+    }
+    assert_eq!((world.core.ready_len(), world.effects.dead.len()), (100, DYING_MAX));
+    world.asked();
+    assert_eq!((world.tick(6000), world.asked()), (100, vec![]), "nobody looks in vain");
+    let places: Vec<_> = world.effects.dead.drain(..).filter_map(|dead| dead.place).collect();
+    world.core.buried(&places, true, &mut world.records, &mut world.effects);
+    assert_eq!((world.core.ready_len(), world.effects.dead.len()), (0, 100));
 }
 
 #[test]

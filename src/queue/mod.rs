@@ -54,7 +54,7 @@ mod spill;
 pub use self::core::{Delivered, Got, Publish, QueueCore, Settlement};
 pub use alive::Alive;
 pub use consumers::{ConsumerKey, ConsumerSpec};
-pub use deadletter::{Dead, Reason};
+pub use deadletter::{Dead, DeadList, Origin, Reason};
 pub use effects::{Effects, Load};
 pub use limiter::ChannelLimiter;
 pub use load::Paging;

@@ -48,6 +48,7 @@ impl QueueCore {
         if limits.overflow == Overflow::RejectPublishDlx && self.behaviour.dead_letter.is_some() {
             effects.dead.push(Dead {
                 queue: self.id,
+                origin: None,
                 place: None,
                 recorded: false,
                 message: publish.message.clone(),
@@ -71,6 +72,9 @@ impl QueueCore {
             return;
         };
         while self.ready.len() as u64 > limits.len_max || self.ready.bytes() > limits.bytes_max {
+            if self.mourns_enough() {
+                return;
+            }
             if *budget == 0 {
                 return self.ask_again(effects);
             }

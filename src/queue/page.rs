@@ -214,7 +214,7 @@ impl Iterator for Walk<'_> {
             let mut skipped = 0;
             if let Some(codes) = &self.page.codes {
                 self.at += varint(&codes[self.at..]).1;
-                skipped = varint(&codes[self.at..]).0 >> Marks::BITS;
+                skipped = (varint(&codes[self.at..]).0 >> Marks::BITS) as u64;
             }
             self.seq += skipped + 1;
         }
@@ -255,7 +255,8 @@ impl PageBuilder {
             self.codes.resize(page.len(), page.marks.0);
         }
         if !self.codes.is_empty() {
-            put_varint(&mut self.codes, skipped << Marks::BITS | u64::from(marks.0));
+            // Wide, since the ranks of two neighbours may be far apart.
+            put_varint(&mut self.codes, u128::from(skipped) << Marks::BITS | u128::from(marks.0));
         }
         page.last = seq;
         page.count += 1;
@@ -269,7 +270,7 @@ impl PageBuilder {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+fn put_varint(out: &mut Vec<u8>, mut n: u128) {
     while n >= 0x80 {
         out.push((n & 0x7f) as u8 | 0x80);
         n >>= 7;
@@ -278,10 +279,10 @@ fn put_varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// The number at the front, and its octets.
-fn varint(codes: &[u8]) -> (u64, usize) {
+fn varint(codes: &[u8]) -> (u128, usize) {
     let mut n = 0;
     for (&octet, at) in codes.iter().zip(0_usize..10) {
-        n |= u64::from(octet & 0x7f) << (7 * at);
+        n |= u128::from(octet & 0x7f) << (7 * at);
         if octet < 0x80 {
             return (n, at + 1);
         }
@@ -352,6 +353,16 @@ mod tests {
             page.add_redelivered(&mut runs);
             let marked = (split + 1..=30).filter(|seq| marked(*seq)).map(|seq| Seq(2 * seq));
             assert_eq!(runs, marked.map(|seq| (seq, seq)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn neighbours_of_any_ranks_stay_themselves() {
+        for (low, high) in [(0, 1), (0, 63), (0, 64), (0, 100), (0, 255), (127, 255)] {
+            let seqs = [(low, 1), (low, 2), (high, 1), (high, 2), (high, 1 << 40)];
+            let seqs = seqs.map(|(rank, age)| Seq::ranked(rank, age).0);
+            let page = Page::new(seqs.map(|seq| message(seq, seq % 2 == 0))).unwrap();
+            assert_eq!(found(&page), seqs.map(|seq| (seq, seq % 2 == 0)), "{low} and {high}");
         }
     }
 

@@ -68,6 +68,8 @@ impl QueueCore {
             tell_got(&waiter, None, 0, effects);
         }
         let checked_out = self.checkout.take_all();
+        self.dying = 0;
+        self.absent_dead.clear();
         (self.ready.take_all(), checked_out)
     }
 }

@@ -8,6 +8,7 @@
 use super::alive::Alive;
 use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Got, Publish, QueueCore, Settlement};
+use super::deadletter::{DeadList, Origin};
 use super::effects::Effects;
 use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
@@ -40,6 +41,8 @@ pub struct Queue {
     pub settings: QueueSettings,
     pub counters: QueueCounters,
     durability: Durability,
+    /// For its dead letters.
+    origin: Arc<Origin>,
     /// Set under the lock, read without it.
     gone: Arc<AtomicBool>,
     /// Something that is stored changed since a checkpoint looked. Set under the lock.
@@ -55,6 +58,8 @@ pub struct Turn<'a> {
     pub log: &'a dyn Log,
     pub records: &'a mut RecordBatch,
     pub effects: &'a mut Effects,
+    /// Where dead letters go, in the order of their deaths.
+    pub dead: &'a DeadList,
 }
 
 impl Queue {
@@ -66,6 +71,8 @@ impl Queue {
         core: QueueCore,
         residence: &Arc<Residence>,
     ) -> Self {
+        let durability = Durability::default();
+        let origin = Origin { vhost: vhost.clone(), name: name.clone(), durability };
         let queue = Self {
             id: core.id(),
             vhost,
@@ -73,7 +80,8 @@ impl Queue {
             kind: settings.queue_type(),
             settings,
             counters: QueueCounters::default(),
-            durability: Durability::default(),
+            durability,
+            origin: Arc::new(origin),
             gone: Arc::default(),
             changed: AtomicBool::new(false),
             core: Mutex::new(core),
@@ -86,7 +94,8 @@ impl Queue {
     /// The same queue with records that are as safe as this. Call before it is used.
     #[must_use]
     pub fn with_durability(self, durability: Durability) -> Self {
-        Self { durability, ..self }
+        let origin = Origin { vhost: self.vhost.clone(), name: self.name.clone(), durability };
+        Self { durability, origin: Arc::new(origin), ..self }
     }
 
     /// What its records wait for, if it has any: what a confirm means.
@@ -140,6 +149,7 @@ impl Queue {
             return Err(Gone);
         }
         targets.extend(batch.map(|publish| core.reserve(publish, effects)));
+        self.name_dead(effects);
         self.mark_changed();
         Ok(())
     }
@@ -149,10 +159,11 @@ impl Queue {
     /// # Errors
     /// `Gone`: they went with the queue.
     pub fn withdraw(&self, seqs: &[Seq], turn: &mut Turn<'_>) -> Result<(), Gone> {
-        let withdraw = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.withdraw(seqs, turn.records, turn.effects);
-        };
-        self.run(turn, withdraw).map(drop)
+        // The last first, since what is behind a place moves up.
+        for part in seqs.rchunks(WORK_PER_LOCK_MAX) {
+            self.run(turn, |core, turn| core.withdraw(part, turn.records, turn.effects))?;
+        }
+        Ok(())
     }
 
     /// Shows reserved messages.
@@ -502,10 +513,21 @@ impl Queue {
             turn.log.append_as(turn.records, self.durability)
         };
         core.push_events(turn.effects);
+        if !turn.effects.dead.is_empty() {
+            self.name_dead(turn.effects);
+            turn.dead.append(&mut turn.effects.dead);
+        }
         self.count(&mut core);
         drop(core);
         turn.effects.drop_ended();
         Ok((lsn, answer))
+    }
+
+    /// Says of the dead letters that it has just made where they come from.
+    #[cold]
+    fn name_dead(&self, effects: &mut Effects) {
+        let new = effects.dead.iter_mut().rev().take_while(|dead| dead.origin.is_none());
+        new.for_each(|dead| dead.origin = Some(Arc::clone(&self.origin)));
     }
 
     fn count(&self, core: &mut QueueCore) {

@@ -64,9 +64,12 @@ impl Start {
         let (disk, clock) = (Arc::clone(&self.disk), self.clock);
         let mut workspace = Workspace::default();
         let load = move |broker: &Broker| {
-            workspace.effects.now = clock.now();
-            while broker.load(&*disk, &mut workspace) {}
-            None
+            loop {
+                workspace.effects.now = clock.now();
+                if !broker.load(&*disk, &mut workspace) {
+                    return None;
+                }
+            }
         };
         self.thread(READER, |broker| broker.loads_bell(), load)
     }

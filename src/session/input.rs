@@ -32,6 +32,7 @@ pub enum Progress {
 impl Session {
     /// Takes frames from `input` until it needs more, or must stop.
     pub fn handle_input(&mut self, now: Now, input: &[u8], scratch: &mut Scratch) -> Taken {
+        self.now = now;
         scratch.workspace.effects.now = now;
         self.heartbeat.received();
         scratch.batch.begin_turn();

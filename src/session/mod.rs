@@ -95,6 +95,8 @@ pub struct Session {
     phase_ends_at: Option<Millis>,
     /// Since when the peer has taken no byte of a full output.
     stalled_since: Option<Millis>,
+    /// When the last turn was, for what is left to do without one.
+    now: Now,
     /// The journal will tell us when it gets here, of each part by itself; zero if it was not
     /// asked.
     registered: Reach,
@@ -141,6 +143,7 @@ impl Session {
             awaits_get: None,
             phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
             stalled_since: None,
+            now: Now::default(),
             registered: Reach::default(),
             waiting: Vec::new(),
             settling: Vec::new(),
@@ -226,6 +229,7 @@ impl Session {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, scratch: &mut Scratch) {
+        self.now = now;
         scratch.workspace.effects.now = now;
         let reading = self.wants_input();
         if self.phase_ends_at.is_some_and(|at| at <= now.monotonic) {
@@ -259,6 +263,7 @@ impl Session {
 
     /// Takes what the broker has for this connection.
     pub fn handle_inbox(&mut self, now: Now, scratch: &mut Scratch) {
+        self.now = now;
         scratch.workspace.effects.now = now;
         let room = self.backlogged.is_empty() && self.backlog() < OUTPUT_HIGH_BYTES;
         let awaits_get = self.awaits_get.is_some();
@@ -300,6 +305,7 @@ impl Session {
 
     /// A turn panicked: passes on what queues have asked of it, which they ask only once.
     pub fn give_up_turn(&self, mut scratch: Scratch) {
+        scratch.workspace.records.clear();
         self.broker.finish_turn(&mut scratch.workspace);
     }
 
@@ -319,6 +325,7 @@ impl Session {
 
     /// Ends everything at once, as a broken socket does.
     pub fn drop_connection(&mut self, scratch: &mut Scratch) {
+        scratch.workspace.effects.now = self.now;
         self.output = Output::new();
         self.stalled_since = None;
         self.phase_ends_at = None;

@@ -11,61 +11,82 @@
 mod letter;
 
 use super::Broker;
+use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
 use crate::config::Durability;
 use crate::exchange::{ExchangeShared, Published};
-use crate::id::Seq;
+use crate::id::{QueueId, Seq};
 use crate::limits::{
     DEAD_LETTERS_PER_RECORD_BATCH, DEAD_LETTERS_PER_TURN, DEAD_LETTERS_WAITING_MAX,
+    JOURNAL_PENDING_BYTES_MAX, WORK_PER_LOCK_MAX,
 };
 use crate::message::Message;
-use crate::queue::{Dead, Publish, Queue, QueueType, Reason};
+use crate::queue::{Dead, DeadList, Origin, Publish, Queue, QueueType, Reason};
 use crate::store::Target;
 use crate::wire::Properties;
+use hashbrown::HashMap;
 use letter::{Corpse, Letter};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Dead letters that wait.
 #[derive(Default)]
 pub(super) struct DeadLetters {
-    waiting: Mutex<VecDeque<Dead>>,
+    list: DeadList,
     /// Held by whoever moves them.
     turn: Mutex<()>,
 }
 
-/// One queue's places in a batch of moves.
-#[derive(Default)]
-struct Places<T>(Vec<(Arc<Queue>, Vec<T>)>);
+/// Queues' places in a batch of moves.
+struct Places<T> {
+    by_queue: HashMap<QueueId, usize>,
+    all: Vec<(Arc<Queue>, Vec<T>)>,
+}
 
 impl<T> Places<T> {
+    fn new() -> Self {
+        Self { by_queue: HashMap::new(), all: Vec::new() }
+    }
+
     fn push(&mut self, queue: &Arc<Queue>, place: T) {
-        match self.0.iter_mut().rev().find(|(other, _)| other.id == queue.id) {
+        let at = *self.by_queue.entry(queue.id).or_insert(self.all.len());
+        match self.all.get_mut(at) {
             Some((_, places)) => places.push(place),
-            None => self.0.push((Arc::clone(queue), vec![place])),
+            None => self.all.push((Arc::clone(queue), vec![place])),
         }
     }
 }
 
 impl Broker {
+    /// Where queues put their dead letters.
+    pub(super) fn dead_list(&self) -> &DeadList {
+        &self.dead_letters.list
+    }
+
+    /// Whether there is room on the disk for moves, and it keeps up.
+    pub(super) fn may_move(&self) -> bool {
+        !self.alarms.is_set(Alarm::Disk)
+            && self.journal().pending_bytes() <= JOURNAL_PENDING_BYTES_MAX
+    }
+
     /// Takes over a turn's dead letters, and moves some of those that wait.
     pub(super) fn take_dead(&self, workspace: &mut Workspace) {
-        if workspace.effects.dead.is_empty() {
+        let list = &self.dead_letters.list;
+        if !workspace.effects.dead.is_empty() {
+            list.append(&mut workspace.effects.dead);
+        }
+        if list.is_empty() {
             return;
         }
-        let waiting = {
-            let mut waiting = self.dead_letters.waiting.lock();
-            waiting.extend(workspace.effects.dead.drain(..));
-            waiting.len()
-        };
         // Far more than one at work can move: whoever makes them has to help.
-        let turn = if waiting > DEAD_LETTERS_WAITING_MAX {
-            Some(self.dead_letters.turn.lock())
-        } else {
-            self.dead_letters.turn.try_lock()
-        };
-        let done = turn.is_some_and(|_turn| self.move_some(DEAD_LETTERS_PER_TURN, workspace));
+        let mut done = false;
+        while list.len() > DEAD_LETTERS_WAITING_MAX && self.may_move() {
+            let _turn = self.dead_letters.turn.lock();
+            done = self.move_some(workspace);
+        }
+        if !done && let Some(_turn) = self.dead_letters.turn.try_lock() {
+            done = self.move_some(workspace);
+        }
         if !done {
             self.deadlines.bell().ring();
         }
@@ -74,50 +95,53 @@ impl Broker {
     /// Moves dead letters for a while; true if none is left.
     pub(super) fn move_dead(&self, workspace: &mut Workspace) -> bool {
         let _turn = self.dead_letters.turn.lock();
-        self.move_some(DEAD_LETTERS_PER_TURN, workspace)
+        self.move_some(workspace)
     }
 
-    fn move_some(&self, max: usize, workspace: &mut Workspace) -> bool {
-        for _ in 0..max.div_ceil(DEAD_LETTERS_PER_RECORD_BATCH) {
-            let batch: Vec<Dead> = {
-                let mut waiting = self.dead_letters.waiting.lock();
-                let count = waiting.len().min(DEAD_LETTERS_PER_RECORD_BATCH);
-                waiting.drain(..count).collect()
-            };
+    fn move_some(&self, workspace: &mut Workspace) -> bool {
+        let mut places = 0;
+        while places < DEAD_LETTERS_PER_TURN && self.may_move() {
+            let mut batch = self.dead_letters.list.take(DEAD_LETTERS_PER_RECORD_BATCH);
             if batch.is_empty() {
                 return true;
             }
-            self.move_batch(&batch, workspace);
-            self.dead_letters.waiting.lock().extend(workspace.effects.dead.drain(..));
+            let (moved, taken) = self.move_batch(&batch, workspace);
+            self.dead_letters.list.put_back(batch.split_off(moved));
+            places += moved + taken;
         }
-        self.dead_letters.waiting.lock().is_empty()
+        self.dead_letters.list.is_empty()
     }
 
     /// Moves these: (a) reserve their places, (b) append a record for each, (c) show them and end
-    /// them in their old queues.
-    fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) {
+    /// them in their old queues. Stops early if they have very many places; says how many letters
+    /// moved, and to how many places.
+    fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize) {
         let _gate = self.gate.read();
-        let (mut shown, mut ended) = (Places(Vec::new()), Places(Vec::new()));
+        let (mut shown, mut ended) = (Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
+        let (mut moved, mut places) = (0, 0);
         let mut source: Option<Arc<Queue>> = None;
         for dead in batch {
+            if places >= WORK_PER_LOCK_MAX {
+                break;
+            }
+            moved += 1;
+            let Some(origin) = &dead.origin else { continue };
             if source.as_ref().is_none_or(|queue| queue.id != dead.queue) {
                 source = self.queue_by_id(dead.queue);
             }
-            // A queue that is gone has taken its messages along.
-            let Some(queue) = &source else { continue };
-            let row = self.reserve(dead, queue, &mut shown, workspace);
+            let row = self.reserve(dead, origin, &mut shown, workspace);
             workspace.records.begin_transaction();
-            if let Some((message, row)) = &row
-                && !row.is_empty()
-            {
+            if let Some((message, row, reserved)) = &row {
+                places += reserved;
                 workspace.records.enqueue(message, row);
             }
-            if let Some((slot, seq)) = dead.place {
+            // A queue that is gone has ended all of its messages.
+            if let (Some(queue), Some((slot, seq))) = (&source, dead.place) {
                 if dead.recorded {
                     workspace.records.ack(queue.id, [(seq, seq)]);
-                    durability = durability.max(queue.durability());
+                    durability = durability.max(origin.durability);
                 }
                 ended.push(queue, (slot, seq));
             }
@@ -125,53 +149,55 @@ impl Broker {
         }
         // Nobody waits for the answer.
         workspace.effects.refused.truncate(refused);
-        durability = durability.max(strongest(shown.0.iter().map(|(queue, _)| queue)));
+        durability = durability.max(strongest(shown.all.iter().map(|(queue, _)| queue)));
         if !workspace.records.is_empty() {
             self.log().append_as(&mut workspace.records, durability);
         }
-        for (queue, seqs) in shown.0 {
+        for (queue, seqs) in shown.all {
             let _ = queue.show(&seqs, &mut workspace.turn(self));
         }
-        for (queue, places) in ended.0 {
+        for (queue, places) in ended.all {
             let _ = queue.buried(&places, false, &mut workspace.turn(self));
         }
+        (moved, places)
     }
 
     /// Reserves a dead letter's places; gives it as it is there, and those that the journal must
-    /// know. `None` if it goes nowhere.
+    /// know, and how many they are in all. `None` if it goes nowhere.
     fn reserve(
         &self,
         dead: &Dead,
-        source: &Queue,
+        origin: &Origin,
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
-    ) -> Option<(Message, Vec<Target>)> {
+    ) -> Option<(Message, Vec<Target>, usize)> {
         let to = dead.behaviour.dead_letter.as_ref()?;
-        let vhost = self.vhost(&source.vhost)?;
+        let vhost = self.vhost(&origin.vhost)?;
         let exchange = vhost.exchange(&to.exchange)?;
         let (message, reason, died) = (&dead.message, dead.reason, workspace.effects.now.unix);
-        let corpse = Corpse { message, queue: &source.name, reason, died };
+        let corpse = Corpse { message, queue: &origin.name, reason, died };
         let letter = corpse.letter(to, &mut workspace.scratch)?;
         let queues = self.targets(&letter, &exchange, dead, &vhost, workspace);
         let properties = Properties::check(letter.message.header()).ok()?;
         let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
         let persistent = properties.is_persistent() || queues.iter().any(is_quorum);
-        let mut row = Vec::new();
+        let (mut row, mut reserved) = (Vec::new(), 0);
         for queue in queues {
             let message = letter.message.clone();
             let priority = properties.priority().unwrap_or(0);
             let ttl_ms = Publish::FOREVER;
             let publish = Publish { message, persistent, priority, ttl_ms, mark: 0 };
             let mut target = Vec::new();
-            let reserved =
+            let taken =
                 queue.reserve(std::iter::once(publish), &mut target, &mut workspace.effects);
-            let Some(Some(target)) = reserved.ok().and_then(|()| target.pop()) else { continue };
+            let Some(Some(target)) = taken.ok().and_then(|()| target.pop()) else { continue };
             if persistent && queue.settings.durable {
                 row.push(target);
             }
             shown.push(&queue, target.seq);
+            reserved += 1;
         }
-        Some((letter.message, row))
+        Some((letter.message, row, reserved))
     }
 
     fn targets(

@@ -81,7 +81,12 @@ pub struct Workspace {
 
 impl Workspace {
     pub fn turn<'a>(&'a mut self, broker: &'a Broker) -> Turn<'a> {
-        Turn { log: broker.log(), records: &mut self.records, effects: &mut self.effects }
+        Turn {
+            log: broker.log(),
+            records: &mut self.records,
+            effects: &mut self.effects,
+            dead: broker.dead_list(),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use leveret::id::{ConsumerToken, QueueId, Seq};
 use leveret::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use leveret::name::Name;
 use leveret::queue::{
-    ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Gone, Got, Outlet, Publish,
-    Queue, QueueCore, QueueSettings, Residence, Settlement, Turn,
+    ConsumerKey, ConsumerSpec, DeadList, Delivery, Effects, EndReason, Event, Gone, Got, Outlet,
+    Publish, Queue, QueueCore, QueueSettings, Residence, Settlement, Turn,
 };
 use leveret::store::OnDisk;
 use leveret::store::{self, Durability, MemoryDisk, RecordBatch, Store};
@@ -42,7 +42,8 @@ impl Bench {
 
     fn with<R>(&mut self, verb: impl FnOnce(&Queue, &mut Turn<'_>) -> R) -> R {
         let Self { queue, store, records, effects, .. } = self;
-        let answer = verb(queue, &mut Turn { log: &**store.journal(), records, effects });
+        let (log, dead) = (&**store.journal(), &DeadList::default());
+        let answer = verb(queue, &mut Turn { log, records, effects, dead });
         assert!(self.records.is_empty(), "every verb leaves its records with the journal");
         answer
     }
