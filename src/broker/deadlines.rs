@@ -39,8 +39,8 @@ impl Deadlines {
         let mut list = self.list.lock();
         for (queue, at) in deadlines.drain(..) {
             let before = list.by_queue.get(&queue).copied();
-            // Turns may end in another order than they were at the queue: the earliest counts, and a
-            // look too many does no harm.
+            // Turns may end in another order than they were at the queue: the earliest counts, and
+            // a look too many does no harm.
             if before.is_some_and(|before| before <= at) {
                 continue;
             }

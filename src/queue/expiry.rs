@@ -18,8 +18,8 @@ pub(super) struct Deadlines {
     pub(super) first: UnixMillis,
     /// When the queue asked to be looked at.
     armed: UnixMillis,
-    /// Since when nobody uses it; not known after a start. The system's clock may be set, and no queue
-    /// must end of that.
+    /// Since when nobody uses it; not known after a start. The system's clock may be set, and no
+    /// queue must end of that.
     idle_since: Option<Millis>,
 }
 
@@ -71,8 +71,8 @@ impl QueueCore {
     }
 
     /// Takes the messages away that have expired at the head. False if there are more than `budget`
-    /// of them: the queue asks to be looked at again at once. False too if too many dead letters have
-    /// not moved yet: then their move goes on here.
+    /// of them: the queue asks to be looked at again at once. False too if too many dead letters
+    /// have not moved yet: then their move goes on here.
     #[inline]
     pub(super) fn expire(
         &mut self,

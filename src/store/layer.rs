@@ -52,6 +52,10 @@ pub trait Layer: Send + Sync {
     fn discard_catalogue(&self) -> Result<(), StoreError> {
         self.below().discard_catalogue()
     }
+
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        self.below().reach(point)
+    }
 }
 
 impl<L: Layer> Disk for L {
@@ -100,7 +104,7 @@ impl<L: Layer> Disk for L {
     }
 
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
-        self.below().reach(point)
+        Layer::reach(self, point)
     }
 
     fn path(&self, file: &str) -> PathBuf {

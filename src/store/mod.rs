@@ -68,6 +68,8 @@ mod catalogue_tests;
 #[cfg(test)]
 mod check_tests;
 #[cfg(test)]
+mod checkpoint_tests;
+#[cfg(test)]
 mod compaction_tests;
 #[cfg(test)]
 mod contents_tests;

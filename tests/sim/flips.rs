@@ -141,9 +141,7 @@ fn end(world: &mut World, clean: bool) -> (MemoryDisk, Option<View>) {
     world.run(OPERATIONS);
     world.crash();
     world.run(OPERATIONS / 2);
-    // The workload may have armed a failure of the disk that nothing has met so far.
-    world.disk.fail_sync_after(u64::MAX);
-    world.disk.limit_room(usize::MAX);
+    world.disarm();
     world.calm_down();
     world.cut(0);
     world.calm_down();

@@ -8,8 +8,10 @@ mod client;
 mod faults;
 mod flips;
 mod gate;
+mod keeper;
 mod ops;
 mod oracle;
+mod parts;
 mod points;
 mod regressions;
 mod rng;
@@ -54,6 +56,7 @@ fn run(seed: u64, operations: usize) -> (Stats, u64) {
     world.calm_down();
     world.oracle.check_quiet(&world.gauges());
     // Either way it goes on with a disk that does not fail.
+    world.cuts.clear();
     if world.rng.percent(50) {
         world.crash()
     } else {

@@ -25,6 +25,14 @@ const IN_A_START: [Failpoint; 16] = [
     Failpoint::OpenedSafe,
 ];
 
+/// A persistent message for the first queue.
+fn publish(world: &mut World, body_len: usize) -> Op {
+    let message =
+        Message { exchange: 0, key: QUEUES[0].0, persistent: true, mandatory: false, body_len };
+    world.oracle.messages.push(message);
+    Op::Publish(world.oracle.messages.len() as u32 - 1)
+}
+
 /// A client stores enough for a segment to be left, and for the next one to be prepared; in the
 /// end nothing of it lives any more.
 fn press(world: &mut World, nth: usize) {
@@ -33,10 +41,8 @@ fn press(world: &mut World, nth: usize) {
     world.say(0, 1, Op::OpenChannel);
     world.say(0, 1, Op::DeclareQueue(0));
     for body_len in [10_000, 10_000, 10, 10] {
-        let message =
-            Message { exchange: 0, key: QUEUES[0].0, persistent: true, mandatory: false, body_len };
-        world.oracle.messages.push(message);
-        world.say(0, 1, Op::Publish(world.oracle.messages.len() as u32 - 1));
+        let publish = publish(world, body_len);
+        world.say(0, 1, publish);
     }
     if nth % 2 == 1 {
         for queue in 0..QUEUES.len() {
@@ -47,6 +53,23 @@ fn press(world: &mut World, nth: usize) {
     world.round();
 }
 
+/// Before the keeper comes to the segment that was left, the client goes on, perhaps: what it does
+/// is done in the queues, and pending in the journal.
+fn go_on(world: &mut World) {
+    let next = [
+        Op::Purge(0),
+        Op::DeleteQueue(0),
+        publish(world, 10),
+        Op::DeclareQueue(1),
+        Op::Get { queue: 0, no_ack: true },
+    ];
+    for op in next {
+        if world.rng.percent(30) {
+            world.say(0, 1, op);
+        }
+    }
+}
+
 /// Runs a history in which the power goes at `point`; says whether it did, and went twice.
 fn run(point: Failpoint, seed: u64, operations: usize) -> (bool, bool) {
     let mut run = Run { seed, world: World::new(seed) };
@@ -54,6 +77,8 @@ fn run(point: Failpoint, seed: u64, operations: usize) -> (bool, bool) {
     world.note(|| format!("the power goes at {point:?}"));
     world.workload.options.rounds = 8000;
     world.workload.options.catalogue = 50;
+    // At this place, and at no other before.
+    world.workload.options.crashes_within = 0;
     // Somewhere on the way, not at the first chance.
     world.run(world.rng.below(operations / 2));
     let then = *world.rng.pick(&IN_A_START);
@@ -68,10 +93,12 @@ fn run(point: Failpoint, seed: u64, operations: usize) -> (bool, bool) {
         world.run(operations / 20);
         for _ in 0..3 {
             press(world, nth);
+            go_on(world);
             world.keep();
             world.checkpoint();
         }
         press(world, nth);
+        go_on(world);
         world.keep();
         world.harm_catalogue();
         if world.disk.is_dark() || world.rng.percent(50) {

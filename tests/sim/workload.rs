@@ -14,8 +14,10 @@ pub(crate) struct Options {
     pub(crate) no_ack: bool,
     /// Queues and exchanges are deleted, and channels refused for it.
     pub(crate) deletes: bool,
-    /// Power losses, in a hundred thousand steps.
+    /// Power losses between two steps, in a hundred thousand steps.
     pub(crate) crashes: usize,
+    /// Power losses at a named place within a step; if there are any, checkpoints are cut too.
+    pub(crate) crashes_within: usize,
     pub(crate) cuts: usize,
     /// How much of the work is publishing, and how many bodies in a hundred are large.
     pub(crate) publishes: usize,
@@ -28,11 +30,14 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn new(rng: &Rng) -> Self {
+        let (clients, no_ack, deletes) = (2 + rng.below(3), rng.percent(30), rng.percent(60));
+        let crashes = *rng.pick(&[0, 30, 100, 300]);
         Self {
-            clients: 2 + rng.below(3),
-            no_ack: rng.percent(30),
-            deletes: rng.percent(60),
-            crashes: *rng.pick(&[0, 30, 100, 300]),
+            clients,
+            no_ack,
+            deletes,
+            crashes,
+            crashes_within: crashes / 2,
             cuts: *rng.pick(&[0, 50, 300]),
             publishes: *rng.pick(&[30, 60, 120]),
             large: *rng.pick(&[1, 1, 1, 1, 30]),

@@ -67,6 +67,8 @@ pub(crate) struct World {
     /// The places that the disks before this one came to.
     pub(crate) reached: BTreeMap<Failpoint, u64>,
     trace: VecDeque<String>,
+    /// Clients go on while the keeper is at work.
+    pub(crate) is_busy: bool,
     /// Files of spilled messages.
     pub(crate) spilled: Vec<String>,
     /// Sums up every byte that a client has read (FNV-1a).
@@ -88,6 +90,7 @@ enum Step {
     Cut,
     Crash,
     Stop,
+    PowerFails,
     DiskFails,
     CatalogueFails,
     FillUp,
@@ -105,7 +108,7 @@ pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartErr
         segment_bytes: if seed.is_multiple_of(2) { 64 * 1024 } else { 6 * 1024 },
         slack_segments: 0,
         segment_records: 50,
-        frame_bytes: [500, 4096, 1 << 20][seed as usize / 2 % 3],
+        frame_bytes: [100, 500, 4096, 1 << 20][seed as usize / 2 % 4],
         page_len: 4,
         load_len: 8,
         resident_bytes: 2000,
@@ -142,6 +145,7 @@ impl World {
             cuts: Vec::new(),
             reached: BTreeMap::new(),
             trace: VecDeque::new(),
+            is_busy: false,
             spilled: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             rng,
@@ -153,7 +157,11 @@ impl World {
 
     /// A world in which nothing happens that is not said, with clients that are let in.
     pub(crate) fn still(clients: usize) -> Self {
-        let mut world = Self::new(0);
+        Self::still_from(0, clients)
+    }
+
+    pub(crate) fn still_from(seed: u64, clients: usize) -> Self {
+        let mut world = Self::new(seed);
         world.script.clear();
         world.seats.clear();
         world.connect(clients);
@@ -235,6 +243,7 @@ impl World {
         for (channel, op) in operations {
             self.note(|| format!("{number}.{channel} {op:?}"));
             self.oracle.apply((number, channel), &op);
+            self.oracle.end_operation();
         }
         if closed {
             self.oracle.end_connection(number);
@@ -245,7 +254,9 @@ impl World {
 
     /// Until `operations` more were sent: whatever chance says.
     pub(crate) fn run(&mut self, mut operations: usize) {
-        let Options { crashes, cuts, rounds, catalogue, .. } = self.workload.options;
+        self.is_busy = true;
+        let Options { crashes, crashes_within, cuts, rounds, catalogue, .. } =
+            self.workload.options;
         while operations > 0 {
             let step = self.rng.weighted(&[
                 (30_000, Step::Send),
@@ -261,6 +272,7 @@ impl World {
                 (cuts, Step::Cut),
                 (crashes, Step::Crash),
                 (crashes / 3, Step::Stop),
+                (crashes_within, Step::PowerFails),
                 (crashes / 2, Step::DiskFails),
                 (catalogue, Step::CatalogueFails),
                 (catalogue, Step::FillUp),
@@ -272,6 +284,7 @@ impl World {
                 self.crash();
             }
         }
+        self.is_busy = false;
     }
 
     fn take(&mut self, step: Step, at: usize, operations: &mut usize) {
@@ -292,6 +305,7 @@ impl World {
             Step::Alarm => self.change_alarm(),
             Step::Cut => self.cut(at),
             Step::Crash => self.crash(),
+            Step::PowerFails => self.arm(Failpoint::ALL, 3),
             Step::Stop if self.fails_in.is_none() => self.stop(),
             Step::DiskFails if self.rng.percent(50) => self.disk.fail_sync_after(0),
             Step::DiskFails => {
@@ -315,7 +329,7 @@ impl World {
     }
 
     /// True if it had something to do.
-    fn send(&mut self, at: usize) -> bool {
+    pub(super) fn send(&mut self, at: usize) -> bool {
         let seat = &mut self.seats[at];
         let ready = seat.client.channels.get(&1).is_some_and(|view| view.is_open());
         let next = match self.script.front() {
@@ -421,7 +435,7 @@ impl World {
             self.broker.look_at_space();
         }
         let before = self.broker.residence.total();
-        self.broker.keep(&self.disk);
+        self.beside(|broker, disk| broker.keep(disk));
         self.broker.relieve(&self.disk);
         let left = self.broker.residence.total() < before;
         self.oracle.stats.pages_out += u64::from(left);
@@ -441,7 +455,7 @@ impl World {
 
     pub(crate) fn checkpoint(&mut self) {
         // What it could not do is tried again later.
-        drop(self.broker.checkpoint(&self.disk));
+        self.beside(|broker, disk| drop(broker.checkpoint(disk)));
         self.kept();
     }
 

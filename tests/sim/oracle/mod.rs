@@ -174,6 +174,10 @@ pub(crate) struct Oracle {
     synced: u64,
     /// What the disk must hold up to a record.
     snapshots: BTreeMap<u64, Durable>,
+    /// What it must hold after each operation of the turn, so far.
+    steps: Vec<Durable>,
+    /// The same of each turn of several records, by its last.
+    turn_steps: BTreeMap<u64, Vec<Durable>>,
     before: Gauges,
     /// The turn takes this operation and nothing else.
     is_single: bool,
@@ -191,6 +195,7 @@ impl Oracle {
         self.before = before;
         self.is_single = operations == 1;
         self.one_record = false;
+        self.steps.clear();
         self.stats.operations += operations as u64;
     }
 
@@ -213,6 +218,9 @@ impl Oracle {
             durable.check_unchanged(last);
         }
         self.snapshots.insert(lsn, durable);
+        if lsn > lsn_before + 1 {
+            self.turn_steps.insert(lsn, std::mem::take(&mut self.steps));
+        }
     }
 
     /// A get that took nothing though something was ready waits for the disk: what it finds then is
@@ -236,7 +244,10 @@ impl Oracle {
 
     pub(crate) fn synced(&mut self, lsn: u64) {
         self.synced = lsn;
-        self.snapshots = self.snapshots.split_off(&lsn);
+        // A part of a turn may be synced: what was there before it counts still.
+        let before = self.snapshots.range(..=lsn).next_back().map_or(lsn, |(lsn, _)| *lsn);
+        self.snapshots = self.snapshots.split_off(&before);
+        self.turn_steps = self.turn_steps.split_off(&lsn);
     }
 
     /// Messages that cannot be read are in no count: of what is there nothing is sure.

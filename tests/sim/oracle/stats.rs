@@ -8,6 +8,8 @@ macro_rules! stats {
             /// Power losses at a named place, and those of them in a start.
             pub(crate) cut_at_points: u64,
             pub(crate) cut_starts: u64,
+            /// Starts behind some records of a turn, but not all.
+            pub(crate) parts_of_turns: u64,
         }
 
         impl Stats {
@@ -15,10 +17,12 @@ macro_rules! stats {
                 $(self.$name += other.$name;)*
                 self.cut_at_points += other.cut_at_points;
                 self.cut_starts += other.cut_starts;
+                self.parts_of_turns += other.parts_of_turns;
             }
 
             /// A hundred seeds come to every place that a checker stands at.
             pub(crate) fn check_reach(&self) {
+                assert!(self.cut_at_points > 0, "no seed lost the power within a step");
                 $(assert!(self.$name > 0, "no seed came to {}", stringify!($name));)*
             }
         }
@@ -47,6 +51,7 @@ stats!(
     single_records,
     drained,
     checkpoints,
+    ahead_of_checkpoints,
     loads,
     pages_out,
     spills,

@@ -2,7 +2,7 @@
 
 use super::{Oracle, Place, Queue, State};
 use crate::ops::{Binding, EXCHANGES, Message, OS_QUEUE, QUEUES};
-use leveret::store::{BoundTo, Disk, Recovered, Store};
+use leveret::store::{BoundTo, Disk, Recovered, RecoveredMessage, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything durable at the end of a turn.
@@ -83,51 +83,34 @@ impl Oracle {
         }
     }
 
-    /// This record is the last of a turn, or of what a start or the keeper wrote.
-    pub(crate) fn ends_turn(&self, lsn: u64) -> bool {
-        lsn == 0 || self.snapshots.contains_key(&lsn)
+    /// Within a turn: what the disk must hold once the operations so far are in it.
+    pub(crate) fn end_operation(&mut self) {
+        let durable = self.durable();
+        self.steps.push(durable);
     }
 
-    /// What there may be within a turn whose first records are all that is left: what was changed
-    /// by it is not sure. `None` if that is neither there before the turn nor after it.
-    fn within_turn(&self, recovered: &Recovered) -> Option<Durable> {
+    /// What there may be where only the first records of a turn are left. Definitions are as some
+    /// of its operations left them, from the first on; of the messages that it changed nothing is
+    /// sure. There are several only if a queue was deleted and declared again.
+    fn within_turn(&self, recovered: &Recovered) -> Vec<Durable> {
         let found = recovered.last_lsn.0;
-        let (_, before) = self.snapshots.range(..found).next_back()?;
-        let (_, after) = self.snapshots.range(found..).next()?;
+        let before = self.snapshots.range(..found).next_back();
+        let after = self.snapshots.range(found..).next();
+        let Some(((_, before), (lsn, after))) = before.zip(after) else {
+            panic!("record {found} is in no turn: {:?}", self.snapshots.keys());
+        };
+        let steps = self.turn_steps.get(lsn).map_or(&[][..], Vec::as_slice);
+        let all: Vec<_> = [before].into_iter().chain(steps).chain([after]).collect();
         let defined = definitions_of(recovered);
-        let mut left = before.clone();
-        left.exchanges.extend(&after.exchanges);
-        left.exchanges.retain(|exchange| defined.1.contains(EXCHANGES[*exchange].0));
-        left.bindings.extend(&after.bindings);
-        left.bindings.retain(|binding| defined.2.contains(&names_of(binding)));
-        for (name, (queue, copies)) in &after.queues {
-            let (same, all) = left.queues.entry(*name).or_insert((*queue, Vec::new()));
-            if same != queue {
-                return None;
-            }
-            let sure = |copies: &[_], copy| copies.contains(&(copy, true));
-            let both: BTreeSet<_> = all.iter().chain(copies).map(|(copy, _)| *copy).collect();
-            let both = both.into_iter();
-            *all = both.map(|copy| (copy, sure(all, copy) && sure(copies, copy))).collect();
-        }
-        left.queues.retain(|name, _| defined.0.contains(QUEUES[*name].0));
-        for (name, (_, copies)) in &mut left.queues {
-            if !after.queues.contains_key(name) {
-                copies.iter_mut().for_each(|(_, sure)| *sure = false);
+        let fitting = all.iter().filter(|step| step.definitions() == defined);
+        let mut left: Vec<Durable> = Vec::new();
+        for step in fitting {
+            if left.iter().all(|other| other.ids() != step.ids()) {
+                left.push(step.unsure_of_changes(&all));
             }
         }
-        (left.definitions() == defined).then_some(left)
-    }
-
-    /// Somebody took the disk away.
-    pub(crate) fn forget(&mut self) {
-        self.synced = 0;
-        self.snapshots.clear();
-    }
-
-    /// A start from this can be judged.
-    pub(crate) fn knows(&self, recovered: &Recovered) -> bool {
-        self.ends_turn(recovered.last_lsn.0) || self.within_turn(recovered).is_some()
+        assert!(!left.is_empty(), "{defined:?} after a start, within {all:?}");
+        left
     }
 
     /// A broker begins on what `recovered` says, and has records up to `lsn` by now.
@@ -140,26 +123,28 @@ impl Oracle {
     ) {
         let found = recovered.last_lsn.0;
         assert!(found >= self.synced, "{found} records are left of {} synced ones", self.synced);
-        let empty = Durable::default();
-        let left = match self.snapshots.get(&found) {
-            Some(left) => left.clone(),
-            None if found == 0 => empty,
-            None => self.within_turn(recovered).unwrap_or_else(|| {
-                panic!("record {found} is in no turn: {:?}", self.snapshots.keys())
-            }),
+        let mut possible = match self.snapshots.get(&found) {
+            Some(left) => vec![left.clone()],
+            None if found == 0 => vec![Durable::default()],
+            None => self.within_turn(recovered),
         };
+        self.stats.parts_of_turns += u64::from(!self.snapshots.contains_key(&found) && found > 0);
+        let stored = |id| store.read_all(disk, id, &recovered.queues[&id]);
         self.stats.lost_turns += self.snapshots.keys().filter(|lsn| **lsn > found).count() as u64;
-        check_definitions(&left, recovered);
         let places: BTreeSet<Place> = self.channels.keys().copied().collect();
         assert!(places.is_empty(), "clients are gone before a start: {places:?}");
         let ids: BTreeMap<_, _> =
             recovered.definitions.queues().map(|(id, queue)| (queue.name.as_str(), id)).collect();
+        let stored: BTreeMap<_, _> = ids
+            .into_iter()
+            .map(|(name, id)| (name, stored(id).expect("what was recovered can be read")))
+            .collect();
+        let fits = |left: &Durable| self.fits(left, &stored);
+        let left = possible.swap_remove(possible.iter().position(fits).unwrap_or(0));
+        check_definitions(&left, recovered);
         let mut named = [None; QUEUES.len()];
         for (name, (queue, copies)) in &left.queues {
-            let id = ids[QUEUES[*name].0];
-            let messages = store.read_all(disk, id, &recovered.queues[&id]);
-            let messages = messages.expect("what was recovered can be read");
-            self.check_messages(*queue, copies, &messages, recovered.clean);
+            self.check_messages(*queue, copies, &stored[QUEUES[*name].0], recovered.clean);
             named[*name] = Some(*queue);
         }
         for queue in &mut self.queues {
@@ -174,8 +159,18 @@ impl Oracle {
         self.synced = synced;
         self.failed = false;
         self.snapshots = BTreeMap::from([(synced, self.durable()), (lsn, self.durable())]);
+        self.turn_steps.clear();
         // Whoever waits for an earlier turn is gone.
         self.turn_lsns.iter_mut().for_each(|turn| *turn = u64::MAX);
+    }
+
+    /// Each queue is the one in which these messages were.
+    fn fits(&self, left: &Durable, stored: &BTreeMap<&str, Vec<RecoveredMessage>>) -> bool {
+        left.queues.iter().all(|(name, (queue, _))| {
+            let messages = stored.get(QUEUES[*name].0).into_iter().flatten();
+            let mut ids = messages.map(|it| Message::id_of(it.message.header()));
+            ids.all(|id| self.queues[*queue].places.contains_key(&id))
+        })
     }
 
     /// A queue has what its last record says, whole and in order; nothing that was confirmed and
@@ -184,7 +179,7 @@ impl Oracle {
         &mut self,
         queue: usize,
         expected: &[(usize, bool)],
-        messages: &[leveret::store::RecoveredMessage],
+        messages: &[RecoveredMessage],
         clean: bool,
     ) {
         let mut found = BTreeSet::new();
@@ -242,6 +237,24 @@ impl Oracle {
 type Names<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>, BTreeSet<(&'a str, &'a str, &'a [u8])>);
 
 impl Durable {
+    /// Which queue has which name.
+    fn ids(&self) -> Vec<(usize, usize)> {
+        self.queues.iter().map(|(name, (queue, _))| (*name, *queue)).collect()
+    }
+
+    /// Of the copies that are not surely there in each of `steps`, none is sure.
+    fn unsure_of_changes(&self, steps: &[&Self]) -> Self {
+        let mut unsure = self.clone();
+        for (queue, copies) in unsure.queues.values_mut() {
+            let known = steps.iter().flat_map(|step| step.queues.values());
+            let known: Vec<_> = known.filter(|it| it.0 == *queue).map(|it| &it.1).collect();
+            let all: BTreeSet<_> = known.iter().copied().flatten().map(|it| it.0).collect();
+            let sure = |copy| known.iter().all(|copies| copies.contains(&(copy, true)));
+            *copies = all.into_iter().map(|copy| (copy, sure(copy))).collect();
+        }
+        unsure
+    }
+
     fn definitions(&self) -> Names<'_> {
         let queues = self.queues.keys().map(|name| QUEUES[*name].0);
         let exchanges = self.exchanges.iter().map(|exchange| EXCHANGES[*exchange].0);
