@@ -18,6 +18,8 @@ pub(super) struct CheckedOut {
     pub(super) entry: Entry,
     /// `None` for a `get`.
     pub(super) owner: Option<ConsumerKey>,
+    /// It is a dead letter that has not moved, and nobody's to settle.
+    pub(super) dying: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,11 +71,20 @@ impl Checkout {
         u32::try_from(slot).expect("unacked lists are bounded below 2^32")
     }
 
-    /// Takes the message out if it is the one meant: a queue's slots are used again.
+    /// Takes a delivery's message out if it is the one meant: a queue's slots are used again.
     pub(super) fn take(&mut self, slot: u32, seq: u64) -> Option<CheckedOut> {
+        self.take_as(slot, seq, false)
+    }
+
+    /// As `take`, for a dead letter.
+    pub(super) fn take_dying(&mut self, slot: u32, seq: u64) -> Option<CheckedOut> {
+        self.take_as(slot, seq, true)
+    }
+
+    fn take_as(&mut self, slot: u32, seq: u64, dying: bool) -> Option<CheckedOut> {
         let slot = slot as usize;
         let place = self.slots.get_mut(slot)?;
-        if place.as_ref()?.entry.seq != seq {
+        if !place.as_ref().is_some_and(|out| out.entry.seq == seq && out.dying == dying) {
             return None;
         }
         let taken = place.take()?;
@@ -164,7 +175,7 @@ mod tests {
             redelivered: false,
             reserved: false,
         };
-        checkout.insert(CheckedOut { entry, owner: None })
+        checkout.insert(CheckedOut { entry, owner: None, dying: false })
     }
 
     #[test]

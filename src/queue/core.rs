@@ -16,7 +16,7 @@ use super::settings::Behaviour;
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::message::Message;
-use crate::store::{RecordBatch, Target};
+use crate::store::{OnDisk, RecordBatch, Target};
 use crate::time::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -170,13 +170,14 @@ impl QueueCore {
     }
 
     /// Puts a recovered message in its place; seqs must increase.
-    pub fn restore(&mut self, seq: Seq, message: Message, redelivered: bool) {
+    pub fn restore(&mut self, OnDisk { seq, due, message }: OnDisk, redelivered: bool) {
         self.next_seq = self.next_seq.max(seq.age() + 1);
+        self.deadlines.first = self.deadlines.first.min(due);
         self.ready.restore(Entry {
             seq: seq.0,
             body_len: body_len(&message),
             message: Some(message),
-            due: UnixMillis::NEVER,
+            due,
             persistent: true,
             redelivered,
             reserved: false,
@@ -191,7 +192,7 @@ impl QueueCore {
 
     /// None of the restored messages expires before.
     pub fn restore_due(&mut self, due: UnixMillis) {
-        self.deadlines.first = due;
+        self.deadlines.first = self.deadlines.first.min(due);
     }
 
     /// Seqs below `next` were given in an earlier run.
@@ -351,18 +352,22 @@ impl QueueCore {
     ) -> Got {
         self.touch(effects);
         let mut budget = WORK_PER_LOCK_MAX;
-        if self.expire(&mut budget, records, effects) && self.get_waiters.is_empty() {
-            match self.ready.first_visible() {
-                Head::Nothing => return Got::Empty,
-                Head::Resident => {
-                    let delivery = self.take_for_get(token, no_ack, records);
-                    let ready_left = self.ready.len() as u64;
-                    self.arm(effects);
-                    return delivery
-                        .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
-                }
-                Head::Evicted(seq) => self.ask_to_load(seq, effects),
+        let found = if self.get_waiters.is_empty() {
+            self.find_for_get(&mut budget, records, effects)
+        } else {
+            None
+        };
+        match found {
+            Some(Head::Nothing) => return Got::Empty,
+            Some(Head::Resident) => {
+                let delivery = self.take_for_get(token, no_ack, records);
+                let ready_left = self.ready.len() as u64;
+                self.arm(effects);
+                return delivery
+                    .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
             }
+            Some(Head::Evicted(seq)) => self.ask_to_load(seq, effects),
+            None => {}
         }
         let outlet = Arc::clone(outlet);
         self.get_waiters.push_back(GetWaiter { outlet, token, no_ack });
@@ -449,7 +454,7 @@ impl QueueCore {
             return Vec::new();
         }
         let persistent = |slot: u32, seq: Seq| {
-            self.checkout.get(slot, seq.0).is_some_and(|out| out.entry.persistent)
+            self.checkout.get(slot, seq.0).is_some_and(|out| out.entry.persistent && !out.dying)
         };
         deliveries.iter().filter(|(slot, seq)| persistent(*slot, *seq)).map(|d| d.1).collect()
     }
@@ -480,9 +485,17 @@ impl QueueCore {
     }
 
     /// Answers the waiting gets that can be answered now.
-    pub(super) fn serve_gets(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
-        while let Some(waiter) = self.get_waiters.pop_front() {
-            match self.ready.first_visible() {
+    pub(super) fn serve_gets(
+        &mut self,
+        budget: &mut usize,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        while !self.get_waiters.is_empty()
+            && let Some(found) = self.find_for_get(budget, records, effects)
+            && let Some(waiter) = self.get_waiters.pop_front()
+        {
+            match found {
                 Head::Evicted(seq) => {
                     self.get_waiters.push_front(waiter);
                     self.ask_to_load(seq, effects);

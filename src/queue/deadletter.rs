@@ -132,7 +132,7 @@ impl QueueCore {
             return;
         }
         let (seq, recorded, message) = (Seq(entry.seq), entry.persistent, entry.message.clone());
-        let slot = self.checkout.keep(CheckedOut { entry, owner: None });
+        let slot = self.checkout.keep(CheckedOut { entry, owner: None, dying: true });
         self.dying += 1;
         match message {
             Some(message) => effects.dead.push(self.dead((slot, seq), recorded, message, reason)),
@@ -158,7 +158,7 @@ impl QueueCore {
                 effects.dead.push(self.dead((slot, Seq(seq)), recorded, message, reason));
             }
             None => {
-                if let Some(out) = self.checkout.take(slot, seq) {
+                if let Some(out) = self.checkout.take_dying(slot, seq) {
                     self.dying -= 1;
                     self.ready.damage(seq, out.entry.redelivered);
                 }
@@ -191,7 +191,7 @@ impl QueueCore {
     ) {
         let mut run = Run::default();
         for &(slot, seq) in places {
-            let Some(out) = self.checkout.take(slot, seq.0) else { continue };
+            let Some(out) = self.checkout.take_dying(slot, seq.0) else { continue };
             self.dying -= 1;
             if record && out.entry.persistent {
                 run.extend(seq.0, |run| records.ack(self.id, [run]));

@@ -18,7 +18,8 @@ impl QueueCore {
         let before = self.delivered.messages;
         let mut fresh = self.expire(&mut budget, records, effects);
         if fresh && self.has_get_waiters() {
-            self.serve_gets(records, effects);
+            self.serve_gets(&mut budget, records, effects);
+            fresh = self.expire(&mut budget, records, effects);
         }
         while fresh && let Head::Resident = self.ready.head() {
             let Some((key, limited)) = self.next_consumer() else {
@@ -96,7 +97,7 @@ impl QueueCore {
             None => (entry.message?, Delivery::NO_SLOT),
             Some(owner) => {
                 let message = entry.message.clone()?;
-                (message, self.checkout.insert(CheckedOut { entry, owner }))
+                (message, self.checkout.insert(CheckedOut { entry, owner, dying: false }))
             }
         };
         Some(Delivery { token, seq, message, slot, redelivered, limited })

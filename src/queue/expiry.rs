@@ -119,6 +119,35 @@ impl QueueCore {
         true
     }
 
+    /// What a get finds behind all that has expired before it. It looks past invisible messages.
+    /// `None` if more than `budget` of them have expired.
+    pub(super) fn find_for_get(
+        &mut self,
+        budget: &mut usize,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> Option<Head> {
+        loop {
+            if !self.expire(budget, records, effects) {
+                return None;
+            }
+            let found = self.ready.first_visible();
+            let (first, now) = (self.deadlines.first, effects.now.unix);
+            let may_be_due = first <= now && matches!(found, Head::Resident);
+            if !may_be_due || self.ready.visible_due() > now {
+                return Some(found);
+            }
+            if *budget == 0 {
+                self.ask_again(effects);
+                return None;
+            }
+            *budget -= 1;
+            if let Some(entry) = self.ready.pop_visible() {
+                self.bury(entry, Reason::Expired, records, effects);
+            }
+        }
+    }
+
     /// Asks to be looked at when something becomes due, unless that is known.
     #[inline]
     pub(super) fn arm(&mut self, effects: &mut Effects) {

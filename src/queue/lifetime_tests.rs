@@ -3,7 +3,8 @@
 use super::core::{Got, Publish, QueueCore, Settlement};
 use super::deadletter::Reason;
 use super::effects::Effects;
-use super::outlet::Outlet;
+use super::outlet::{Event, Outlet};
+use super::page::Page;
 use super::samples::{Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
 use crate::id::{ConsumerToken, QueueId, Seq};
@@ -326,4 +327,111 @@ fn an_urgent_message_that_is_invisible_stops_those_behind_it_until_it_is_shown()
     world.core.show(&[target.seq], &mut world.records, &mut world.effects);
     world.core.push_events(&mut world.effects);
     assert_eq!((sink.tokens().len(), world.core.unacked_len()), (1, 1));
+}
+
+/// Two messages that lie on disk, of which the second expires at 1100, and what a load brings.
+fn absent_pair() -> (World, Vec<OnDisk>) {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER, 100]);
+    world.core.page_out(&ALL, 0, 0, 100);
+    let second = OnDisk { due: UnixMillis(1100), ..OnDisk::new(Seq(2), publish().message) };
+    (world, vec![OnDisk::new(Seq(1), publish().message), second])
+}
+
+#[test]
+fn of_two_gets_that_wait_the_second_does_not_find_what_has_expired() {
+    let (mut world, read) = absent_pair();
+    let sink = Arc::new(Sink::default());
+    let outlet: Arc<dyn Outlet> = sink.clone();
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    for token in 1..=2 {
+        let got = world.core.get(&outlet, ConsumerToken(token), true, records, effects);
+        assert!(matches!(got, Got::Later));
+    }
+    effects.now.unix = UnixMillis(1100);
+    world.core.loaded(read, &[], records, effects);
+    let events = std::mem::take(&mut *sink.0.lock());
+    let found = |event: &Event| matches!(event, Event::Got { delivery: Some(_), .. });
+    assert_eq!(events.iter().map(found).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(world.dead(), [(2, Reason::Expired)]);
+}
+
+#[test]
+fn a_consumer_behind_a_get_does_not_get_what_has_expired() {
+    let (mut world, read) = absent_pair();
+    let sink = Arc::new(Sink::default());
+    let outlet: Arc<dyn Outlet> = sink.clone();
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    let got = world.core.get(&outlet, ConsumerToken(1), true, records, effects);
+    assert!(matches!(got, Got::Later));
+    world.core.consume(spec(&outlet, 2), records, effects);
+    effects.now.unix = UnixMillis(1100);
+    world.core.loaded(read, &[], records, effects);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.tokens(), world.dead()), (vec![1], vec![(2, Reason::Expired)]));
+}
+
+#[test]
+fn a_get_that_looks_past_an_invisible_message_does_not_find_what_has_expired() {
+    let mut world = World::new(mourned());
+    world.core.reserve(publish(), &mut world.effects).unwrap();
+    world.publish(&[100, Publish::FOREVER]);
+    world.at(1100);
+    assert_eq!((world.got(), world.dead()), (Some(3), vec![(2, Reason::Expired)]));
+}
+
+#[test]
+fn a_delivery_that_is_rejected_twice_at_once_dies_once() {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER]);
+    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&[out, out], Settlement::Discard, records, effects);
+    assert_eq!(world.core.recorded(&[out], Settlement::Ack), []);
+    world.core.settle(&[out], Settlement::Ack, &mut world.records, &mut world.effects);
+    assert_eq!((world.dead(), world.core.unacked_len()), (vec![(1, Reason::Rejected)], 0));
+    assert_eq!(world.core.alive().live, [out.1].map(|seq| (seq, seq)));
+}
+
+#[test]
+fn a_queue_may_end_before_its_dead_letters_have_moved() {
+    let mut world = World::new(mourned());
+    world.publish(&[0]);
+    drop(world.core.end(&mut world.effects));
+    assert_eq!((world.core.ready_len(), world.core.unacked_len()), (0, 0));
+    let place = world.effects.dead.pop().unwrap().place.unwrap();
+    world.records.clear();
+    world.core.buried(&[place], true, &mut world.records, &mut world.effects);
+    assert!(world.records.is_empty());
+}
+
+#[test]
+fn an_urgent_message_that_is_invisible_is_not_spilled() {
+    let mut world = World::new(Behaviour { max_priority: Some(1), ..Behaviour::default() });
+    world.publish(&[Publish::FOREVER]);
+    let urgent = Publish { priority: 1, persistent: false, ..publish() };
+    let target = world.core.reserve(urgent, &mut world.effects).unwrap();
+    let spilled = |world: &World| {
+        let mut sweep = super::page_out::Sweep::default();
+        world.core.transient_aside(&mut sweep, 100).messages.len()
+    };
+    assert_eq!(spilled(&world), 0);
+    world.core.show(&[target.seq], &mut world.records, &mut world.effects);
+    assert_eq!(spilled(&world), 1);
+}
+
+#[test]
+fn a_message_that_could_not_be_read_once_keeps_its_time_when_it_can() {
+    let mut world = World::new(Behaviour::default());
+    // The checkpoint's bound did not know of it.
+    world.core.restore_page(Page::dense(Seq(1), Seq(1), 1, false));
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+    let got = world.core.get(&outlet, ConsumerToken(1), false, records, effects);
+    assert!(matches!(got, Got::Later));
+    world.core.withdraw_get(ConsumerToken(1));
+    let read = OnDisk { due: UnixMillis(1500), ..OnDisk::new(Seq(1), publish().message) };
+    world.core.loaded(vec![read], &[], records, effects);
+    assert_eq!(world.asked(), [1500]);
+    assert_eq!((world.tick(1499), world.tick(1500)), (1, 0));
 }

@@ -81,6 +81,9 @@ impl QueueCore {
         if !self.absent_dead.is_empty() {
             answers.retain(|answer| !self.found_dead(answer.seq, answer.message.as_ref(), effects));
         }
+        // A message that could not be read at some checkpoint had no say in the queue's bound.
+        let due = answers.iter().map(|answer| answer.due).min().unwrap_or(never);
+        self.deadlines.first = self.deadlines.first.min(due);
         self.ready.loaded(answers, &mut effects.ended);
         self.dispatch(records, effects);
     }

@@ -6,6 +6,7 @@ use super::outlet::{EndReason, Event};
 use super::ready::{Dropped, Ready};
 use super::runs::runs;
 use crate::id::Seq;
+use crate::limits::WORK_PER_LOCK_MAX;
 use crate::store::RecordBatch;
 
 /// The messages that a purge takes, whichever is shorter to say.
@@ -27,7 +28,8 @@ impl QueueCore {
         }
         let purged = self.ready.take_all();
         // Whoever waited for a message that is gone finds the queue empty.
-        self.serve_gets(records, effects);
+        let mut budget = WORK_PER_LOCK_MAX;
+        self.serve_gets(&mut budget, records, effects);
         purged
     }
 

@@ -300,6 +300,14 @@ impl Ready {
         }
     }
 
+    /// When the message expires that `first_visible` called resident.
+    pub(super) fn visible_due(&self) -> UnixMillis {
+        let in_fifo = self.fifo.iter().find(|entry| !entry.reserved);
+        let returned = self.returned.values().find(|entry| !entry.reserved);
+        let first = in_fifo.into_iter().chain(returned).min_by_key(|entry| entry.seq);
+        first.map_or(UnixMillis::NEVER, |entry| entry.due)
+    }
+
     /// Takes the message that `first_visible` called resident.
     pub(super) fn pop_visible(&mut self) -> Option<Entry> {
         let at = self.fifo.iter().position(|entry| !entry.reserved);

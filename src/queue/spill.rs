@@ -22,7 +22,9 @@ impl Transient {
     fn look(&mut self, entry: &Entry) {
         self.steps += 1;
         self.through = Some(Seq(entry.seq));
-        if let Some(message) = entry.message.as_ref().filter(|_| !entry.persistent) {
+        // An urgent message may be invisible: it may yet be withdrawn.
+        let may_go = !entry.persistent && !entry.reserved;
+        if let Some(message) = entry.message.as_ref().filter(|_| may_go) {
             let (seq, due, message) = (Seq(entry.seq), entry.due, message.clone());
             self.messages.push(OnDisk { seq, due, message });
         }

@@ -316,8 +316,8 @@ impl Store {
             }
             all.extend(loaded.messages.into_iter().zip(page.messages()).map(
                 |(stored, (_, redelivered))| {
-                    let OnDisk { seq, message, .. } = stored;
-                    RecoveredMessage { seq, message, redelivered }
+                    let OnDisk { seq, due, message } = stored;
+                    RecoveredMessage { seq, due, message, redelivered }
                 },
             ));
         }

@@ -56,6 +56,8 @@ pub struct StoredMessage {
 #[derive(Clone, Debug)]
 pub struct RecoveredMessage {
     pub seq: Seq,
+    /// When it expires.
+    pub due: UnixMillis,
     pub message: Message,
     pub redelivered: bool,
 }

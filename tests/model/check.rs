@@ -44,7 +44,7 @@ fn state(directory: &Path) -> String {
     let mut out = format!("{} {:?}", recovered.clean, recovered.definitions);
     for (id, _) in recovered.definitions.queues() {
         for it in store.read_all(&disk, id, &recovered.queues[&id]).unwrap() {
-            let RecoveredMessage { seq, message, redelivered } = it;
+            let RecoveredMessage { seq, message, redelivered, .. } = it;
             out += &format!("\n{id} {seq} {redelivered} {:?}", message.body_to_vec());
         }
     }

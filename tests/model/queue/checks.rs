@@ -5,36 +5,81 @@ use super::model::State;
 use super::world::World;
 use leveret::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use leveret::queue::Event;
+use std::collections::VecDeque;
+
+/// What the links got in one lock hold.
+pub(super) struct Arrivals {
+    lsn: Option<u64>,
+    links: Vec<VecDeque<Event>>,
+    /// Gets that were told that there is nothing.
+    in_vain: Vec<u64>,
+}
+
+fn seq_of(event: &Event) -> u64 {
+    match event {
+        Event::Delivery(delivery) | Event::Got { delivery: Some(delivery), .. } => delivery.seq.0,
+        _ => panic!("nobody asked for an end: {event:?}"),
+    }
+}
+
+impl Arrivals {
+    /// The end of a consumer, which was told before the others had anything.
+    pub(super) fn take_end(&mut self, link: usize) -> Option<Event> {
+        self.links[link].pop_front()
+    }
+
+    /// This message, if it comes next on its link.
+    fn take(&mut self, seq: u64) -> Option<Event> {
+        let link = self.links.iter_mut().find(|l| l.front().is_some_and(|e| seq_of(e) == seq))?;
+        link.pop_front()
+    }
+
+    fn take_first(&mut self) -> Option<Event> {
+        let first = self.links.iter().filter_map(VecDeque::front).map(seq_of).min()?;
+        self.take(first)
+    }
+}
 
 impl World {
     /// Ends a verb as the lock hold around it does: log, then show.
-    pub(super) fn drain(&mut self) {
+    pub(super) fn collect(&mut self) -> Arrivals {
         let lsn = self.append();
         self.core.push_events(&mut self.effects);
-        let mut handed = Vec::new();
         let mut in_vain = Vec::new();
-        for link in &self.links {
-            let mut last = 0;
-            for event in link.take() {
-                let seq = match &event {
-                    Event::Delivery(delivery) | Event::Got { delivery: Some(delivery), .. } => {
-                        delivery.seq.0
-                    }
-                    Event::Got { token, .. } => {
-                        in_vain.push(token.0);
-                        continue;
-                    }
-                    Event::Ended { .. } => panic!("nobody asked for an end: {event:?}"),
-                };
-                assert!(seq > last, "a link got {last} before {seq}");
-                last = seq;
-                handed.push((seq, event));
+        let links = self.links.iter().map(|link| {
+            let mut events = VecDeque::from(link.take());
+            events.retain(|event| match event {
+                Event::Got { token, delivery: None, .. } => {
+                    in_vain.push(token.0);
+                    false
+                }
+                _ => true,
+            });
+            events
+        });
+        let links = links.collect();
+        Arrivals { lsn, links, in_vain }
+    }
+
+    /// A publish that finds the queue clear and a consumer goes past all others, whatever it is.
+    pub(super) fn hand_over_at_once(&mut self, seq: u64, arrivals: &mut Arrivals) {
+        if self.model.anyone_can_take() {
+            match arrivals.take(seq) {
+                Some(Event::Delivery(delivery)) => self.model.delivered(&delivery),
+                other => panic!("somebody can take seq {seq} and gets {other:?}"),
             }
         }
-        // One lock hold hands over in queue order, whichever links it is for.
-        handed.sort_by_key(|(seq, _)| *seq);
+    }
+
+    /// Gives the links the rest. `looks`: the verb looked for what is due and too much.
+    pub(super) fn drain_rest(&mut self, mut arrivals: Arrivals, looks: bool) {
         let mut gotten = Vec::new();
-        for (_, event) in handed {
+        if looks {
+            self.model.look();
+        }
+        // One lock hold hands over in queue order, whichever links it is for.
+        while let Some(event) = arrivals.take_first() {
+            assert!(looks, "this verb hands nothing over: {event:?}");
             match event {
                 Event::Delivery(delivery) => self.model.delivered(&delivery),
                 Event::Got { token, delivery: Some(delivery), ready_left } => {
@@ -45,27 +90,50 @@ impl World {
                 }
                 _ => {}
             }
+            self.model.look();
         }
         for (delivery, get) in gotten {
             self.count_got(&delivery, get);
         }
-        for token in in_vain {
+        for token in arrivals.in_vain {
             let at = self.model.waiting.iter().position(|get| get.token == token);
             self.model.waiting.remove(at.expect("it asked"));
             assert_eq!(self.model.visible().count(), 0, "a get finds what is visible");
         }
+        if looks {
+            self.model.trim();
+        }
+        self.note_deaths();
+        self.note_deadlines();
         self.note_loads();
-        self.remember(lsn);
+        self.remember(arrivals.lsn);
     }
 
+    pub(super) fn drain(&mut self, looks: bool) {
+        let arrivals = self.collect();
+        self.drain_rest(arrivals, looks);
+    }
+
+    /// Ends a verb that looks at the head.
     pub(super) fn finish(&mut self) {
-        self.drain();
+        self.drain(true);
+        self.check();
+    }
+
+    /// Ends a verb that does not.
+    pub(super) fn finish_aside(&mut self) {
+        self.drain(false);
+        self.check();
+    }
+
+    pub(super) fn check(&mut self) {
         self.model.forget_blocked();
         self.check_counts();
         self.check_residence();
         self.check_alive();
         self.check_bounds();
         self.check_progress();
+        self.check_deadlines();
     }
 
     fn check_counts(&mut self) {
@@ -92,7 +160,7 @@ impl World {
             assert!(consumer.prefetch == 0 || out <= consumer.prefetch as usize, "{consumer:?}");
             let (messages, bytes) = consumer.drained;
             assert!(messages <= CONSUMER_CREDIT_MESSAGES, "{consumer:?}");
-            let largest = super::BODY_LENS.iter().max().expect("there are some");
+            let largest = super::ops::BODY_LENS.iter().max().expect("there are some");
             assert!(bytes < u64::from(CONSUMER_CREDIT_BYTES) + *largest as u64, "{consumer:?}");
         }
     }

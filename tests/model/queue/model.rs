@@ -1,17 +1,22 @@
 //! The model of a queue: one list of messages, sorted by seq, each in exactly one state, and the
-//! rules that a hand-over must have kept. Every question is answered by looking at all of it.
+//! rules that a hand-over must have kept. Every question is answered by looking at all of it. What
+//! ends messages that nobody took stands in `endings.rs`.
 
 use leveret::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
-use leveret::queue::{Delivery, Settlement};
+use leveret::queue::{Behaviour, Delivery, Reason, Settlement};
 use std::collections::{BTreeSet, VecDeque};
 
-/// What the journal holds of a queue: seqs and their redelivered flags.
-pub(super) type Stored = Vec<(u64, bool)>;
+/// What the journal holds of a queue: seqs, their redelivered flags and when they expire.
+pub(super) type Stored = Vec<(u64, bool, u64)>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) seq: u64,
+    /// What its routing key says; never another message's.
+    pub(super) name: u64,
     pub(super) body_len: u64,
+    /// When it expires.
+    pub(super) due: u64,
     /// The journal has to know it.
     pub(super) persistent: bool,
     pub(super) redelivered: bool,
@@ -28,6 +33,8 @@ pub(super) enum State {
     Damaged,
     /// With a consumer, or with a get if `token` is none of a consumer.
     Out { slot: u32, token: u64, channel: usize, limited: bool, evicted: bool },
+    /// A dead letter that has not moved; `told` once the broker has it, and why it died until then.
+    Dying { told: bool, reason: Reason, evicted: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +77,12 @@ pub(super) struct Model {
     pub(super) limits: Vec<Limit>,
     /// Consumers that the channel's limit stopped and that were not told yet that they may go on.
     pub(super) starved: BTreeSet<u64>,
+    pub(super) now: u64,
+    pub(super) behaviour: Behaviour,
+    /// The consumer that gets everything, if one has to.
+    pub(super) active: Option<u64>,
+    /// Dead letters of this verb, in order; no seq for one that was refused.
+    pub(super) deaths: Vec<(Option<u64>, Reason)>,
 }
 
 impl Consumer {
@@ -92,6 +105,9 @@ impl Consumer {
 
 impl Model {
     pub(super) fn admits(&self, exclusive: bool) -> bool {
+        if exclusive && self.behaviour.single_active_consumer {
+            return false;
+        }
         self.consumers.is_empty() || !exclusive && !self.consumers.iter().any(|c| c.exclusive)
     }
 
@@ -112,7 +128,7 @@ impl Model {
     pub(super) fn stored(&self) -> Stored {
         let unrecorded = State::Reserved { recorded: false };
         let known = self.entries.iter().filter(|e| e.persistent && e.state != unrecorded);
-        known.map(|entry| (entry.seq, entry.redelivered)).collect()
+        known.map(|entry| (entry.seq, entry.redelivered, entry.due)).collect()
     }
 
     pub(super) fn find(&mut self, seq: u64) -> &mut Entry {
@@ -126,7 +142,8 @@ impl Model {
 
     /// What a consumer may be given next: an invisible message holds back those behind it.
     pub(super) fn head(&self) -> Option<&Entry> {
-        let passed = |state| matches!(state, State::Out { .. } | State::Damaged);
+        let passed =
+            |state| matches!(state, State::Out { .. } | State::Damaged | State::Dying { .. });
         let head = self.entries.iter().find(|entry| !passed(entry.state))?;
         matches!(head.state, State::Ready { .. }).then_some(head)
     }
@@ -137,7 +154,8 @@ impl Model {
             || (consumer.prefetch == 0 || consumer.unacked < consumer.prefetch)
                 && (limit.limit == 0 || limit.taken < limit.limit);
         let credit = consumer.credit_messages > 0 && consumer.credit_bytes > 0;
-        acks && credit && !self.starved.contains(&consumer.token)
+        let turn = !self.behaviour.single_active_consumer || self.active == Some(consumer.token);
+        acks && credit && turn && !self.starved.contains(&consumer.token)
     }
 
     pub(super) fn anyone_can_take(&self) -> bool {
@@ -201,7 +219,8 @@ impl Model {
 
     fn leave(&mut self, delivery: &Delivery, no_ack: bool, channel: usize, limited: bool) {
         let (seq, slot, token) = (delivery.seq.0, delivery.slot, delivery.token.0);
-        assert_eq!(delivery.message.routing_key(), seq.to_string().as_bytes(), "another's content");
+        let name = self.find(seq).name.to_string();
+        assert_eq!(delivery.message.routing_key(), name.as_bytes(), "another's content");
         assert_eq!(delivery.redelivered, self.find(seq).redelivered, "redelivered of seq {seq}");
         assert_eq!(slot == Delivery::NO_SLOT, no_ack, "seq {seq} is settled, or has a slot");
         if no_ack {
@@ -219,12 +238,14 @@ impl Model {
         if let Some(owner) = self.consumers.iter_mut().find(|c| c.token == token) {
             owner.unacked -= 1;
         }
-        if how == Settlement::Requeue {
-            let entry = self.find(seq);
-            entry.state = State::Ready { evicted };
-            entry.redelivered = true;
-        } else {
-            self.entries.retain(|entry| entry.seq != seq);
+        match how {
+            Settlement::Requeue => {
+                let entry = self.find(seq);
+                entry.state = State::Ready { evicted };
+                entry.redelivered = true;
+            }
+            Settlement::Ack => self.entries.retain(|entry| entry.seq != seq),
+            Settlement::Discard => self.die(seq, evicted, Reason::Rejected),
         }
         limited
     }
@@ -232,6 +253,12 @@ impl Model {
     pub(super) fn purged(&mut self) {
         let stays = |state| !matches!(state, State::Ready { .. } | State::Damaged);
         self.entries.retain(|entry| stays(entry.state));
+    }
+
+    /// The active consumer has ended: the best of those that wait takes over.
+    pub(super) fn elect(&mut self) {
+        let best = self.consumers.iter().min_by_key(|c| (-c.priority, c.token));
+        self.active = best.map(|consumer| consumer.token);
     }
 
     /// Who cannot take anything does not wait for its turn.

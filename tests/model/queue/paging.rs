@@ -48,7 +48,7 @@ impl World {
         let absent: BTreeSet<_> =
             self.model.entries.iter().filter(|e| unwritten(e)).map(|e| e.seq).collect();
         let mut runs: Vec<(Seq, Seq)> = Vec::new();
-        for seq in 1..self.next_seq {
+        for seq in self.contents.keys().copied() {
             if absent.contains(&seq) || holes >> (seq % 61) & 1 == 1 {
                 continue;
             }
@@ -88,14 +88,14 @@ impl World {
         assert_eq!((freed.bytes, resident - self.core.resident_bytes()), (bytes, bytes));
         let absent = self.model.absent();
         if let (true, Some(first), Some(last)) = (all_were_here, absent.first(), absent.last()) {
-            let waits = |state| !matches!(state, State::Out { .. } | State::Damaged);
+            let waits = |state| matches!(state, State::Ready { .. } | State::Reserved { .. });
             let waiting: Vec<_> =
                 self.model.entries.iter().filter(|e| waits(e.state)).map(|e| e.seq).collect();
             let before = waiting.iter().filter(|seq| *seq < first).count();
             let behind = waiting.iter().filter(|seq| *seq > last).count();
             assert!(before >= keep_head && behind >= keep_tail, "{before} and {behind} are left");
         }
-        self.finish();
+        self.finish_aside();
     }
 
     /// Drops the contents of all that was requeued or is out, a few in a lock hold.
@@ -109,7 +109,7 @@ impl World {
         }
         let mut bytes = self.follow_absent(|seq| holds(&stored, seq));
         for entry in &mut self.model.entries {
-            if let State::Out { evicted, .. } = &mut entry.state
+            if let State::Out { evicted, .. } | State::Dying { evicted, .. } = &mut entry.state
                 && !*evicted
                 && holds(&stored, entry.seq)
             {
@@ -118,7 +118,7 @@ impl World {
             }
         }
         assert_eq!(freed, bytes);
-        self.finish();
+        self.finish_aside();
     }
 
     /// Answers the load, in part or as it should be. What is no longer wanted may be in it.
@@ -127,7 +127,9 @@ impl World {
         let skipped = |seq: &u64| answer.skipped >> (seq % 64) & 1 == 1;
         let looked_at = asked.into_iter().take(answer.looked_at).filter(|seq| !skipped(seq));
         let looked_at: Vec<_> = looked_at.collect();
-        let is_lost = |seq: &u64| answer.lost >> (seq % 64) & 1 == 1;
+        // A page does not know which of its bytes are a lost message's, so limits would be blurred.
+        let loses = self.model.behaviour.max_length_bytes.is_none();
+        let is_lost = |seq: &u64| loses && answer.lost >> (seq % 64) & 1 == 1;
         let lost: Vec<Seq> = looked_at.iter().filter(|s| is_lost(s)).map(|s| Seq(*s)).collect();
         let read = looked_at.iter().filter(|seq| !is_lost(seq));
         let read: Vec<_> = read.map(|seq| self.stored_message(*seq)).collect();
@@ -145,6 +147,9 @@ impl World {
                 let ready = State::Ready { evicted: false };
                 self.model.find(*seq).state = if is_lost(seq) { State::Damaged } else { ready };
             }
+        }
+        for seq in &looked_at {
+            self.read_dead(*seq, is_lost(seq));
         }
         self.finish();
     }
@@ -165,7 +170,9 @@ impl World {
         for load in self.effects.loads.drain(..) {
             assert!(self.load.is_none(), "two loads at a time");
             let seqs: Vec<_> = load.runs.iter().flat_map(|run| run.0.0..=run.1.0).collect();
-            let absent = self.model.absent();
+            let untold = |e: &&Entry| matches!(e.state, State::Dying { told: false, .. });
+            let dead = self.model.entries.iter().filter(untold).map(|entry| entry.seq);
+            let absent: Vec<_> = self.model.absent().into_iter().chain(dead).collect();
             assert!(!seqs.is_empty() && seqs.is_sorted() && seqs.len() <= PAGING.load_len);
             assert!(seqs.iter().all(|seq| absent.contains(seq)), "{seqs:?} of {absent:?}");
             self.load = Some(seqs);
@@ -176,7 +183,9 @@ impl World {
         let absent: Vec<_> = self.core.absent_seqs().iter().map(|seq| seq.0).collect();
         assert_eq!(absent, self.model.absent());
         let in_memory = self.model.entries.iter().filter(|entry| match entry.state {
-            State::Ready { evicted } | State::Out { evicted, .. } => !evicted,
+            State::Ready { evicted }
+            | State::Out { evicted, .. }
+            | State::Dying { evicted, .. } => !evicted,
             State::Reserved { .. } => true,
             State::Damaged => false,
         });
@@ -185,7 +194,9 @@ impl World {
         let damaged = self.model.entries.iter().filter(|e| e.state == State::Damaged);
         assert_eq!(self.core.damaged_len(), damaged.count());
         let on_disk_only = self.model.entries.iter().filter(|entry| match entry.state {
-            State::Ready { evicted } | State::Out { evicted, .. } => evicted,
+            State::Ready { evicted }
+            | State::Out { evicted, .. }
+            | State::Dying { evicted, .. } => evicted,
             State::Reserved { .. } | State::Damaged => false,
         });
         let runs = self.core.absent_runs();
@@ -205,9 +216,11 @@ impl World {
         let mut known = BTreeSet::new();
         for entry in &self.model.entries {
             known.insert(entry.seq);
+            let expires = entry.persistent && entry.state != State::Damaged;
+            assert!(!expires || alive.due.0 <= entry.due, "{entry:?} expires before");
             let live = holds(&alive.live, entry.seq);
             let marked = holds(&alive.redelivered, entry.seq);
-            let out = matches!(entry.state, State::Out { .. });
+            let out = matches!(entry.state, State::Out { .. } | State::Dying { .. });
             let reserved = matches!(entry.state, State::Reserved { .. });
             assert!(live || reserved || out && !entry.persistent, "{entry:?} is alive");
             assert!(!marked || entry.redelivered, "{entry:?} was never requeued");

@@ -112,7 +112,7 @@ fn a_link_that_drains_nothing_is_given_its_credit_and_no_more() {
 fn a_queue_that_ended_answers_gone_to_every_verb() {
     let mut core = QueueCore::new(QueueId(1), true);
     for seq in [1, 2, 3] {
-        core.restore(Seq(seq), message(seq, 1), true);
+        core.restore(OnDisk::new(Seq(seq), message(seq, 1)), true);
     }
     assert!(core.evict(Seq(2)).is_some());
     let mut bench = Bench::new(core);

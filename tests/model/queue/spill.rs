@@ -9,7 +9,9 @@ use leveret::store::OnDisk;
 
 fn is_resident(entry: &Entry) -> bool {
     match entry.state {
-        State::Ready { evicted } | State::Out { evicted, .. } => !evicted,
+        State::Ready { evicted } | State::Out { evicted, .. } | State::Dying { evicted, .. } => {
+            !evicted
+        }
         State::Reserved { .. } | State::Damaged => false,
     }
 }
@@ -17,10 +19,15 @@ fn is_resident(entry: &Entry) -> bool {
 impl World {
     /// Writes what the queue named; each must be transient, in memory, and itself.
     fn write(&mut self, found: &Transient) {
-        for OnDisk { seq, message, .. } in &found.messages {
+        for OnDisk { seq, due, message } in &found.messages {
             let entry = self.model.find(seq.0);
             assert!(!entry.persistent && is_resident(entry), "{entry:?}");
-            assert_eq!(message.routing_key(), seq.to_string().as_bytes(), "another's content");
+            assert_eq!(
+                message.routing_key(),
+                entry.name.to_string().as_bytes(),
+                "another's content"
+            );
+            assert_eq!(due.0, entry.due, "when it expires is written too");
             self.spilled.insert(seq.0);
         }
     }
@@ -47,7 +54,9 @@ impl World {
             self.write(&found);
         }
         self.evict_bodies(max, 0);
-        let out = self.model.out().find(|entry| !entry.persistent && is_resident(entry));
+        let aside = |entry: &&Entry| !matches!(entry.state, State::Ready { .. });
+        let mut aside = self.model.entries.iter().filter(aside);
+        let out = aside.find(|entry| !entry.persistent && is_resident(entry));
         assert!(out.is_none(), "{out:?} is in memory only");
     }
 }

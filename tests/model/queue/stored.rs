@@ -1,9 +1,10 @@
 //! The journal's side: what each record left there, and what a queue begins with after a stop.
 
 use super::model::{Entry, Model, State, Stored};
-use super::world::{PAGING, QUEUE, World};
-use leveret::queue::{Page, Paged, QueueCore, Settlement};
-use leveret::store::{self, Durability, RecoveredMessage};
+use super::world::{PAGING, QUEUE, World, new_core};
+use leveret::id::Seq;
+use leveret::queue::{Page, Paged, Settlement};
+use leveret::store::{self, Durability, OnDisk, RecoveredMessage};
 use leveret::time::UnixMillis;
 use std::collections::BTreeMap;
 
@@ -50,27 +51,37 @@ impl World {
         let at = self.history.range(..=recovered.last_lsn.0).next_back();
         let mut stored = at.expect("the first record is in it").1.clone();
         if !clean {
-            stored.iter_mut().for_each(|(_, redelivered)| *redelivered = true);
+            stored.iter_mut().for_each(|(_, redelivered, _)| *redelivered = true);
         }
         let messages = store.read_all(&self.disk, QUEUE, &queue);
         let messages = messages.expect("what was recovered can be read");
-        let found = messages.iter().map(|m| (m.seq.0, m.redelivered));
+        let found = messages.iter().map(|m| (m.seq.0, m.redelivered, m.due.0));
         assert_eq!(found.collect::<Stored>(), stored, "the journal holds what the queue held");
-        assert!(stored.iter().all(|(seq, _)| *seq < queue.next_seq.0), "no seq is given twice");
+        let is_old = |seq: u64| Seq(seq).age() < queue.next_seq.0;
+        assert!(stored.iter().all(|(seq, ..)| is_old(*seq)), "no seq is given twice");
+        assert!(stored.iter().all(|(.., due)| *due >= queue.due.0), "nothing expires before");
         self.next_seq = queue.next_seq.0.max(1);
-        self.core = QueueCore::new(QUEUE, self.durable).with_paging(PAGING);
+        self.contents.retain(|seq, _| is_old(*seq));
+        self.persistent.retain(|seq| is_old(*seq));
+        let Model { now, behaviour, .. } = std::mem::take(&mut self.model);
+        self.core = new_core(self.durable, &behaviour);
         self.core.restore_next_seq(queue.next_seq);
-        self.model = Model::default();
+        self.core.restore_due(queue.due);
+        let expires = behaviour.expires_ms.is_some() || queue.due != UnixMillis::NEVER;
+        self.asked = expires.then_some(0);
+        self.idle_since = 0;
+        self.dead.clear();
+        self.model = Model { now, behaviour, ..Model::default() };
         self.spilled.clear();
-        self.restore(messages, seed);
+        self.restore(messages, queue.due, seed);
         self.history = BTreeMap::from([(store.journal().appended_lsn().0, stored)]);
         self.store = store;
         self.connect();
-        self.finish();
+        self.finish_aside();
     }
 
     /// Gives the queue what was recovered, some of it in pages.
-    fn restore(&mut self, messages: Vec<RecoveredMessage>, seed: u64) {
+    fn restore(&mut self, messages: Vec<RecoveredMessage>, due: UnixMillis, seed: u64) {
         let mut messages = messages.into_iter().peekable();
         while let Some(first) = messages.peek().map(|message| message.seq.0) {
             let in_page = seed >> (first % 64) & 1 == 1;
@@ -78,21 +89,26 @@ impl World {
             let part: Vec<_> = messages.by_ref().take(few).collect();
             for message in &part {
                 let body_len = message.message.body_len() as u64;
-                assert_eq!(message.message.routing_key(), message.seq.to_string().as_bytes());
+                let name = message.message.routing_key();
+                assert_eq!(name, self.contents[&message.seq.0].routing_key(), "another's content");
+                let name = String::from_utf8_lossy(name);
                 self.model.entries.push(Entry {
                     seq: message.seq.0,
+                    name: name.parse().expect("a name is a number"),
                     body_len,
+                    due: message.due.0,
                     persistent: true,
                     redelivered: message.redelivered,
                     state: State::Ready { evicted: in_page },
                 });
             }
             if in_page {
-                self.core.restore_page(page(&part));
+                self.core.restore_page(page(&part).with_due(due));
                 continue;
             }
             for message in part {
-                self.core.restore(message.seq, message.message, message.redelivered);
+                let RecoveredMessage { seq, due, message, redelivered } = message;
+                self.core.restore(OnDisk { seq, due, message }, redelivered);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! A queue with its journal, its links and its model, and every verb done to all of them.
 
-use super::model::{Consumer, Entry, Limit, Model, State, Stored, Waiting};
+use super::model::{Consumer, Limit, Model, State, Stored, Waiting};
 use leveret::id::{ConsumerToken, QueueId, Seq};
 use leveret::message::Message;
 use leveret::queue::{
-    ChannelLimiter, ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Got, Outlet,
-    Paging, Publish, QueueCore,
+    Behaviour, ChannelLimiter, ConsumerKey, ConsumerSpec, Delivery, Effects, EndReason, Event, Got,
+    Outlet, Paging, QueueCore,
 };
 use leveret::store::{self, Definition, Durability, MemoryDisk, RecordBatch, Store};
 use leveret::table::Table;
@@ -16,6 +16,8 @@ pub(super) const CHANNELS: usize = 4;
 /// Two channels each.
 pub(super) const LINKS: usize = 2;
 pub(super) const QUEUE: QueueId = QueueId(7);
+/// When a history begins.
+const START: u64 = 1_000;
 
 /// So small that every run crosses every boundary.
 pub(super) const PAGING: Paging =
@@ -56,6 +58,13 @@ pub(super) struct World {
     pub(super) next_seq: u64,
     /// Every content, as the disk has it.
     pub(super) contents: BTreeMap<u64, Message>,
+    pub(super) names: u64,
+    /// When the queue wants to be looked at, as the broker's list has it.
+    pub(super) asked: Option<u64>,
+    /// Since when nobody uses it; zero if that is not known.
+    pub(super) idle_since: u64,
+    /// Dead letters that the broker has not moved.
+    pub(super) dead: Vec<(u32, Seq)>,
     /// What the queue asked for and was not answered.
     pub(super) load: Option<Vec<u64>>,
     /// Seqs that were written to a spill file.
@@ -67,17 +76,25 @@ pub(super) struct World {
 }
 
 /// A body of this length that shares its bytes, so that tests can fill a byte credit.
-pub(super) fn message(seq: u64, body_len: usize) -> Message {
+pub(super) fn message(name: u64, body_len: usize) -> Message {
     static ZEROS: [u8; 2 << 20] = [0; 2 << 20];
     let mut header = vec![0, 60, 0, 0];
     header.extend_from_slice(&(body_len as u64).to_be_bytes());
     header.extend_from_slice(&[0, 0]);
     let body = bytes::Bytes::from_static(&ZEROS).slice(..body_len);
-    Message::from_pieces(b"", seq.to_string().as_bytes(), &header, vec![body], &mut Vec::new())
+    Message::from_pieces(b"", name.to_string().as_bytes(), &header, vec![body], &mut Vec::new())
+}
+
+pub(super) fn new_core(durable: bool, behaviour: &Behaviour) -> QueueCore {
+    QueueCore::new(QUEUE, durable).with_paging(PAGING).with_behaviour(behaviour.clone())
 }
 
 impl World {
     pub(super) fn new(durable: bool) -> Self {
+        Self::doing(durable, Behaviour::default())
+    }
+
+    pub(super) fn doing(durable: bool, behaviour: Behaviour) -> Self {
         let disk = MemoryDisk::new();
         let (store, _) = store::open(&disk, &store::Options::new(Durability::Fsync, 1))
             .expect("an empty disk opens");
@@ -93,8 +110,8 @@ impl World {
         let declared = store.journal().append(&mut records);
         store.journal().round(&disk).expect("a healthy disk takes a round");
         let mut world = Self {
-            core: QueueCore::new(QUEUE, durable).with_paging(PAGING),
-            model: Model::default(),
+            core: new_core(durable, &behaviour),
+            model: Model { now: START, behaviour, ..Model::default() },
             durable,
             store,
             disk,
@@ -106,12 +123,19 @@ impl World {
             tokens: 0,
             next_seq: 1,
             contents: BTreeMap::new(),
+            names: 0,
+            asked: None,
+            idle_since: START,
+            dead: Vec::new(),
             load: None,
             spilled: BTreeSet::new(),
             persistent: BTreeSet::new(),
             history: BTreeMap::from([(declared.0, Stored::new())]),
         };
         world.connect();
+        world.advance(0);
+        world.core.touch(&mut world.effects);
+        world.finish_aside();
         world
     }
 
@@ -125,71 +149,6 @@ impl World {
 
     fn outlet(&self, channel: usize) -> Arc<dyn Outlet> {
         Arc::clone(&self.links[channel % LINKS]) as Arc<dyn Outlet>
-    }
-
-    fn new_entry(&mut self, persistent: bool, body_len: usize, state: State) -> Publish {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        let message = message(seq, body_len);
-        self.contents.insert(seq, message.clone());
-        if persistent && self.durable {
-            self.persistent.insert(seq);
-        }
-        self.model.entries.push(Entry {
-            seq,
-            body_len: body_len as u64,
-            persistent: persistent && self.durable,
-            redelivered: false,
-            state,
-        });
-        Publish { message, persistent, priority: 0, ttl_ms: Publish::FOREVER, mark: 0 }
-    }
-
-    /// A message as the disk gives it back.
-    pub(super) fn stored_message(&self, seq: u64) -> store::OnDisk {
-        store::OnDisk::new(Seq(seq), self.contents[&seq].clone())
-    }
-
-    pub(super) fn publish(&mut self, batch: &[(bool, usize)]) {
-        let ready = State::Ready { evicted: false };
-        let mut batch: Vec<_> = batch
-            .iter()
-            .map(|(persistent, len)| self.new_entry(*persistent, *len, ready))
-            .collect();
-        self.core.publish(&mut batch, &mut self.records, &mut self.effects);
-        assert!(batch.is_empty(), "the queue takes the whole batch");
-        self.finish();
-    }
-
-    pub(super) fn reserve(&mut self, persistent: bool) {
-        let seq = self.next_seq;
-        let publish = self.new_entry(persistent, 3, State::Reserved { recorded: false });
-        let target = self.core.reserve(publish, &mut self.effects);
-        assert_eq!(target.map(|target| target.seq), Some(Seq(seq)), "seqs are dense");
-        self.finish();
-    }
-
-    /// Writes the records of what is reserved, and shows it unless another's turn comes between.
-    pub(super) fn record(&mut self, show: bool) {
-        let reserved = |e: &&mut Entry| matches!(e.state, State::Reserved { .. });
-        let mut seqs = Vec::new();
-        for entry in self.model.entries.iter_mut().filter(reserved) {
-            let target = store::Target::new(QUEUE, Seq(entry.seq));
-            if entry.persistent && entry.state == (State::Reserved { recorded: false }) {
-                self.records.enqueue(&self.contents[&entry.seq], &[target]);
-            }
-            entry.state = State::Reserved { recorded: true };
-            seqs.push(target.seq);
-        }
-        let lsn = self.append();
-        self.remember(lsn);
-        if show {
-            for seq in &seqs {
-                self.model.find(seq.0).state = State::Ready { evicted: false };
-            }
-            self.core.show(&seqs, &mut self.records, &mut self.effects);
-        }
-        self.finish();
     }
 
     pub(super) fn consume(&mut self, mut consumer: Consumer) {
@@ -206,12 +165,14 @@ impl World {
         };
         let admitted = self.model.admits(consumer.exclusive);
         if admitted {
+            self.model.active.get_or_insert(consumer.token);
             self.model.consumers.push(consumer);
         }
         let key = self.core.consume(spec, &mut self.records, &mut self.effects);
         assert_eq!(key.is_some(), admitted, "an exclusive consumer is alone");
         self.keys.extend(key.map(|key| (self.tokens, key)));
-        self.finish();
+        self.drain(admitted);
+        self.check();
     }
 
     pub(super) fn cancel(&mut self, nth: usize) {
@@ -220,18 +181,27 @@ impl World {
         }
         let consumer = self.model.consumers.remove(nth % self.model.consumers.len());
         let key = self.keys.remove(&consumer.token).expect("a consumer has a key");
+        if self.model.active == Some(consumer.token) {
+            self.model.elect();
+        }
         self.core.cancel(key, &mut self.records, &mut self.effects);
         let unused = std::mem::take(&mut self.effects.unused);
-        assert_eq!(!unused.is_empty(), self.model.consumers.is_empty(), "the last one is reported");
-        self.core.push_events(&mut self.effects);
-        let link = self.links[consumer.channel % LINKS].take();
+        let is_unused = self.model.consumers.is_empty();
+        assert_eq!(!unused.is_empty(), is_unused, "the last one is reported");
+        if is_unused {
+            self.touched();
+        }
+        let mut arrivals = self.collect();
+        let end = arrivals.take_end(consumer.channel % LINKS);
         let reason = EndReason::Cancelled;
         assert!(
-            matches!(link[..], [Event::Ended { token, reason: r }]
+            matches!(end, Some(Event::Ended { token, reason: r })
                 if token.0 == consumer.token && r == reason),
-            "its end follows its deliveries, which were pushed before: {link:?}"
+            "its end follows its deliveries, which were pushed before: {end:?}"
         );
-        self.finish();
+        let looks = self.model.behaviour.single_active_consumer && !is_unused;
+        self.drain_rest(arrivals, looks);
+        self.check();
         // A key is never valid for another.
         self.core.grant(key, 1, 1, &mut self.records, &mut self.effects);
         self.finish();
@@ -241,6 +211,11 @@ impl World {
         self.tokens += 1;
         let token = self.tokens;
         let waiting = Waiting { token, channel, no_ack };
+        self.touched();
+        if self.model.waiting.is_empty() {
+            self.model.look();
+            self.model.look_for_get();
+        }
         let first = self.model.visible().next().map(|first| first.state);
         let outlet = self.outlet(channel);
         let (records, effects) = (&mut self.records, &mut self.effects);
@@ -257,7 +232,7 @@ impl World {
                 self.model.waiting.push_back(waiting);
             }
         }
-        self.finish();
+        self.finish_aside();
     }
 
     pub(super) fn count_got(&mut self, delivery: &Delivery, get: Waiting) {
@@ -283,7 +258,7 @@ impl World {
     pub(super) fn purge(&mut self) {
         drop(self.core.purge(&mut self.records, &mut self.effects));
         self.model.purged();
-        self.finish();
+        self.finish_aside();
     }
 
     pub(super) fn evict(&mut self, nth: usize) {
@@ -296,6 +271,6 @@ impl World {
         }
         let content = self.core.evict(Seq(*seq));
         assert_eq!(content.is_some(), can_go, "what the journal holds can leave the memory");
-        self.finish();
+        self.finish_aside();
     }
 }
