@@ -189,6 +189,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        let held_up = self.mourns_enough();
         let mut run = Run::default();
         for &(slot, seq) in places {
             let Some(out) = self.checkout.take_dying(slot, seq.0) else { continue };
@@ -199,6 +200,8 @@ impl QueueCore {
             effects.ended.extend(out.entry.message);
         }
         run.finish(|run| records.ack(self.id, [run]));
-        self.dispatch(records, effects);
+        if held_up {
+            self.dispatch(records, effects);
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::model::{Model, State};
 use super::world::{QUEUE, World};
 use leveret::id::Seq;
 use leveret::queue::Behaviour;
-use leveret::time::UnixMillis;
+use leveret::time::{Millis, Now, UnixMillis};
 
 /// A message waits for so long at most, unless it waits for ever.
 pub(super) const TTL_MS_MAX: u64 = 100;
@@ -13,7 +13,8 @@ pub(super) const TTL_MS_MAX: u64 = 100;
 impl World {
     pub(super) fn advance(&mut self, ms: u64) {
         self.model.now += ms;
-        self.effects.now.unix = UnixMillis(self.model.now);
+        let (unix, monotonic) = (UnixMillis(self.model.now), Millis(self.model.now));
+        self.effects.now = Now { monotonic, unix };
     }
 
     /// Has the queue looked at if it asked for it and the time has come. False if not.
