@@ -42,6 +42,9 @@ pub struct Config {
     pub cluster_name: Option<Name>,
     /// From accept to open-ok.
     pub handshake_timeout_ms: u64,
+    /// A delivery that is not acknowledged for so long ends its channel; `None`: it may take for
+    /// ever.
+    pub consumer_timeout_ms: Option<u64>,
     /// Offered in tune; 0 asks for no heartbeats.
     pub heartbeat_s: u16,
     pub frame_max: u32,
@@ -172,6 +175,7 @@ impl Default for Config {
             node_name: "leveret@localhost".into(),
             cluster_name: None,
             handshake_timeout_ms: limits::HANDSHAKE_MS_MAX,
+            consumer_timeout_ms: Some(limits::CONSUMER_TIMEOUT_MS),
             heartbeat_s: limits::HEARTBEAT_S,
             frame_max: limits::FRAME_MAX,
             channel_max: limits::CHANNELS_MAX,

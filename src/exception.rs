@@ -260,6 +260,16 @@ impl Exception {
     }
 
     #[must_use]
+    pub fn consumer_timeout(channel: u16, timeout_ms: u64) -> Self {
+        let text = format!(
+            "delivery acknowledgement on channel {channel} timed out. Timeout value used: \
+             {timeout_ms} ms. This timeout value can be configured, see consumers doc guide to \
+             learn more"
+        );
+        Self::new(ReplyCode::PreconditionFailed, text)
+    }
+
+    #[must_use]
     pub fn in_use(resource: Resource<'_>) -> Self {
         Self::new(ReplyCode::PreconditionFailed, format!("{resource} in use"))
     }

@@ -30,6 +30,12 @@ pub const CHANNELS_MAX: u16 = 2_047;
 pub const HEARTBEAT_S: u16 = 60;
 /// From accept to open-ok (RabbitMQ: 10 s).
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// A message of a quorum queue that says nothing else may come back this often (RabbitMQ 4).
+pub const QUORUM_DELIVERY_LIMIT: u64 = 20;
+/// A delivery that is not acknowledged for so long ends its channel (RabbitMQ: 30 min).
+pub const CONSUMER_TIMEOUT_MS: u64 = 1_800_000;
+/// How long a policy may take to shorten that for what is delivered already (RabbitMQ: 60 s).
+pub const CONSUMER_TIMEOUT_CHECK_MS: u64 = 60_000;
 /// A peer that failed before it was let in is dropped after this long (RabbitMQ: 3 s).
 pub const SILENT_CLOSE_MS: u64 = 3_000;
 /// A peer that owes us close-ok is dropped after min(heartbeat, this).

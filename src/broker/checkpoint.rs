@@ -39,6 +39,7 @@ impl Source for Broker {
                         due: alive.due,
                         live: alive.live.into_iter().collect(),
                         redelivered: alive.redelivered.into_iter().collect(),
+                        returns: alive.returns.into_iter().collect(),
                     };
                     each(queue.id, standing);
                 }

@@ -148,3 +148,90 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn deadline(queue: u64, at: u64) -> (QueueId, UnixMillis) {
+        (QueueId(queue), UnixMillis(at))
+    }
+
+    #[test]
+    fn a_slower_turn_puts_no_deadline_off() {
+        let deadlines = Deadlines::default();
+        // Two lock holds of one queue, whose turns end in the other order.
+        deadlines.add(&mut vec![deadline(1, 50)]);
+        deadlines.add(&mut vec![deadline(1, 100)]);
+        assert_eq!(deadlines.next(), Some(UnixMillis(50)));
+        assert_eq!(deadlines.take_due(UnixMillis(50), 9), [QueueId(1)]);
+        assert_eq!(deadlines.next(), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(Vec<(u64, u64)>),
+        Take(u64, usize),
+        Next,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => vec((0..6_u64, 0..20_u64), 0..4).prop_map(Step::Add),
+            2 => (0..20_u64, 1..4_usize).prop_map(|(now, max)| Step::Take(now, max)),
+            2 => Just(Step::Next),
+        ]
+    }
+
+    proptest! {
+        /// The ticker sleeps until what `next` said, unless the bell rings: so whenever there is
+        /// something earlier, it has rung.
+        #[test]
+        fn each_queue_has_its_earliest_time_and_the_ticker_never_sleeps_past_one(
+            steps in vec(step(), 1..60),
+        ) {
+            let (deadlines, mut model) = (Deadlines::default(), BTreeMap::new());
+            // Asleep until then, or not asleep any more.
+            let mut asleep = Some(None);
+            for step in steps {
+                match step {
+                    Step::Add(added) => {
+                        for (queue, at) in &added {
+                            let earliest = model.entry(*queue).or_insert(*at);
+                            *earliest = (*earliest).min(*at);
+                        }
+                        let mut added = added.into_iter().map(|(q, at)| deadline(q, at)).collect();
+                        deadlines.add(&mut added);
+                        prop_assert!(added.is_empty());
+                        if deadlines.bell().was_rung() {
+                            asleep = None;
+                        }
+                        let first = model.values().min().copied();
+                        if let (Some(until), Some(first)) = (asleep, first) {
+                            prop_assert!(until.is_some_and(|until| until <= first));
+                        }
+                    }
+                    Step::Take(now, max) => {
+                        let mut due: Vec<_> = model.iter().map(|(q, at)| (*at, *q)).collect();
+                        due.retain(|(at, _)| *at <= now);
+                        due.sort_unstable();
+                        due.truncate(max);
+                        model.retain(|queue, at| !due.contains(&(*at, *queue)));
+                        let due: Vec<_> = due.iter().map(|(_, queue)| QueueId(*queue)).collect();
+                        prop_assert_eq!(deadlines.take_due(UnixMillis(now), max), due);
+                        // It looks at the list again before it sleeps.
+                        asleep = None;
+                    }
+                    Step::Next => {
+                        let first = model.values().min().copied();
+                        prop_assert_eq!(deadlines.next(), first.map(UnixMillis));
+                        asleep = Some(first);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -212,6 +212,7 @@ impl State {
             let pages = recovered.pages.into_iter().filter_map(page);
             pages.for_each(|page| core.restore_page(page.with_due(recovered.due)));
             core.restore_due(recovered.due);
+            core.restore_returns(recovered.returns);
         }
         let settings = QueueSettings {
             durable: true,

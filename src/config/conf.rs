@@ -20,6 +20,7 @@ const FRAME_MAX_MAX: u64 = 128 << 20;
 const KEYS: &[&str] = &[
     "channel_max",
     "cluster_name",
+    "consumer_timeout",
     "data_dir",
     "default_pass",
     "default_permissions.configure",
@@ -197,6 +198,9 @@ fn apply_scalar(config: &mut Config, key: &str, text: &str) -> Result<bool, Faul
         "handshake_timeout" => {
             config.handshake_timeout_ms = value::number(text, 1..=86_400_000)
                 .map_err(|range| fault(format!("{range}, in milliseconds")))?;
+        }
+        "consumer_timeout" => {
+            config.consumer_timeout_ms = value::timeout(text).map_err(fault)?;
         }
         "heartbeat" => {
             let seconds = value::number(text, 0..=u16::MAX);
@@ -438,7 +442,8 @@ mod tests {
     #[test]
     fn every_scalar_key_reaches_its_field() {
         let config = config(
-            "handshake_timeout = 5000\nframe_max = 256kb\nchannel_max = 0\n\
+            "handshake_timeout = 5000\nconsumer_timeout = 7000\n\
+             frame_max = 256kb\nchannel_max = 0\n\
              max_message_size = 1048576\ntcp_listen_options.backlog = 4096\n\
              tcp_listen_options.nodelay = false\nlog.console.level = warning\n\
              durability = os\ndata_dir = /var/lib/leveret\nnode_name = hare@burrow\n\
@@ -446,6 +451,7 @@ mod tests {
              default_permissions.write = w\ndefault_permissions.read = r\n",
         );
         assert_eq!(config.handshake_timeout_ms, 5000);
+        assert_eq!(config.consumer_timeout_ms, Some(7000));
         assert_eq!((config.frame_max, config.channel_max), (262_144, 0));
         assert_eq!(config.max_message_size, 1_048_576);
         assert_eq!((config.tcp_backlog, config.tcp_nodelay), (4096, false));
@@ -455,6 +461,15 @@ mod tests {
         assert_eq!((&*config.node_name, &*config.default_vhost), ("hare@burrow", "v"));
         let given = config.default_permissions;
         assert_eq!([given.configure, given.write, given.read], ["", "w", "r"]);
+    }
+
+    #[test]
+    fn a_consumer_may_be_given_all_time() {
+        for none in ["undefined", "false"] {
+            let config = config(&format!("consumer_timeout = {none}"));
+            assert_eq!(config.consumer_timeout_ms, None);
+        }
+        assert_eq!(config("").consumer_timeout_ms, Some(1_800_000));
     }
 
     #[test]
@@ -480,6 +495,7 @@ mod tests {
             "heartbeat",
             "heartbeat # = 10",
             "heartbeat =",
+            "consumer_timeout = 0",
             "frame_max = 0",
             "max_message_size = 1gb",
             "default_pass = encrypted:xyz",

@@ -25,7 +25,6 @@ const NOT_USED_YET: &[&str] = &[
     "collect_statistics",
     "collect_statistics_interval",
     "connection_max",
-    "consumer_timeout",
     "credential_validator",
     "default_limits",
     "default_policies",

@@ -1,6 +1,7 @@
 //! Values of `rabbitmq.conf`: text to numbers, sizes, booleans and addresses. An error is the way
 //! out, as a phrase to follow the value.
 
+use crate::limits::EXPIRY_MS_MAX;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -60,6 +61,16 @@ pub(super) fn resource(text: &str) -> Result<u64, String> {
 pub(super) fn fraction(text: &str, most: f64) -> Result<f64, String> {
     let part = text.parse().ok().filter(|part| (0.0..=most).contains(part));
     part.ok_or_else(|| format!("give a part of all memory from 0 to {most}, such as 0.4"))
+}
+
+/// Reads a time in milliseconds, or that there is none.
+pub(super) fn timeout(text: &str) -> Result<Option<u64>, String> {
+    if matches!(text, "undefined" | "false") {
+        return Ok(None);
+    }
+    let most = EXPIRY_MS_MAX.unsigned_abs();
+    let ms = number(text, 1..=most).map(Some);
+    ms.map_err(|range| format!("{range}, in milliseconds, or undefined for none"))
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {

@@ -19,6 +19,8 @@ pub struct Alive {
     pub live: Vec<(Seq, Seq)>,
     /// Those of them that are marked redelivered.
     pub redelivered: Vec<(Seq, Seq)>,
+    /// How often those came back of which that is known, by ascending seq.
+    pub returns: Vec<(Seq, u32)>,
 }
 
 impl QueueCore {
@@ -43,7 +45,8 @@ impl QueueCore {
             redelivered.extend(&damaged.redelivered);
         }
         let next_seq = Seq(self.next_seq);
-        Alive { next_seq, due, live: joined(live), redelivered: joined(redelivered) }
+        let returns = self.returns.persistent().collect();
+        Alive { next_seq, due, live: joined(live), redelivered: joined(redelivered), returns }
     }
 }
 

@@ -11,6 +11,7 @@ use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::overflow::Limits;
 use super::page::Page;
 use super::ready::{Entry, Head, Ready};
+use super::returns::{ReturnedRun, Returns};
 use super::runs::Run;
 use super::settings::Behaviour;
 use crate::id::{ConsumerToken, QueueId, Seq};
@@ -90,6 +91,7 @@ pub struct QueueCore {
     pub(super) dying: usize,
     /// Those whose content has to be read first: slot, and why they died.
     pub(super) absent_dead: BTreeMap<u64, (u32, Reason)>,
+    pub(super) returns: Returns,
     pub(super) deadlines: Deadlines,
     pub(super) limits: Option<Limits>,
     pub(super) consumers: Consumers,
@@ -112,6 +114,7 @@ impl QueueCore {
             checkout: Checkout::default(),
             dying: 0,
             absent_dead: BTreeMap::new(),
+            returns: Returns::default(),
             deadlines: Deadlines::default(),
             limits: None,
             consumers: Consumers::default(),
@@ -137,7 +140,9 @@ impl QueueCore {
             Consumers::default()
         };
         let limits = Limits::of(&behaviour);
-        Self { consumers, limits, behaviour: Arc::new(behaviour), ..self }
+        let mut returns = self.returns;
+        returns.obey(&behaviour);
+        Self { consumers, limits, returns, behaviour: Arc::new(behaviour), ..self }
     }
 
     #[must_use]
@@ -158,6 +163,7 @@ impl QueueCore {
                 self.touch(effects);
             }
             self.limits = Limits::of(&behaviour);
+            self.returns.obey(&behaviour);
             self.behaviour = Arc::new(behaviour);
             self.dispatch(records, effects);
         }
@@ -411,7 +417,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        let mut run = Run::default();
+        let (mut run, mut returned) = (Run::default(), ReturnedRun::default());
         for &(slot, seq) in deliveries {
             let Some(out) = self.checkout.take(slot, seq.0) else {
                 continue;
@@ -419,7 +425,7 @@ impl QueueCore {
             if let Some(owner) = out.owner {
                 self.consumers.settled(owner);
             }
-            let mut entry = out.entry;
+            let entry = out.entry;
             match how {
                 Settlement::Discard if self.behaviour.dead_letter.is_some() => {
                     self.bury(entry, Reason::Rejected, records, effects);
@@ -428,22 +434,32 @@ impl QueueCore {
                     if record && entry.persistent {
                         run.extend(entry.seq, |run| records.ack(self.id, [run]));
                     }
+                    self.returns.forget(entry.seq);
                     effects.ended.extend(entry.message);
+                }
+                Settlement::Requeue if self.returns.are_counted() => {
+                    self.take_back_counted(entry, &mut returned, records, effects);
                 }
                 Settlement::Requeue => {
                     if entry.persistent && !entry.redelivered {
                         run.extend(entry.seq, |run| records.requeue(self.id, [run]));
                     }
-                    entry.redelivered = true;
-                    self.deadlines.first = self.deadlines.first.min(entry.due);
-                    self.ready.put_back(entry);
+                    self.take_back(entry);
                 }
             }
         }
+        returned.finish(self.id, records);
         run.finish(|run| match how {
             Settlement::Requeue => records.requeue(self.id, [run]),
             Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
         });
+    }
+
+    /// To its old place, redelivered from now on.
+    pub(super) fn take_back(&mut self, mut entry: Entry) {
+        entry.redelivered = true;
+        self.deadlines.first = self.deadlines.first.min(entry.due);
+        self.ready.put_back(entry);
     }
 
     /// Which of these deliveries the journal knows, so that their end belongs in a record. What

@@ -126,6 +126,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        self.returns.forget(entry.seq);
         if self.behaviour.dead_letter.is_none() {
             self.record_end(&entry, records);
             effects.ended.extend(entry.message);

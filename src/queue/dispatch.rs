@@ -93,14 +93,18 @@ impl QueueCore {
         limited: bool,
     ) -> Option<Delivery> {
         let (seq, redelivered) = (Seq(entry.seq), entry.redelivered);
+        let returned = self.returns.told(entry.seq);
         let (message, slot) = match owner {
-            None => (entry.message?, Delivery::NO_SLOT),
+            None => {
+                self.returns.forget(entry.seq);
+                (entry.message?, Delivery::NO_SLOT)
+            }
             Some(owner) => {
                 let message = entry.message.clone()?;
                 (message, self.checkout.insert(CheckedOut { entry, owner, dying: false }))
             }
         };
-        Some(Delivery { token, seq, message, slot, redelivered, limited })
+        Some(Delivery { token, seq, message, slot, redelivered, returned, limited })
     }
 }
 

@@ -203,6 +203,23 @@ fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
 }
 
 #[test]
+fn a_queue_that_ends_while_dead_letters_wait_has_none_left() {
+    let mut world = World::new(mourned());
+    world.publish(&[Publish::FOREVER]);
+    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let mut sweep = super::page_out::Sweep::default();
+    world.core.evict_bodies(&ALL, &mut sweep, 100);
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.settle(&[out], Settlement::Discard, records, effects);
+    drop(world.core.end(&mut world.effects));
+    assert_eq!((world.core.unacked_len(), world.core.ready_len()), (0, 0));
+    world.core.loaded(Vec::new(), &[], &mut world.records, &mut world.effects);
+    world.effects.loads.clear();
+    world.tick(2000);
+    assert!(world.effects.loads.len() + world.dead().len() == 0, "nothing is left to be read");
+}
+
+#[test]
 fn the_oldest_go_when_there_are_too_many_or_too_many_bytes() {
     for (max_length, max_length_bytes) in [(Some(2), None), (None, Some(2)), (Some(9), Some(2))] {
         let mut world = World::new(Behaviour { max_length, max_length_bytes, ..mourned() });

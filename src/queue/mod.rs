@@ -42,6 +42,7 @@ mod page_out;
 mod purge;
 mod ready;
 mod residence;
+mod returns;
 mod rings;
 mod runs;
 #[cfg(test)]
@@ -58,7 +59,7 @@ pub use deadletter::{Dead, DeadList, Origin, Reason};
 pub use effects::{Effects, Load};
 pub use limiter::ChannelLimiter;
 pub use load::Paging;
-pub use outlet::{Delivery, EndReason, Event, Outlet};
+pub use outlet::{Delivery, EndReason, Event, Outlet, Returned};
 pub use page::{Page, Paged};
 pub use page_out::{Freed, Sweep};
 pub use ready::Dropped;

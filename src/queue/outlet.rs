@@ -12,12 +12,35 @@ pub struct Delivery {
     /// Where the queue keeps it checked out; `Delivery::NO_SLOT` if nothing is to be settled.
     pub slot: u32,
     pub redelivered: bool,
+    pub returned: Returned,
     /// It took one from the channel-wide prefetch.
     pub limited: bool,
 }
 
 impl Delivery {
     pub const NO_SLOT: u32 = u32::MAX;
+}
+
+/// What a delivery says of how often its message came back. Two octets, since every delivery has
+/// it: 65,534 times and more are said to be as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned(u16);
+
+impl Returned {
+    /// Nothing.
+    pub const UNTOLD: Self = Self(u16::MAX);
+
+    #[must_use]
+    pub fn times(times: u32) -> Self {
+        Self(u16::try_from(times).map_or(u16::MAX - 1, |times| times.min(u16::MAX - 1)))
+    }
+
+    /// `None` if nothing is said.
+    #[must_use]
+    #[inline]
+    pub fn told(self) -> Option<u16> {
+        (self != Self::UNTOLD).then_some(self.0)
+    }
 }
 
 /// Why a consumer's deliveries ended.

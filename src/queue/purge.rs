@@ -27,6 +27,7 @@ impl QueueCore {
             }
         }
         let purged = self.ready.take_all();
+        self.returns.keep(&self.checkout);
         // Whoever waited for a message that is gone finds the queue empty.
         let mut budget = WORK_PER_LOCK_MAX;
         self.serve_gets(&mut budget, records, effects);

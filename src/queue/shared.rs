@@ -25,11 +25,13 @@ use crate::store::OnDisk;
 use crate::store::{Log, RecordBatch, Target};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The queue has ended; whoever asks for it by name may find a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
+
+const NO_TIMEOUT: u64 = u64::MAX;
 
 /// A queue.
 pub struct Queue {
@@ -48,6 +50,8 @@ pub struct Queue {
     /// Something that is stored changed since a checkpoint looked. Set under the lock.
     changed: AtomicBool,
     core: Mutex<QueueCore>,
+    /// As its behaviour says; `NO_TIMEOUT` if that says nothing. Written under the lock.
+    consumer_timeout_ms: AtomicU64,
     /// Written under the lock.
     share: Share,
 }
@@ -84,6 +88,7 @@ impl Queue {
             origin: Arc::new(origin),
             gone: Arc::default(),
             changed: AtomicBool::new(false),
+            consumer_timeout_ms: AtomicU64::new(timeout_of(core.behaviour())),
             core: Mutex::new(core),
             share: Share::new(residence),
         };
@@ -279,6 +284,7 @@ impl Queue {
         turn: &mut Turn<'_>,
     ) -> Result<Lsn, Gone> {
         let buried = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            self.mark_changed();
             core.buried(places, record, turn.records, turn.effects);
         };
         self.run(turn, buried).map(|(lsn, ())| lsn)
@@ -416,12 +422,20 @@ impl Queue {
         Arc::clone(self.core.lock().behaviour())
     }
 
+    /// How long its deliveries may stay unacknowledged, if it says so. Reading it costs one load.
+    #[must_use]
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        let ms = self.consumer_timeout_ms.load(Ordering::Relaxed);
+        (ms != NO_TIMEOUT).then_some(ms)
+    }
+
     /// As `QueueCore::set_behaviour`.
     ///
     /// # Errors
     /// `Gone`.
     pub fn set_behaviour(&self, behaviour: Behaviour, turn: &mut Turn<'_>) -> Result<bool, Gone> {
         let set = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            self.consumer_timeout_ms.store(timeout_of(&behaviour), Ordering::Relaxed);
             core.set_behaviour(behaviour, turn.records, turn.effects)
         };
         self.run(turn, set).map(|(_, is_new)| is_new)
@@ -556,4 +570,8 @@ impl Queue {
             self.counters.acked.add(deliveries.len() as u64);
         }
     }
+}
+
+fn timeout_of(behaviour: &Behaviour) -> u64 {
+    behaviour.consumer_timeout_ms.unwrap_or(NO_TIMEOUT)
 }

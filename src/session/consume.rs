@@ -11,8 +11,11 @@ use crate::name::Name;
 use crate::queue::{Delivery, EndReason, Event, Got};
 use crate::store::Reach;
 use crate::table::TableRef;
-use crate::wire::encode::{put_delivery, put_get_ok};
+use crate::time::Millis;
+use crate::wire::encode::{Content, put_delivery, put_get_ok};
+use crate::wire::with_delivery_count;
 use crate::wire::{ClientMethod, ServerMethod, client};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 impl Session {
@@ -88,11 +91,13 @@ impl Session {
             let queue = channel.link.find_queue_to_read(&queue_name)?;
             check_stream_arguments(consume.arguments, queue.resource())?;
             let priority = consumer_priority(consume.arguments, queue.resource())?;
+            let timeout_ms = consumer_timeout(consume.arguments, queue.resource())?;
             let spec = Consume {
                 tag: tag.clone(),
                 no_ack: consume.no_ack,
                 exclusive: consume.exclusive,
                 priority,
+                timeout_ms,
             };
             channel.link.consume(&queue, spec, &mut scratch.workspace)?;
         }
@@ -141,18 +146,22 @@ impl Session {
         match got {
             Got::Empty => channel.send(&ServerMethod::BasicGetEmpty, &mut self.output),
             Got::Message { delivery, ready_left } => {
-                let tag = channel.link.take_got(&queue, &delivery);
+                let now = scratch.workspace.effects.now.monotonic;
+                let tag = channel.link.take_got(&queue, &delivery, now);
                 let out = channel.held.out(&mut self.output);
-                let (redelivered, message) = (delivery.redelivered, &delivery.message);
+                let header = header_of(&delivery);
+                let content = Content { message: &delivery.message, header: &header };
                 let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
-                put_get_ok(out, number, tag, redelivered, message, left, self.frame_max);
+                let redelivered = delivery.redelivered;
+                put_get_ok(out, number, tag, redelivered, content, left, self.frame_max);
+                self.await_acks(number);
             }
             Got::Later => {
                 channel.held.hold(Until::Got(token));
                 self.awaits_get = Some(number);
                 self.wait_on(number);
                 self.inbox.take_and_listen(&mut scratch.events);
-                self.take_answers(&mut scratch.events);
+                self.take_answers(&mut scratch.events, scratch.workspace.effects.now.monotonic);
                 self.distribute(&mut scratch.events);
             }
         }
@@ -161,35 +170,44 @@ impl Session {
 
     /// Takes the answers to gets out of `events`: the connection is paused until they are here, so
     /// they must not wait for room behind what cannot leave before them.
-    pub(super) fn take_answers(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn take_answers(&mut self, events: &mut Vec<Event>, now: Millis) {
         let is_answer = |event: &mut Event| matches!(event, Event::Got { .. });
         for answer in events.extract_if(.., is_answer).collect::<Vec<_>>() {
             if let Event::Got { token, delivery, ready_left } = answer {
-                self.got(token, delivery, ready_left);
+                self.got(token, delivery, ready_left, now);
             }
         }
     }
 
     /// The answer to a get that had to wait for its message.
-    fn got(&mut self, token: ConsumerToken, delivery: Option<Delivery>, ready_left: u64) {
+    fn got(
+        &mut self,
+        token: ConsumerToken,
+        delivery: Option<Delivery>,
+        ready_left: u64,
+        now: Millis,
+    ) {
         let number = channel_of(token);
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
         self.awaits_get = None;
-        let tag = channel.link.got_later(token, delivery.as_ref());
+        let tag = channel.link.got_later(token, delivery.as_ref(), now);
         let mut answer = crate::wire::Output::new();
         match (delivery, tag) {
             (Some(delivery), Some(tag)) => {
-                let (redelivered, message) = (delivery.redelivered, &delivery.message);
+                let header = header_of(&delivery);
+                let content = Content { message: &delivery.message, header: &header };
                 let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
-                put_get_ok(&mut answer, number, tag, redelivered, message, left, self.frame_max);
+                let redelivered = delivery.redelivered;
+                put_get_ok(&mut answer, number, tag, redelivered, content, left, self.frame_max);
             }
             _ => ServerMethod::BasicGetEmpty.encode(number, &mut answer),
         }
         channel.held.answer(token, answer);
         let reached = self.broker.journal().reach();
         channel.held.release(reached, &mut self.output);
+        self.await_acks(number);
     }
 
     fn recover(
@@ -259,7 +277,8 @@ impl Session {
                 }
                 Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
                 Some(Event::Got { token, delivery, ready_left }) => {
-                    self.got(token, delivery, ready_left);
+                    let now = scratch.workspace.effects.now.monotonic;
+                    self.got(token, delivery, ready_left, now);
                 }
             }
         }
@@ -284,8 +303,10 @@ impl Session {
         let mut next = Some(first);
         while let Some(delivery) = next {
             let tag = channel.link.deliver(&mut run, &delivery);
-            let (redelivered, message) = (delivery.redelivered, &delivery.message);
-            put_delivery(out, number, run.tag(), tag, redelivered, message, self.frame_max);
+            let header = header_of(&delivery);
+            let content = Content { message: &delivery.message, header: &header };
+            let redelivered = delivery.redelivered;
+            put_delivery(out, number, run.tag(), tag, redelivered, content, self.frame_max);
             let more = out.len() - before < room
                 && matches!(events.front(), Some(Event::Delivery(d)) if d.token == token);
             next = match more.then(|| events.pop_front()).flatten() {
@@ -295,6 +316,7 @@ impl Session {
         }
         let written = out.len() - before;
         channel.link.end_run(token, run, &mut scratch.workspace);
+        self.await_acks(number);
         written
     }
 
@@ -311,6 +333,15 @@ impl Session {
     }
 }
 
+/// The content header of a delivery: the message's own, but where its queue has something to add.
+#[inline]
+fn header_of(delivery: &Delivery) -> Cow<'_, [u8]> {
+    match delivery.returned.told() {
+        None => Cow::Borrowed(delivery.message.header()),
+        Some(times) => Cow::Owned(with_delivery_count(delivery.message.header(), times)),
+    }
+}
+
 /// RabbitMQ: any integer type, default 0, higher first.
 fn consumer_priority(
     arguments: TableRef<'_>,
@@ -324,6 +355,25 @@ fn consumer_priority(
         let reason = format!("\"expected integer, got {}\"", value.kind());
         Exception::invalid_argument(PRIORITY, queue, &reason)
     })
+}
+
+/// How long a delivery of this consumer may stay unacknowledged, if it says so itself.
+fn consumer_timeout(
+    arguments: TableRef<'_>,
+    queue: crate::exception::Resource<'_>,
+) -> Result<Option<u64>, Exception> {
+    const TIMEOUT: &str = "x-consumer-timeout";
+    let Some(value) = arguments.get(TIMEOUT.as_bytes()) else {
+        return Ok(None);
+    };
+    let reason = match value.as_int() {
+        None => format!("\"expected integer, got {}\"", value.kind()),
+        Some(ms) => match u64::try_from(ms) {
+            Ok(ms) => return Ok(Some(ms)),
+            Err(_) => format!("{{value_negative,{ms}}}"),
+        },
+    };
+    Err(Exception::invalid_argument(TIMEOUT, queue, &reason))
 }
 
 /// RabbitMQ: arguments for streams are refused on other queues.

@@ -23,6 +23,7 @@ mod method;
 mod publish;
 mod reply;
 mod settle;
+mod timeout;
 mod transaction;
 
 pub use input::{Progress, Taken};
@@ -93,6 +94,8 @@ pub struct Session {
     awaits_get: Option<u16>,
     /// Handshake, close or silent-close limit.
     phase_ends_at: Option<Millis>,
+    /// When some delivery may have been unacknowledged for too long.
+    acks_due_at: Option<Millis>,
     /// Since when the peer has taken no byte of a full output.
     stalled_since: Option<Millis>,
     /// When the last turn was, for what is left to do without one.
@@ -142,6 +145,7 @@ impl Session {
             blocked: false,
             awaits_get: None,
             phase_ends_at: Some(now.monotonic.plus(handshake_ms)),
+            acks_due_at: None,
             stalled_since: None,
             now: Now::default(),
             registered: Reach::default(),
@@ -224,7 +228,9 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let stalled = self.stalled_since.map(|since| since.plus(OUTPUT_STALLED_MS_MAX));
-        [self.phase_ends_at, self.heartbeat.next_deadline(), stalled].into_iter().flatten().min()
+        let deadlines =
+            [self.phase_ends_at, self.heartbeat.next_deadline(), stalled, self.acks_due_at];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -257,6 +263,8 @@ impl Session {
                 self.heartbeat.interval_s()
             );
             self.drop_connection(scratch);
+        } else if self.acks_due_at.is_some_and(|at| at <= now.monotonic) {
+            self.check_acks(now, scratch);
         }
         self.finish_turn(scratch);
     }
@@ -285,7 +293,7 @@ impl Session {
         }
         self.report_reached();
         if awaits_get {
-            self.take_answers(&mut scratch.events);
+            self.take_answers(&mut scratch.events, now.monotonic);
         }
         self.deliver(scratch);
         self.delivers_late = !room || !self.backlogged.is_empty();
@@ -329,6 +337,7 @@ impl Session {
         self.output = Output::new();
         self.stalled_since = None;
         self.phase_ends_at = None;
+        self.acks_due_at = None;
         self.heartbeat = Heartbeat::off();
         self.delivers_late = false;
         if !self.is_closed() {

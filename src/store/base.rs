@@ -93,6 +93,7 @@ impl Base {
                 part.live.runs().for_each(|(first, last)| standing.live.insert(first..=last));
                 let redelivered = part.redelivered.runs();
                 redelivered.for_each(|(first, last)| standing.redelivered.insert(first..=last));
+                standing.returns.extend(part.returns);
             }
             Entry::Segment(number, complete) => {
                 self.segments.insert(number, complete);

@@ -80,6 +80,15 @@ impl RecordBatch {
         self.runs(record::REQUEUE, queue, runs);
     }
 
+    /// As `requeue`, where it is counted: it was the `times`th time for each of the run.
+    pub fn returned(&mut self, queue: QueueId, (first, last): (Seq, Seq), times: u32) {
+        let start = self.block.begin(record::RETURNED);
+        put_varint(&mut self.block.bytes, queue.0);
+        put_varint(&mut self.block.bytes, times.into());
+        self.block.put_runs([(first, last)]);
+        self.end(start);
+    }
+
     /// Everything below a seq is gone, but not the runs that are checked out.
     pub fn purge(
         &mut self,

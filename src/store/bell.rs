@@ -38,6 +38,12 @@ impl Bell {
         }
     }
 
+    /// Whether it was rung since it was heard last; this hears it.
+    #[cfg(test)]
+    pub(crate) fn was_rung(&self) -> bool {
+        self.rung.swap(false, Acquire)
+    }
+
     /// Sleeps until it is rung. What was written before the ring is seen after this.
     pub fn wait(&self) {
         let mut lock = self.lock.lock();

@@ -26,9 +26,10 @@ use crate::time::UnixMillis;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// Grows with every change of keys or values.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// Runs of a standing that one entry holds; a queue with more holes has several entries.
 const RUNS_MAX: usize = 8192;
@@ -58,12 +59,15 @@ pub struct Standing {
     pub due: UnixMillis,
     pub live: RunSet,
     pub redelivered: RunSet,
+    /// How often messages that live came back, where that is counted.
+    pub returns: BTreeMap<Seq, u32>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
         let (live, redelivered) = (RunSet::default(), RunSet::default());
-        Self { next_seq: Seq(0), due: UnixMillis::NEVER, live, redelivered }
+        let returns = BTreeMap::new();
+        Self { next_seq: Seq(0), due: UnixMillis::NEVER, live, redelivered, returns }
     }
 }
 
@@ -101,6 +105,8 @@ struct Part {
     /// Gap to the end of the run before, and length beyond the first, of each run.
     live: Vec<(u64, u64)>,
     redelivered: Vec<(u64, u64)>,
+    /// Gap to the seq before, and how often it came back.
+    returns: Vec<(u64, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,7 +158,9 @@ pub(super) fn standing(
     let prefix = head_key(id);
     let (live, redelivered): (Vec<_>, Vec<_>) =
         (standing.live.runs().collect(), standing.redelivered.runs().collect());
-    let parts = live.len().max(redelivered.len()).div_ceil(RUNS_MAX).max(1);
+    let returns: Vec<_> = standing.returns.iter().collect();
+    let longest = live.len().max(redelivered.len()).max(returns.len());
+    let parts = longest.div_ceil(RUNS_MAX).max(1);
     for part in 0..parts {
         let of = |runs: &[(Seq, Seq)]| gaps(runs.iter().skip(part * RUNS_MAX).take(RUNS_MAX));
         let value = Part {
@@ -160,6 +168,7 @@ pub(super) fn standing(
             due: standing.due.0,
             live: of(&live),
             redelivered: of(&redelivered),
+            returns: counts(returns.iter().skip(part * RUNS_MAX).take(RUNS_MAX)),
         };
         out.push(put(part_key(&prefix, part), &value));
     }
@@ -301,7 +310,9 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
             let part: Part = get(value)?;
             let (live, redelivered) = (runs(&part.live)?, runs(&part.redelivered)?);
             let (next_seq, due) = (Seq(part.next_seq), UnixMillis(part.due));
-            Entry::Standing(id_of(key)?, Standing { next_seq, due, live, redelivered })
+            let returns = counted(&part.returns)?;
+            let standing = Standing { next_seq, due, live, redelivered, returns };
+            Entry::Standing(id_of(key)?, standing)
         }
         b't' => {
             let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;
@@ -353,6 +364,23 @@ fn runs(gaps: &[(u64, u64)]) -> Option<RunSet> {
         set.insert(Seq(first)..=Seq(end));
     }
     Some(set)
+}
+
+fn counts<'a>(counts: impl Iterator<Item = &'a (&'a Seq, &'a u32)>) -> Vec<(u64, u32)> {
+    let mut before = 0;
+    let gap =
+        |(seq, times): &(&Seq, &u32)| (seq.0 - std::mem::replace(&mut before, seq.0), **times);
+    counts.map(gap).collect()
+}
+
+fn counted(gaps: &[(u64, u32)]) -> Option<BTreeMap<Seq, u32>> {
+    let mut seq = 0_u64;
+    let mut counts = BTreeMap::new();
+    for (gap, times) in gaps {
+        seq = seq.checked_add(*gap)?;
+        counts.insert(Seq(seq), *times);
+    }
+    Some(counts)
 }
 
 fn vhost_key(name: &str) -> Vec<u8> {

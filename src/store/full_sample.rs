@@ -97,6 +97,9 @@ fn publish(journal: &Journal, disk: &dyn Disk, from: u64, up_to: u64) {
 fn settle(batch: &mut RecordBatch) {
     batch.ack(QueueId(1), [run(2, 3), run(17, 17)]);
     batch.requeue(QueueId(1), [run(5, 6)]);
+    batch.returned(QueueId(1), run(7, 9), 2);
+    batch.returned(QueueId(1), run(8, 8), 3);
+    batch.ack(QueueId(1), [run(9, 9)]);
     batch.begin_transaction();
     batch.ack(QueueId(2), [run(1, 2)]);
     batch.enqueue(&message(&b"within a transaction".repeat(100)), &[to(2, 101), to(4, 1)]);
@@ -159,6 +162,9 @@ pub(super) fn text(disk: &dyn Disk, store: &Store, recovered: &Recovered) -> Str
         let state = &recovered.queues[&id];
         let (vhost, name, next) = (&queue.vhost, &queue.name, state.next_seq);
         writeln!(out, "queue {id} {vhost} {name} {} next {next}", queue.auto_delete).unwrap();
+        for (seq, times) in &state.returns {
+            writeln!(out, "returned {seq} {times} times").unwrap();
+        }
         for it in store.read_all(disk, id, state).unwrap() {
             let body = it.message.body_to_vec();
             let start = body.get(..20).unwrap_or(&body).escape_ascii().to_string();

@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::error::StoreError;
 use super::frame::{BadHeader, FRAME_HEADER_LEN, Frame, FrameHeader};
 use super::record::{
-    ACK, BadRecord, CHECKPOINT, DEF, ENQUEUE, PREFIX_LEN, PURGE, REQUEUE, RawRecord,
+    ACK, BadRecord, CHECKPOINT, DEF, ENQUEUE, PREFIX_LEN, PURGE, REQUEUE, RETURNED, RawRecord,
     enqueue_head_len, prefix,
 };
 
@@ -54,7 +54,7 @@ impl Long {
         let kept_len = match kind {
             ENQUEUE => None,
             CHECKPOINT if within_transaction => return Err(BadRecord::Misplaced(kind)),
-            ACK | REQUEUE | PURGE | DEF | CHECKPOINT => Some(len),
+            ACK | REQUEUE | RETURNED | PURGE | DEF | CHECKPOINT => Some(len),
             other => return Err(BadRecord::UnknownKind(other)),
         };
         let run = Run { offset, len: 0, crc: 0 };

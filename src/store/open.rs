@@ -95,8 +95,9 @@ pub(super) fn open_with(
         if let Some(first) = contents.first_segment(id).filter(|_| !pages.is_empty()) {
             checkpointer.recovered(id, first);
         }
-        let (Standing { next_seq, due, .. }, changed) = (standing, replay.changed.contains(&id));
-        queues.insert(id, RecoveredQueue { next_seq, due, changed, pages });
+        let Standing { next_seq, due, returns, .. } = standing;
+        let changed = replay.changed.contains(&id);
+        queues.insert(id, RecoveredQueue { next_seq, due, changed, pages, returns });
     }
     let writer = Writer::after(tail, options);
     let journal = Journal::new(writer, options.durability, replay.defined);

@@ -6,6 +6,7 @@
 //! target  = queue * 2 + expires | seq | due if it expires, in Unix milliseconds
 //! ACK     = queue | (first, last - first)*                 runs of seqs that are settled for good
 //! REQUEUE = queue | (first, last - first)*                 runs that were delivered and came back
+//! RETURNED = queue | times | (first, last - first)*       as REQUEUE, and how often in all
 //! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
 //! TX      = record*                                        all or nothing
 //! DEF     = a `Definition`
@@ -31,6 +32,7 @@ pub(super) const DEF: u8 = 6;
 pub(super) const OPENED: u8 = 7;
 pub(super) const CLEAN: u8 = 8;
 pub(super) const CHECKPOINT: u8 = 9;
+pub(super) const RETURNED: u8 = 10;
 
 /// Kind and payload length.
 pub(super) const PREFIX_LEN: usize = 5;
@@ -67,6 +69,11 @@ pub(super) enum Record {
     },
     Requeue {
         queue: QueueId,
+        runs: Runs,
+    },
+    Returned {
+        queue: QueueId,
+        times: u32,
         runs: Runs,
     },
     Purge {
@@ -267,6 +274,11 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record, BadRecord> {
         REQUEUE => {
             Record::Requeue { queue: QueueId(take_varint(&mut rest)?), runs: take_runs(&mut rest)? }
         }
+        RETURNED => Record::Returned {
+            queue: QueueId(take_varint(&mut rest)?),
+            times: u32::try_from(take_varint(&mut rest)?).map_err(|_| BadRecord::Truncated)?,
+            runs: take_runs(&mut rest)?,
+        },
         PURGE => Record::Purge {
             queue: QueueId(take_varint(&mut rest)?),
             below: Seq(take_varint(&mut rest)?),

@@ -5,6 +5,7 @@ use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub struct Recovered {
@@ -30,6 +31,8 @@ pub struct RecoveredQueue {
     pub changed: bool,
     /// Its messages, by ascending seq; their contents lie on disk.
     pub pages: Vec<StoredPage>,
+    /// How often they came back, where that is counted.
+    pub returns: BTreeMap<Seq, u32>,
 }
 
 /// Neighbouring messages of a queue.

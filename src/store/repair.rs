@@ -79,7 +79,8 @@ impl Source for Recovered {
                     redelivered.insert(seq..=seq);
                 }
             }
-            each(*id, Standing { next_seq: queue.next_seq, due: queue.due, live, redelivered });
+            let (next_seq, due, returns) = (queue.next_seq, queue.due, queue.returns.clone());
+            each(*id, Standing { next_seq, due, live, redelivered, returns });
         }
     }
 

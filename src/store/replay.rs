@@ -14,6 +14,7 @@ use super::frame::Frame;
 use super::record::{BadRecord, RawRecord, Record, Runs, Target};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use hashbrown::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -101,6 +102,9 @@ impl Replay {
         match record.decode()? {
             Record::Ack { queue, runs } => self.change(queue, |queue| queue.ack(&runs)),
             Record::Requeue { queue, runs } => self.change(queue, |queue| queue.requeue(&runs)),
+            Record::Returned { queue, times, runs } => {
+                self.change(queue, |queue| queue.returned(&runs, times));
+            }
             Record::Purge { queue, below, mut except } => {
                 except.sort_unstable_by_key(|run| *run.start());
                 self.change(queue, |queue| queue.purge(below, &except));
@@ -162,6 +166,7 @@ impl Standing {
         for run in runs {
             self.saw(*run.end());
             self.live.remove(run.clone());
+            self.forget_returns(run.clone());
         }
     }
 
@@ -172,15 +177,63 @@ impl Standing {
         }
     }
 
+    /// The count is the whole one, so a checkpoint that knows this return already, or a later one,
+    /// does not count it again. What has ended by then has no count.
+    fn returned(&mut self, runs: &Runs, times: u32) {
+        self.requeue(runs);
+        for run in runs {
+            for (first, last) in self.live.within(*run.start(), *run.end()) {
+                for seq in first.0..=last.0 {
+                    let count = self.returns.entry(Seq(seq)).or_default();
+                    *count = times.max(*count);
+                }
+            }
+        }
+    }
+
+    fn forget_returns(&mut self, run: RangeInclusive<Seq>) {
+        while let Some((seq, _)) = self.returns.range(run.clone()).next() {
+            let seq = *seq;
+            self.returns.remove(&seq);
+        }
+    }
+
     fn purge(&mut self, below: Seq, except: &Runs) {
         // Behind all ranks it says nothing of ages.
         if below.age() == below.0 {
             self.next_seq = self.next_seq.max(below);
         }
         self.live.remove_below(below, except);
+        self.returns.retain(|seq, _| self.live.contains(*seq));
     }
 
     fn saw(&mut self, seq: Seq) {
         self.next_seq = self.next_seq.max(Seq(seq.age() + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_return_that_a_checkpoint_knew_is_not_counted_again() {
+        let runs = |first, last| vec![Seq(first)..=Seq(last)];
+        let mut standing = Standing::default();
+        standing.live.insert(Seq(2)..=Seq(9));
+        standing.returns.insert(Seq(4), 5);
+        for times in 1..=3 {
+            standing.returned(&runs(1, 4), times);
+        }
+        let counts = |standing: &Standing| {
+            standing.returns.iter().map(|(seq, times)| (seq.0, *times)).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&standing), [(2, 3), (3, 3), (4, 5)]);
+        standing.ack(&runs(3, 3));
+        assert_eq!(counts(&standing), [(2, 3), (4, 5)]);
+        standing.purge(Seq(9), &runs(4, 4));
+        assert_eq!(counts(&standing), [(4, 5)]);
+        standing.returned(&runs(0, u64::MAX), 6);
+        assert_eq!(counts(&standing), [(4, 6), (9, 6)]);
     }
 }

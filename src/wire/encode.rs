@@ -13,6 +13,22 @@ use crate::wire::method::{BASIC_ACK, BASIC_DELIVER, BASIC_GET_OK, BASIC_NACK, BA
 use crate::wire::output::Output;
 use bytes::Bytes;
 
+/// A message on its way out, with the content header that it has there.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    pub message: &'a Message,
+    pub header: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    /// As it was published.
+    #[must_use]
+    #[inline]
+    pub fn of(message: &'a Message) -> Self {
+        Self { message, header: message.header() }
+    }
+}
+
 /// Appends basic.deliver and the content. `frame_max` is the negotiated one, 0 for unlimited.
 ///
 /// # Panics
@@ -24,19 +40,20 @@ pub fn put_delivery(
     consumer_tag: &[u8],
     delivery_tag: u64,
     redelivered: bool,
-    message: &Message,
+    content: Content<'_>,
     frame_max: u32,
 ) {
-    let address = message.address();
+    let address = content.message.address();
     let size = 4 + 1 + consumer_tag.len() + 8 + 1 + address.len();
     let buffer = out.buffer_mut();
-    buffer.reserve(size + message.header().len() + inline_len(message) + 3 * FRAME_OVERHEAD);
+    let body_len = inline_len(content.message);
+    buffer.reserve(size + content.header.len() + body_len + 3 * FRAME_OVERHEAD);
     put_method_head(buffer, channel, size, BASIC_DELIVER);
     put_short(buffer, consumer_tag);
     put_tag_and_bits(buffer, delivery_tag, u8::from(redelivered));
     buffer.extend_from_slice(address);
     buffer.push(FRAME_END);
-    put_content(out, channel, message, frame_max);
+    put_content(out, channel, content, frame_max);
 }
 
 /// Appends basic.get-ok and the content.
@@ -45,16 +62,16 @@ pub fn put_get_ok(
     channel: u16,
     delivery_tag: u64,
     redelivered: bool,
-    message: &Message,
+    content: Content<'_>,
     message_count: u32,
     frame_max: u32,
 ) {
     put_method_frame(out.buffer_mut(), channel, BASIC_GET_OK, |buffer| {
         put_tag_and_bits(buffer, delivery_tag, u8::from(redelivered));
-        buffer.extend_from_slice(message.address());
+        buffer.extend_from_slice(content.message.address());
         buffer.extend_from_slice(&message_count.to_be_bytes());
     });
-    put_content(out, channel, message, frame_max);
+    put_content(out, channel, content, frame_max);
 }
 
 /// Appends basic.return and the content.
@@ -74,7 +91,7 @@ pub fn put_return(
         put_short(buffer, text.as_bytes());
         buffer.extend_from_slice(message.address());
     });
-    put_content(out, channel, message, frame_max);
+    put_content(out, channel, Content::of(message), frame_max);
 }
 
 /// Appends basic.ack, a confirm.
@@ -120,9 +137,9 @@ pub(crate) fn put_method_frame(
 }
 
 #[inline]
-fn put_content(out: &mut Output, channel: u16, message: &Message, frame_max: u32) {
+fn put_content(out: &mut Output, channel: u16, content: Content<'_>, frame_max: u32) {
+    let Content { message, header } = content;
     let buffer = out.buffer_mut();
-    let header = message.header();
     buffer.extend_from_slice(&frame_head(FrameKind::Header, channel, header.len()));
     buffer.extend_from_slice(header);
     buffer.push(FRAME_END);
@@ -226,7 +243,7 @@ mod tests {
 
     fn delivery(message: &Message, frame_max: u32) -> Output {
         let mut output = Output::new();
-        put_delivery(&mut output, 1, b"t", 9, true, message, frame_max);
+        put_delivery(&mut output, 1, b"t", 9, true, Content::of(message), frame_max);
         output
     }
 

@@ -27,6 +27,7 @@
 pub mod client;
 pub mod content;
 mod decode;
+mod delivery_count;
 pub mod encode;
 pub mod error;
 pub mod frame;
@@ -39,6 +40,7 @@ pub mod server;
 
 pub use client::ClientMethod;
 pub use content::{Assembly, ContentHeader};
+pub use delivery_count::with_delivery_count;
 pub use error::WireError;
 pub use frame::{Decoded, FrameHead, FrameKind, decode_frame};
 pub use output::Output;

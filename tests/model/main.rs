@@ -3,6 +3,7 @@
 mod catalogue;
 mod check;
 mod codec;
+mod deadletter;
 mod history;
 mod journal;
 mod policy;

@@ -176,6 +176,7 @@ fn expected(arguments: &Values, quorum: bool, user: &Values, operator: &Values) 
     let limit = [user.limit, operator.limit].into_iter().flatten();
     let of_two = |a: i8, b: i8| if a < 0 || b < 0 { a.max(b) } else { a.min(b) };
     let limit = arguments.limit.into_iter().chain(limit.reduce(of_two)).reduce(of_two);
+    let limit = limit.or_else(|| quorum.then_some(20));
     let exchange = arguments.exchange.or(user.exchange);
     let key = arguments.key.or(user.key);
     Behaviour {

@@ -25,6 +25,7 @@ mod queue_arguments;
 mod queue_declare;
 mod queue_delete;
 mod queue_lifetime;
+mod quorum;
 mod reply_to;
 mod routing;
 mod settle;
@@ -89,6 +90,7 @@ const ALL: &[&[Case]] = &[
     queue_declare::CASES,
     queue_delete::CASES,
     queue_lifetime::CASES,
+    quorum::CASES,
     reply_to::CASES,
     routing::CASES,
     settle::CASES,

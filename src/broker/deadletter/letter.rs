@@ -52,8 +52,14 @@ impl Corpse<'_> {
     }
 
     fn headers(&self, headers: TableRef<'_>, deaths: &[Table], drops_copies: bool) -> Table {
-        let replaced =
-            |key: &[u8]| key == DEATHS || LAST.contains(&key) || drops_copies && key == COPIES;
+        // RabbitMQ: whatever stands in x-death, it has died before.
+        let is_first = headers.get(DEATHS).is_none();
+        let replaced = |key: &[u8]| {
+            key == DEATHS
+                || LAST.contains(&key)
+                || is_first && FIRST.contains(&key)
+                || drops_copies && key == COPIES
+        };
         let kept = headers.iter().filter(|(key, _)| !replaced(key));
         let mut table = kept.fold(TableBuilder::new(), |table, (key, value)| table.put(key, value));
         let mut array = ArrayBuilder::default();
@@ -62,8 +68,7 @@ impl Corpse<'_> {
         }
         table = table.put(DEATHS, Value::Array(array.as_ref()));
         let said = [self.reason.name().as_bytes(), self.queue.as_bytes(), self.message.exchange()];
-        // RabbitMQ: whatever stands in x-death, it has died before.
-        let names = if headers.get(DEATHS).is_none() { &[FIRST, LAST][..] } else { &[LAST] };
+        let names = if is_first { &[FIRST, LAST][..] } else { &[LAST] };
         for (name, value) in names.iter().flat_map(|names| names.iter().zip(said)) {
             table = table.put(name, Value::LongStr(value));
         }
@@ -150,3 +155,7 @@ fn counted(death: &Table) -> Table {
     let table = fields.fold(table, |table, (key, value)| table.put(key, value));
     table.finish().as_ref().sorted()
 }
+
+#[cfg(test)]
+#[path = "letter_tests.rs"]
+mod tests;

@@ -138,6 +138,8 @@ impl Confirms {
 mod tests {
     use super::Durability::{Fsync, Os};
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn publish(confirms: &mut Confirms, lsn: u64, durability: Durability) {
         confirms.publish(durability);
@@ -196,5 +198,94 @@ mod tests {
         confirms.publish(Fsync);
         assert_eq!(confirms.report(at(100, 100)), None);
         assert_eq!(confirms.next_reach(), None);
+    }
+
+    /// Publishes one batch of which these were refused, waiting for `lsn`.
+    fn batch(confirms: &mut Confirms, count: u64, refused: &[u64], lsn: u64) {
+        (0..count).for_each(|_| confirms.publish(Fsync));
+        assert!(refused.iter().all(|number| confirms.refuse(*number)));
+        assert!(!refused.iter().any(|number| confirms.refuse(*number)), "told once");
+        confirms.register(Reach::of(Lsn(lsn), Fsync));
+    }
+
+    #[test]
+    fn an_ack_goes_past_what_was_refused_and_never_names_it() {
+        let ack = |up_to, multiple, count| Some(Ack { up_to, multiple, count });
+        let cases: [(&[u64], Option<Ack>); 8] = [
+            (&[], ack(4, true, 4)),
+            (&[1], ack(4, true, 3)),
+            (&[2, 3], ack(4, true, 2)),
+            (&[4], ack(3, true, 3)),
+            (&[3, 4], ack(2, true, 2)),
+            (&[2, 3, 4], ack(1, false, 1)),
+            (&[1, 2, 3], ack(4, false, 1)),
+            (&[1, 2, 3, 4], None),
+        ];
+        for (refused, expected) in cases {
+            let mut confirms = Confirms::default();
+            batch(&mut confirms, 4, refused, 1);
+            assert_eq!(confirms.report(at(1, 1)), expected, "{refused:?} refused");
+            assert_eq!((confirms.next_reach(), confirms.reported()), (None, 4));
+            // Numbers go on behind them.
+            batch(&mut confirms, 2, &[6], 2);
+            assert_eq!(confirms.report(at(2, 2)), ack(5, false, 1));
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// So many, of which those at these places are refused.
+        Publish(Vec<bool>),
+        Reach(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            vec(prop::bool::weighted(0.3), 1..8).prop_map(Step::Publish),
+            (0..4_u64).prop_map(Step::Reach),
+        ]
+    }
+
+    proptest! {
+        /// A client settles what a nack names, and what an ack names or, if it is multiple, goes
+        /// past and is not settled.
+        #[test]
+        fn a_client_hears_of_each_publish_once_and_not_too_early(
+            steps in vec(step(), 1..40),
+        ) {
+            let mut confirms = Confirms::default();
+            let (mut lsn, mut reached) = (0, 0);
+            // By publish: the LSN that it waits for, or `None` once the client has settled it.
+            let mut client: Vec<Option<u64>> = Vec::new();
+            for step in steps.into_iter().chain([Step::Reach(u64::MAX)]) {
+                match step {
+                    Step::Publish(refused) => {
+                        lsn += 1;
+                        let first = confirms.next_number();
+                        client.extend(refused.iter().map(|refused| (!refused).then_some(lsn)));
+                        let numbers = (first..).zip(&refused);
+                        let refused = numbers.filter_map(|(n, refused)| refused.then_some(n));
+                        let refused: Vec<_> = refused.collect();
+                        batch(&mut confirms, client.len() as u64 + 1 - first, &refused, lsn);
+                    }
+                    Step::Reach(further) => {
+                        reached = lsn.min(reached + further.min(lsn));
+                        let due = client.iter().flatten().filter(|lsn| **lsn <= reached).count();
+                        let ack = confirms.report(at(reached, reached));
+                        prop_assert_eq!(ack.map_or(0, |ack| ack.count), due as u64);
+                        let Some(ack) = ack else { continue };
+                        let last = usize::try_from(ack.up_to).unwrap() - 1;
+                        prop_assert!(client[last].is_some(), "it names what was settled");
+                        let first = if ack.multiple { 0 } else { last };
+                        for publish in &mut client[first..=last] {
+                            prop_assert!(publish.take().is_none_or(|lsn| lsn <= reached));
+                        }
+                    }
+                }
+            }
+            prop_assert!(client.iter().all(Option::is_none));
+            prop_assert_eq!(confirms.reported(), client.len() as u64);
+            prop_assert!(confirms.refused.is_empty() && confirms.waiting.is_empty());
+        }
     }
 }

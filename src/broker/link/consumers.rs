@@ -1,5 +1,6 @@
 //! A link's consumers: starting and ending them, and taking their deliveries.
 
+use super::overdue::own_timeout;
 use super::unacked::Unacked;
 use super::{Link, Workspace};
 use crate::exception::Exception;
@@ -8,6 +9,7 @@ use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES, UNACKED_MAX
 use crate::name::Name;
 use crate::queue::{ConsumerKey, ConsumerSpec, Delivery, EndReason, Got, Outlet, Queue, QueueType};
 use crate::store::Reach;
+use crate::time::Millis;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub(super) struct Consumers {
 struct Consumer {
     tag: Name,
     no_ack: bool,
+    timeout_ms: u32,
     /// `None` for the consumer of direct replies.
     source: Option<Source>,
     /// Drained since the last grant.
@@ -46,6 +49,8 @@ pub struct Run {
     tag: Name,
     /// Place of the queue that its deliveries are unacked in; `None` if nothing is to be settled.
     unacked_from: Option<u32>,
+    timeout_ms: u32,
+    first_tag: u64,
     messages: u32,
     bytes: u64,
     /// Deliveries handed over before the channel-wide prefetch was set.
@@ -66,6 +71,8 @@ pub struct Consume {
     pub no_ack: bool,
     pub exclusive: bool,
     pub priority: i64,
+    /// How long a delivery may stay unacknowledged, if the consumer says so.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A get whose message is being loaded.
@@ -125,14 +132,15 @@ impl Link {
             .map_err(|_| Exception::not_found(queue.resource()))?
             .ok_or_else(|| Exception::exclusive_use(queue.resource()))?;
         let source = Some(Source { queue: self.queues.refer(queue), key });
-        self.add_consumer(token, consume.tag, consume.no_ack, source);
+        let timeout_ms = own_timeout(consume.timeout_ms);
+        self.add_consumer(token, (consume.tag, consume.no_ack, timeout_ms), source);
         Ok(())
     }
 
     /// Starts the channel's consumer of direct replies.
     pub(super) fn consume_replies(&mut self, token: ConsumerToken, tag: Name) {
         self.consumers.reply = Some(token);
-        self.add_consumer(token, tag, true, None);
+        self.add_consumer(token, (tag, true, 0), None);
     }
 
     pub(super) fn reply_token(&self) -> Option<ConsumerToken> {
@@ -142,12 +150,13 @@ impl Link {
     fn add_consumer(
         &mut self,
         token: ConsumerToken,
-        tag: Name,
-        no_ack: bool,
+        (tag, no_ack, timeout_ms): (Name, bool, u32),
         source: Option<Source>,
     ) {
         self.consumers.by_tag.insert(tag.clone(), token);
-        let consumer = Consumer { tag, no_ack, source, drained_messages: 0, drained_bytes: 0 };
+        let (drained_messages, drained_bytes) = (0, 0);
+        let consumer =
+            Consumer { tag, no_ack, timeout_ms, source, drained_messages, drained_bytes };
         self.consumers.by_token.insert(token, consumer);
     }
 
@@ -211,7 +220,8 @@ impl Link {
         let consumer = self.consumers.by_token.get(&token)?;
         let unacked_from = consumer.source.filter(|_| !consumer.no_ack).map(|source| source.queue);
         let tag = consumer.tag.clone();
-        Some(Run { tag, unacked_from, messages: 0, bytes: 0, uncounted: 0 })
+        let (timeout_ms, first_tag) = (consumer.timeout_ms, self.next_tag);
+        Some(Run { tag, unacked_from, timeout_ms, first_tag, messages: 0, bytes: 0, uncounted: 0 })
     }
 
     /// Takes one delivery; says its tag.
@@ -222,8 +232,8 @@ impl Link {
         if let Some(queue) = run.unacked_from {
             let limited = delivery.limited || self.limiter.is_active();
             run.uncounted += u32::from(limited && !delivery.limited);
-            let (seq, slot) = (delivery.seq, delivery.slot);
-            self.unacked.push(Unacked { tag, seq, slot, queue, limited });
+            let (seq, slot, timeout_ms) = (delivery.seq, delivery.slot, run.timeout_ms);
+            self.unacked.push(Unacked { tag, seq, slot, queue, limited, timeout_ms });
         }
         tag
     }
@@ -236,6 +246,8 @@ impl Link {
         self.counters.delivered.add(run.messages.into());
         if let Some(queue) = run.unacked_from {
             self.queues.add(queue, run.messages as usize);
+            let now = workspace.effects.now.monotonic;
+            self.note_unacked(run.first_tag, queue, run.timeout_ms, now);
         }
         if let Some(consumer) = self.consumers.by_token.get_mut(&token) {
             consumer.drained_messages += run.messages;
@@ -351,11 +363,16 @@ impl Link {
     }
 
     /// The answer to a get that had to wait is here. Gives a message its tag.
-    pub fn got_later(&mut self, token: ConsumerToken, delivery: Option<&Delivery>) -> Option<u64> {
+    pub fn got_later(
+        &mut self,
+        token: ConsumerToken,
+        delivery: Option<&Delivery>,
+        now: Millis,
+    ) -> Option<u64> {
         let WaitingGet { queue: place, tag } = self.consumers.waiting_gets.remove(&token)?;
         let queue = self.queues.get(place).cloned();
         self.queues.release(place, 1);
-        self.keep_got(&queue?, delivery?, tag);
+        self.keep_got(&queue?, delivery?, tag, now);
         Some(tag)
     }
 
@@ -367,13 +384,13 @@ impl Link {
     }
 
     /// Gives a gotten message its tag.
-    pub fn take_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery) -> u64 {
+    pub fn take_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery, now: Millis) -> u64 {
         let tag = self.take_tag();
-        self.keep_got(queue, delivery, tag);
+        self.keep_got(queue, delivery, tag, now);
         tag
     }
 
-    fn keep_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery, tag: u64) {
+    fn keep_got(&mut self, queue: &Arc<Queue>, delivery: &Delivery, tag: u64, now: Millis) {
         self.counters.gotten.add(1);
         if delivery.slot != Delivery::NO_SLOT {
             let limited = self.limiter.is_active();
@@ -382,7 +399,9 @@ impl Link {
             }
             let queue = self.queues.refer(queue);
             let (seq, slot) = (delivery.seq, delivery.slot);
-            self.unacked.push(Unacked { tag, seq, slot, queue, limited });
+            let unacked = Unacked { tag, seq, slot, queue, limited, timeout_ms: 0 };
+            self.unacked.push(unacked);
+            self.note_unacked(tag, queue, 0, now);
         }
     }
 }

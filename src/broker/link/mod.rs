@@ -8,6 +8,7 @@
 mod confirms;
 mod consumers;
 mod inbox;
+mod overdue;
 mod publish;
 mod replay;
 mod reply;
@@ -38,6 +39,7 @@ use crate::queue::{ChannelLimiter, Effects, Event, Queue, Turn};
 use crate::store::RecordBatch;
 use consumers::Consumers;
 use hashbrown::HashMap;
+use overdue::DeliveryTimes;
 use shared_routes::SharedRoutes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -105,6 +107,7 @@ pub struct Link {
     /// Queues that consumers and unacked deliveries refer to by place.
     queues: QueueTable,
     unacked: UnackedList,
+    times: DeliveryTimes,
     limiter: Arc<ChannelLimiter>,
     /// Some consumer's credit was kept back for want of room among the unacked.
     withheld: bool,
@@ -130,6 +133,7 @@ impl Link {
             consumers: Consumers::default(),
             queues: QueueTable::default(),
             unacked: UnackedList::default(),
+            times: DeliveryTimes::default(),
             limiter: Arc::new(ChannelLimiter::default()),
             withheld: false,
             routes: RouteCache::default(),

@@ -11,7 +11,7 @@ use crate::id::{ConnectionId, ConsumerToken, Seq};
 use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use crate::message::Message;
 use crate::name::Name;
-use crate::queue::{Delivery, Effects, Event, Outlet};
+use crate::queue::{Delivery, Effects, Event, Outlet, Returned};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hashbrown::HashMap;
@@ -58,6 +58,7 @@ impl ReplyTarget {
             message: message.clone(),
             slot: Delivery::NO_SLOT,
             redelivered: false,
+            returned: Returned::UNTOLD,
             limited: false,
         })];
         effects.push(&self.outlet, &mut events);

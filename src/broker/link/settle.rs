@@ -118,7 +118,7 @@ impl Link {
             let (seq, slot, limited) = (delivery.seq, delivery.slot, delivery.limited);
             if slot != Delivery::NO_SLOT {
                 self.queues.add(queue, 1);
-                all.deliveries.push(Unacked { tag: 0, seq, slot, queue, limited });
+                all.deliveries.push(Unacked { tag: 0, seq, slot, queue, limited, timeout_ms: 0 });
             }
         }
         // In queue order, so that each queue sees few runs.

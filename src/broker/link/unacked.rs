@@ -16,6 +16,8 @@ pub(super) struct Unacked {
     pub(super) queue: u32,
     /// It counts in the channel-wide prefetch.
     pub(super) limited: bool,
+    /// Its consumer's own timeout, as `overdue` reads it.
+    pub(super) timeout_ms: u32,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,16 @@ impl UnackedList {
         self.entries = all.into();
     }
 
+    /// The tag of the oldest.
+    #[inline]
+    pub(super) fn first_tag(&self) -> Option<u64> {
+        self.entries.front().map(|(tag, _)| *tag)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Unacked> {
+        self.entries.iter().filter_map(|(_, unacked)| unacked.as_ref())
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Unacked> {
         self.entries.iter_mut().filter_map(|(_, unacked)| unacked.as_mut())
     }
@@ -111,7 +123,14 @@ mod tests {
     fn list(tags: impl IntoIterator<Item = u64>) -> UnackedList {
         let mut list = UnackedList::default();
         for tag in tags {
-            list.push(Unacked { tag, seq: Seq(tag), slot: 0, queue: 0, limited: false });
+            list.push(Unacked {
+                tag,
+                seq: Seq(tag),
+                slot: 0,
+                queue: 0,
+                limited: false,
+                timeout_ms: 0,
+            });
         }
         list
     }

@@ -2,7 +2,9 @@
 
 use super::policy_values::PolicyValues;
 use super::{QueueSettings, arguments};
-use crate::limits::{DEDUPLICATION_CACHE_LEN, EXPIRY_MS_MAX, NAME_BYTES_MAX};
+use crate::limits::{
+    DEDUPLICATION_CACHE_LEN, EXPIRY_MS_MAX, NAME_BYTES_MAX, QUORUM_DELIVERY_LIMIT,
+};
 use crate::name::Name;
 use crate::table::{TableRef, Value};
 
@@ -157,10 +159,7 @@ impl Behaviour {
                 // RabbitMQ: zero counts as one.
                 .and_then(|n| u8::try_from(n.max(1)).ok()),
             single_active_consumer: arguments.is_set("x-single-active-consumer"),
-            delivery_limit: limit(PolicyValues::delivery_limit_of(
-                arguments.integer("x-delivery-limit"),
-                policy.delivery_limit,
-            )),
+            delivery_limit: delivery_limit(kind, arguments, policy),
             consumer_timeout_ms: least(
                 arguments.period("x-consumer-timeout"),
                 policy.consumer_timeout_ms,
@@ -182,9 +181,13 @@ fn least(argument: Option<u64>, policy: Option<u64>) -> Option<u64> {
     [argument, policy].into_iter().flatten().min()
 }
 
-/// RabbitMQ 4: a negative limit is none.
-fn limit(value: Option<i64>) -> Option<u64> {
-    u64::try_from(value?).ok()
+/// RabbitMQ 4: a negative limit is none, and quorum queues have one if nothing is said.
+fn delivery_limit(kind: QueueType, arguments: Arguments<'_>, policy: &PolicyValues) -> Option<u64> {
+    let argument = arguments.integer("x-delivery-limit");
+    match PolicyValues::delivery_limit_of(argument, policy.delivery_limit) {
+        Some(limit) => u64::try_from(limit).ok(),
+        None => (kind == QueueType::Quorum).then_some(QUORUM_DELIVERY_LIMIT),
+    }
 }
 
 fn overflow(kind: QueueType, arguments: Arguments<'_>, policy: &PolicyValues) -> Overflow {

@@ -96,6 +96,14 @@ fn a_negative_delivery_limit_is_none() {
 }
 
 #[test]
+fn a_quorum_queue_that_says_nothing_has_a_delivery_limit() {
+    let kind = ("x-queue-type", Value::LongStr(b"quorum"));
+    let of = |arguments: &[_]| behaviour(arguments, &PolicyValues::default()).delivery_limit;
+    let unlimited = ("x-delivery-limit", Value::I32(-1));
+    assert_eq!([of(&[kind]), of(&[kind, unlimited]), of(&[])], [Some(20), None, None]);
+}
+
+#[test]
 fn dead_letters_may_be_half_of_an_argument_and_half_of_a_policy() {
     let policy = PolicyValues {
         dead_letter_exchange: Some(Name::new("policy")),

@@ -10,7 +10,7 @@ use leveret::limits::FRAME_MAX;
 use leveret::message::Message;
 use leveret::table::{TableBuilder, TableRef, Value};
 use leveret::wire::encode::{
-    put_ack, put_delivery, put_get_ok, put_heartbeat, put_nack, put_return,
+    Content, put_ack, put_delivery, put_get_ok, put_heartbeat, put_nack, put_return,
 };
 use leveret::wire::{Output, ServerMethod};
 use proptest::prelude::*;
@@ -211,10 +211,11 @@ proptest! {
         let message = Message::from_pieces(exchange, key, &header, pieces, &mut Vec::new());
 
         let mut output = Output::new();
+        let content = Content::of(&message);
         put_delivery(
-            &mut output, channel, consumer_tag.as_bytes(), tag, flag, &message, frame_max,
+            &mut output, channel, consumer_tag.as_bytes(), tag, flag, content, frame_max,
         );
-        put_get_ok(&mut output, channel, tag, flag, &message, 7, frame_max);
+        put_get_ok(&mut output, channel, tag, flag, content, 7, frame_max);
         put_return(&mut output, channel, 312, "NO_ROUTE", &message, frame_max);
         put_ack(&mut output, channel, tag, flag);
         put_nack(&mut output, channel, tag, flag);

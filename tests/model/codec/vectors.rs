@@ -8,7 +8,7 @@ use leveret::exception::MethodId;
 use leveret::limits::FRAME_MAX;
 use leveret::message::Message;
 use leveret::table::TableRef;
-use leveret::wire::encode::{put_delivery, put_get_ok, put_return};
+use leveret::wire::encode::{Content, put_delivery, put_get_ok, put_return};
 use leveret::wire::method::{BASIC_CREDIT, BASIC_CREDIT_DRAINED, BASIC_CREDIT_OK};
 use leveret::wire::{
     ClientMethod, Decoded, FrameKind, Output, Properties, ServerMethod, decode_frame,
@@ -111,12 +111,20 @@ fn put_content_method(method: &basic::AMQPMethod, channel: u16, out: &mut Output
         Deliver(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());
             let tag = m.consumer_tag.as_str().as_bytes();
-            put_delivery(out, channel, tag, m.delivery_tag, m.redelivered, &message, FRAME_MAX);
+            put_delivery(
+                out,
+                channel,
+                tag,
+                m.delivery_tag,
+                m.redelivered,
+                Content::of(&message),
+                FRAME_MAX,
+            );
         }
         GetOk(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());
             let (tag, count) = (m.delivery_tag, m.message_count);
-            put_get_ok(out, channel, tag, m.redelivered, &message, count, FRAME_MAX);
+            put_get_ok(out, channel, tag, m.redelivered, Content::of(&message), count, FRAME_MAX);
         }
         Return(m) => {
             let message = message(m.exchange.as_str(), m.routing_key.as_str());

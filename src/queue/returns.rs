@@ -1,0 +1,280 @@
+//! How often messages came back, where the queue has to know it: for its delivery limit, and for
+//! the header that tells consumers (`x-delivery-count`). A message that never came back costs
+//! nothing here; of the others there are never more than were unacked at once.
+//!
+//! Each return leaves a record with the count so far. After a crash it is too low by what was out.
+
+use super::checkout::Checkout;
+use super::core::QueueCore;
+use super::deadletter::Reason;
+use super::effects::Effects;
+use super::outlet::Returned;
+use super::ready::Entry;
+use super::settings::{Behaviour, QueueType};
+use crate::id::{QueueId, Seq};
+use crate::store::RecordBatch;
+use std::collections::BTreeMap;
+
+/// What the settings say about returns, read once.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    /// A message may come back this often.
+    limit: u64,
+    /// Deliveries say so even if there was none.
+    tells_zero: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    times: u32,
+    persistent: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Returns {
+    /// Only there if returns are counted.
+    rule: Option<Rule>,
+    counts: BTreeMap<u64, Count>,
+}
+
+impl Returns {
+    /// From now on as these settings say. What was counted stays: it is never too much.
+    pub(super) fn obey(&mut self, behaviour: &Behaviour) {
+        // RabbitMQ: quorum queues count in any case, and 3.10 tells the first consumer too.
+        let tells_zero = behaviour.kind == QueueType::Quorum;
+        let counts = tells_zero || behaviour.delivery_limit.is_some();
+        let limit = behaviour.delivery_limit.unwrap_or(u64::MAX);
+        self.rule = counts.then_some(Rule { limit, tells_zero });
+    }
+
+    pub(super) fn are_counted(&self) -> bool {
+        self.rule.is_some()
+    }
+
+    /// What a delivery says of its message.
+    #[inline]
+    pub(super) fn told(&self, seq: u64) -> Returned {
+        match self.rule {
+            None => Returned::UNTOLD,
+            Some(rule) => match self.counts.get(&seq) {
+                Some(count) => Returned::times(count.times),
+                None if rule.tells_zero => Returned::times(0),
+                None => Returned::UNTOLD,
+            },
+        }
+    }
+
+    /// The message has ended.
+    #[inline]
+    pub(super) fn forget(&mut self, seq: u64) {
+        if !self.counts.is_empty() {
+            self.counts.remove(&seq);
+        }
+    }
+
+    /// Of all messages only these are left.
+    pub(super) fn keep(&mut self, checkout: &Checkout) {
+        if !self.counts.is_empty() {
+            let mut before = std::mem::take(&mut self.counts);
+            let kept = checkout.entries().filter_map(|entry| before.remove_entry(&entry.seq));
+            self.counts = kept.collect();
+        }
+    }
+
+    /// Of messages that the journal knows, in order.
+    pub(super) fn persistent(&self) -> impl Iterator<Item = (Seq, u32)> {
+        let known = self.counts.iter().filter(|(_, count)| count.persistent);
+        known.map(|(seq, count)| (Seq(*seq), count.times))
+    }
+
+    /// What a recovered message was counted to.
+    pub(super) fn restore(&mut self, seq: Seq, times: u32) {
+        self.counts.insert(seq.0, Count { times, persistent: true });
+    }
+
+    fn add(&mut self, entry: &Entry) -> u32 {
+        let persistent = entry.persistent;
+        let count = self.counts.entry(entry.seq).or_insert(Count { times: 0, persistent });
+        count.times = count.times.saturating_add(1);
+        count.times
+    }
+
+    /// Whether a message that came back so often has failed for good.
+    fn are_too_many(&self, times: u32) -> bool {
+        self.rule.is_some_and(|rule| u64::from(times) > rule.limit)
+    }
+}
+
+/// Neighbours that came back equally often, so that they make one record.
+#[derive(Default)]
+pub(super) struct ReturnedRun(Option<(u64, u64, u32)>);
+
+impl ReturnedRun {
+    fn extend(&mut self, seq: u64, times: u32, queue: QueueId, records: &mut RecordBatch) {
+        match &mut self.0 {
+            Some((_, last, same)) if *last + 1 == seq && *same == times => *last = seq,
+            run => {
+                let before = Self(run.replace((seq, seq, times)));
+                before.finish(queue, records);
+            }
+        }
+    }
+
+    pub(super) fn finish(self, queue: QueueId, records: &mut RecordBatch) {
+        if let Some((first, last, times)) = self.0 {
+            records.returned(queue, (Seq(first), Seq(last)), times);
+        }
+    }
+}
+
+impl QueueCore {
+    /// A message comes back to a queue that counts. It dies if that was once too often.
+    pub(super) fn take_back_counted(
+        &mut self,
+        entry: Entry,
+        run: &mut ReturnedRun,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        let times = self.returns.add(&entry);
+        if self.returns.are_too_many(times) {
+            self.bury(entry, Reason::DeliveryLimit, records, effects);
+            return;
+        }
+        if entry.persistent {
+            run.extend(entry.seq, times, self.id, records);
+        }
+        self.take_back(entry);
+    }
+
+    /// How often recovered messages came back.
+    pub fn restore_returns(&mut self, counts: impl IntoIterator<Item = (Seq, u32)>) {
+        counts.into_iter().for_each(|(seq, times)| self.returns.restore(seq, times));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settlement;
+    use super::super::effects::Effects;
+    use super::super::samples::{get, publish};
+    use super::super::settings::{DeadLetter, DeadLetterStrategy};
+    use super::*;
+    use crate::name::Name;
+    use crate::store::OnDisk;
+
+    struct World {
+        core: QueueCore,
+        records: RecordBatch,
+        effects: Effects,
+    }
+
+    impl World {
+        fn new(behaviour: Behaviour, messages: usize) -> Self {
+            let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
+            let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
+            let mut batch = vec![publish(); messages];
+            world.core.publish(&mut batch, &mut world.records, &mut world.effects);
+            world
+        }
+
+        fn get(&mut self) -> (u32, Seq) {
+            get(&mut self.core, &mut self.records, &mut self.effects)
+        }
+
+        fn settle(&mut self, all: &[(u32, Seq)], how: Settlement) {
+            self.core.settle(all, how, &mut self.records, &mut self.effects);
+        }
+
+        fn told(&self, seq: u64) -> Option<u16> {
+            self.core.returns.told(seq).told()
+        }
+    }
+
+    fn limit(delivery_limit: u64) -> Behaviour {
+        Behaviour { delivery_limit: Some(delivery_limit), ..Behaviour::default() }
+    }
+
+    #[test]
+    fn a_message_is_delivered_once_more_often_than_it_may_come_back() {
+        for allowed in 0..3 {
+            let exchange = Name::new("dlx");
+            let strategy = DeadLetterStrategy::default();
+            let dead_letter = Some(DeadLetter { exchange, routing_key: None, strategy });
+            for dead_letter in [None, dead_letter] {
+                let behaviour = Behaviour { dead_letter: dead_letter.clone(), ..limit(allowed) };
+                let mut world = World::new(behaviour, 1);
+                for _ in 0..=allowed {
+                    assert_eq!(world.core.ready_len(), 1);
+                    let out = world.get();
+                    world.settle(&[out], Settlement::Requeue);
+                }
+                assert_eq!((world.core.ready_len(), world.core.unacked_len()), (0, 0));
+                let dead: Vec<_> = world.effects.dead.iter().map(|dead| dead.reason).collect();
+                assert_eq!(dead, vec![Reason::DeliveryLimit; usize::from(dead_letter.is_some())]);
+                assert!(world.core.returns.counts.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_not_counted_any_more() {
+        let mut world = World::new(limit(9), 4);
+        let out: Vec<_> = (0..4).map(|_| world.get()).collect();
+        world.settle(&out, Settlement::Requeue);
+        let out: Vec<_> = (0..3).map(|_| world.get()).collect();
+        assert_eq!(world.core.returns.counts.len(), 4);
+        world.settle(&out[..1], Settlement::Ack);
+        world.settle(&out[1..2], Settlement::Discard);
+        assert_eq!(world.core.returns.counts.len(), 2);
+        // Of a purge only what is out is left.
+        world.core.purge(&mut world.records, &mut world.effects);
+        assert_eq!(world.core.returns.counts.keys().copied().collect::<Vec<_>>(), [3]);
+        assert_eq!((world.told(3), world.told(4)), (Some(1), None));
+    }
+
+    #[test]
+    fn counts_outlast_that_their_messages_leave_memory() {
+        let mut world = World::new(limit(9), 10);
+        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        world.settle(&out, Settlement::Requeue);
+        let all = [(Seq(0), Seq(u64::MAX))];
+        world.core.page_out(&all, 0, 0, 100);
+        world.core.evict_bodies(&all, &mut super::super::Sweep::default(), 100);
+        assert_eq!(world.core.absent_seqs().len(), 10);
+        let counted: Vec<_> = (1..=6).map(|seq| (Seq(seq), 1)).collect();
+        assert_eq!(world.core.alive().returns, counted);
+        let due = crate::time::UnixMillis::NEVER;
+        let on_disk = (1..=10).map(|seq| OnDisk { seq: Seq(seq), due, message: publish().message });
+        world.core.loaded(on_disk.collect(), &[], &mut world.records, &mut world.effects);
+        let out = world.get();
+        assert_eq!((out.1, world.told(1), world.told(7)), (Seq(1), Some(1), None));
+    }
+
+    #[test]
+    fn neighbours_that_came_back_equally_often_make_one_record() {
+        let mut world = World::new(limit(9), 6);
+        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        world.records.clear();
+        world.settle(&out, Settlement::Requeue);
+        assert_eq!(world.records.records(), 1);
+        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        world.settle(&out[2..4], Settlement::Requeue);
+        assert_eq!(world.records.records(), 2);
+        world.settle(&[out[0], out[1], out[4]], Settlement::Requeue);
+        assert_eq!(world.records.records(), 4);
+        let out: Vec<_> = (0..5).map(|_| world.get()).collect();
+        world.records.clear();
+        world.settle(&out, Settlement::Requeue);
+        assert_eq!(world.records.records(), 1);
+    }
+
+    #[test]
+    fn a_count_beyond_what_a_header_says_stays_one() {
+        assert_eq!(Returned::times(7).told(), Some(7));
+        for times in [65_534, 65_535, u32::MAX] {
+            assert_eq!(Returned::times(times).told(), Some(65_534));
+        }
+        assert_eq!(Returned::UNTOLD.told(), None);
+    }
+}
