@@ -2,12 +2,14 @@
 //! of them when the broker starts again.
 
 use crate::client::*;
+use crate::raw::{self, Raw};
 use crate::support::{TestBroker, soon};
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use leveret::exchange::ExchangeTypes;
 use leveret::store::MemoryDisk;
+use leveret::wire::method::CHANNEL_CLOSE;
 use leveret::{Config, Server};
 use std::sync::Arc;
 
@@ -331,12 +333,12 @@ async fn an_exchange_without_its_plugin_is_kept_and_refuses_to_route() {
     let third = connection.create_channel().await.unwrap();
     declare(&third, "other", durable()).await;
     bind(&third, "other", "x", "").await;
-    third.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-    publish_to(&third, "x", "k", "lost", BasicProperties::default()).await;
-    let closed = third.queue_declare("q".into(), durable(), FieldTable::default()).await;
+    let mut raw = Raw::channel(&broker);
+    raw.send(&raw::publish_method(1, "x", "k", 0));
+    raw.send(&raw::content_header(1, 0, &[0, 0]));
     let not_found = "PRECONDITION_FAILED - Cannot route message through exchange 'x' in vhost \
                      '/': exchange type x-random not found";
-    assert_eq!(reply(closed), (406, not_found.to_owned()));
+    assert_eq!(raw.expect_close(CHANNEL_CLOSE), (406, not_found.to_owned()));
     broker.stopped().await.unwrap();
 
     let broker = TestBroker::on(disk);

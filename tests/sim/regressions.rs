@@ -9,8 +9,9 @@ use super::{OPERATIONS, run};
 /// before the disk had them, deliveries of one connection in another's inbox, a cancel whose last
 /// deliveries overtook others of their channel, and one whose last deliveries had higher tags than
 /// a get-ok behind it; then a snapshot that was copied from a rotten catalogue (3 and 52), and a
-/// flipped bit in the catalogue's `Meta`, for which records that were safe were cut (5543).
-const SEEDS: [u64; 12] = [2, 75, 26, 61, 86, 87, 30, 52, 135, 242, 3, 5543];
+/// flipped bit in the catalogue's `Meta`, for which records that were safe were cut (5543), and a
+/// commit whose acks of one queue, some of them of transient messages, were written twice (21648).
+const SEEDS: [u64; 13] = [2, 75, 26, 61, 86, 87, 30, 52, 135, 242, 3, 5543, 21648];
 
 const DURABLE: usize = 0;
 const TRANSIENT: usize = 3;

@@ -116,10 +116,10 @@ impl Link {
         workspace.records.begin_transaction();
         let mut durability = self.record_publishes(&parts, &transaction.publishes, workspace);
         let mut unrecorded = HashSet::new();
-        for (deliveries, how) in &transaction.settlements {
+        for (nth, (deliveries, how)) in transaction.settlements.iter().enumerate() {
             if *how != Settlement::Requeue {
-                durability =
-                    durability.max(self.record_ends(deliveries, *how, &mut unrecorded, workspace));
+                let ends = self.record_ends((nth, deliveries), *how, &mut unrecorded, workspace);
+                durability = durability.max(ends);
             }
         }
         workspace.records.end_transaction();
@@ -135,8 +135,8 @@ impl Link {
             // A queue that went meanwhile took its messages along.
             let _ = part.queue.show(&seqs, &mut workspace.turn(&self.broker));
         }
-        for (deliveries, how) in transaction.settlements {
-            self.settle_committed(deliveries, how, &unrecorded, workspace);
+        for (nth, (deliveries, how)) in transaction.settlements.into_iter().enumerate() {
+            self.settle_committed((nth, deliveries), how, &unrecorded, workspace);
         }
         self.counters.published.add(transaction.publishes.len() as u64);
         let mut returned = Vec::new();
@@ -178,12 +178,12 @@ impl Link {
 
     /// Writes the end of those deliveries that the journal knows, and says how safe it must be. A
     /// queue of which nothing is written here, as of one that dead-letters them, joins
-    /// `unrecorded`.
+    /// `unrecorded`, with which of the settlements that was.
     fn record_ends(
         &mut self,
-        deliveries: &[Unacked],
+        (nth, deliveries): (usize, &[Unacked]),
         how: Settlement,
-        unrecorded: &mut HashSet<(QueueId, Settlement)>,
+        unrecorded: &mut HashSet<(QueueId, usize)>,
         workspace: &mut Workspace,
     ) -> Durability {
         let mut durability = Durability::Os;
@@ -198,7 +198,7 @@ impl Link {
             let runs = recorded.chunk_by(|a, b| a.0 + 1 == b.0);
             let runs = runs.map(|run| (run[0], run[run.len() - 1]));
             if recorded.is_empty() {
-                unrecorded.insert((queue.id, how));
+                unrecorded.insert((queue.id, nth));
             } else {
                 workspace.records.ack(queue.id, runs);
                 durability = durability.max(queue.durability());
@@ -209,9 +209,9 @@ impl Link {
 
     fn settle_committed(
         &mut self,
-        deliveries: Vec<Unacked>,
+        (nth, deliveries): (usize, Vec<Unacked>),
         how: Settlement,
-        unrecorded: &HashSet<(QueueId, Settlement)>,
+        unrecorded: &HashSet<(QueueId, usize)>,
         workspace: &mut Workspace,
     ) {
         let limited = deliveries.iter().filter(|unacked| unacked.limited).count();
@@ -223,7 +223,7 @@ impl Link {
             if let Some(queue) = link.queues.get(queue) {
                 let turn = &mut workspace.turn(&link.broker);
                 // What was delivered from a queue that is gone is settled with it.
-                let _ = if unrecorded.contains(&(queue.id, how)) {
+                let _ = if unrecorded.contains(&(queue.id, nth)) {
                     queue.settle(run, how, turn).map(drop)
                 } else {
                     queue.settle_recorded(run, how, turn)
