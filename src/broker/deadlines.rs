@@ -101,12 +101,20 @@ impl Broker {
 
     /// Carries out what a turn's verbs have come to. Call without any lock, at the end of the turn.
     pub fn finish_turn(&self, workspace: &mut Workspace) {
+        if !self.end_turn(workspace) {
+            self.deadlines.bell().ring();
+        }
+    }
+
+    /// As `finish_turn`. False if there is more to do, which is the ticker's.
+    fn end_turn(&self, workspace: &mut Workspace) -> bool {
         self.deadlines.add(&mut workspace.effects.deadlines);
-        self.take_dead(workspace);
+        let done = self.take_dead(workspace);
         self.end_idle(workspace);
         self.want_loads(&mut workspace.effects);
         self.deadlines.add(&mut workspace.effects.deadlines);
         workspace.effects.wake_all();
+        done
     }
 
     /// Does what is due at the workspace's time. Says when to be called next, which may be at once.
@@ -116,11 +124,10 @@ impl Broker {
             if let Some(queue) = self.queue_by_id(id) {
                 // What is due in a queue that is gone has gone with it.
                 let _ = queue.tick(&mut workspace.turn(self));
-                self.finish_turn(workspace);
+                self.end_turn(workspace);
             }
         }
-        let all_moved = self.move_dead(workspace);
-        self.finish_turn(workspace);
+        let all_moved = self.move_dead(workspace) & self.end_turn(workspace);
         let next = self.deadlines.next();
         if all_moved {
             return next;
@@ -151,7 +158,14 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::alarm::Alarm;
+    use super::super::declare::DeclareQueue;
+    use super::super::declare::tests::{DURABLE, connect, open};
     use super::*;
+    use crate::message::Message;
+    use crate::queue::Publish;
+    use crate::store::MemoryDisk;
+    use crate::table::{TableBuilder, Value};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -169,6 +183,35 @@ mod tests {
         assert_eq!(deadlines.next(), Some(UnixMillis(50)));
         assert_eq!(deadlines.take_due(UnixMillis(50), 9), [QueueId(1)]);
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn dead_letters_that_the_disk_has_no_room_for_are_looked_at_later_and_not_without_pause() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let arguments = TableBuilder::new()
+            .put(b"x-message-ttl", Value::I32(0))
+            .put(b"x-dead-letter-exchange", Value::LongStr(b""))
+            .put(b"x-dead-letter-routing-key", Value::LongStr(b"dead"))
+            .finish();
+        let dying = DeclareQueue { name: "q", arguments: arguments.as_ref(), ..DURABLE };
+        link.declare_queue(&dying, &mut workspace).unwrap();
+        link.declare_queue(&DeclareQueue { name: "dead", ..DURABLE }, &mut workspace).unwrap();
+        let queue = |name| broker.vhost("/").unwrap().queue(name).unwrap();
+        broker.alarms.set(Alarm::Disk, true);
+        let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let message = Message::new(b"", b"q", &header, b"", &mut Vec::new());
+        let (persistent, priority, ttl_ms) = (false, 0, Publish::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl_ms, mark: 0 };
+        queue("q").publish(&mut vec![publish], &mut workspace.turn(&broker)).unwrap();
+        broker.finish_turn(&mut workspace);
+        assert!(broker.deadlines_bell().was_rung(), "the ticker learns of it");
+        let later = UnixMillis(DEAD_LETTERS_RETRY_MS);
+        assert_eq!(broker.tick(&mut workspace), Some(later));
+        assert!(!broker.deadlines_bell().was_rung(), "it would never sleep");
+        assert_eq!(queue("dead").depth().0, 0);
+        broker.alarms.set(Alarm::Disk, false);
+        assert_eq!((broker.tick(&mut workspace), queue("dead").depth().0), (None, 1));
     }
 
     #[derive(Clone, Debug)]

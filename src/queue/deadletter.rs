@@ -61,12 +61,11 @@ pub struct DeadList {
 }
 
 impl DeadList {
-    /// Adds `dead`, emptying it; says how many wait then.
-    pub fn append(&self, dead: &mut Vec<Dead>) -> usize {
+    /// Adds `dead`, emptying it.
+    pub fn append(&self, dead: &mut Vec<Dead>) {
         let mut list = self.list.lock();
         list.extend(dead.drain(..));
         self.len.store(list.len(), Relaxed);
-        list.len()
     }
 
     /// Takes the first ones.

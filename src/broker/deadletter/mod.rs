@@ -69,14 +69,15 @@ impl Broker {
             && self.journal().pending_bytes() <= JOURNAL_PENDING_BYTES_MAX
     }
 
-    /// Takes over a turn's dead letters, and moves some of those that wait.
-    pub(super) fn take_dead(&self, workspace: &mut Workspace) {
+    /// Takes over a turn's dead letters, and moves some of those that wait. False if others have
+    /// to.
+    pub(super) fn take_dead(&self, workspace: &mut Workspace) -> bool {
         let list = &self.dead_letters.list;
         if !workspace.effects.dead.is_empty() {
             list.append(&mut workspace.effects.dead);
         }
         if list.is_empty() {
-            return;
+            return true;
         }
         // Far more than one at work can move: whoever makes them has to help.
         let mut done = false;
@@ -87,9 +88,7 @@ impl Broker {
         if !done && let Some(_turn) = self.dead_letters.turn.try_lock() {
             done = self.move_some(workspace);
         }
-        if !done {
-            self.deadlines.bell().ring();
-        }
+        done
     }
 
     /// Moves dead letters for a while; true if none is left.
