@@ -11,22 +11,16 @@
 
 use crate::limits::INLINE_BODY_MAX;
 use bytes::Bytes;
-use std::sync::Arc;
+use triomphe::ThinArc;
 
-/// A published message. Cloning shares it.
+/// A published message. Cloning shares it. One word, since entries, deliveries and publishes move.
 #[derive(Clone)]
-pub enum Message {
-    /// Everything in one allocation.
-    Small(Arc<[u8]>),
-    /// A body above `INLINE_BODY_MAX`, kept in the pieces in which it came.
-    Large(Arc<LargeMessage>),
-}
+pub struct Message(ThinArc<Option<Box<LargeBody>>, u8>);
 
-/// The parts of a message with a large body.
-pub struct LargeMessage {
-    head: Box<[u8]>,
-    body: Box<[Bytes]>,
-    body_len: usize,
+/// A body above `INLINE_BODY_MAX`, kept in the pieces in which it came.
+struct LargeBody {
+    pieces: Box<[Bytes]>,
+    len: usize,
 }
 
 impl Message {
@@ -47,7 +41,7 @@ impl Message {
         put_head(scratch, exchange, key, header);
         if body.len() <= INLINE_BODY_MAX {
             scratch.extend_from_slice(body);
-            Self::Small(Arc::from(scratch.as_slice()))
+            Self::small(scratch)
         } else {
             Self::large(scratch, vec![Bytes::copy_from_slice(body)])
         }
@@ -62,7 +56,7 @@ impl Message {
         scratch.extend_from_slice(header);
         if body.len() <= INLINE_BODY_MAX {
             scratch.extend_from_slice(body);
-            Self::Small(Arc::from(scratch.as_slice()))
+            Self::small(scratch)
         } else {
             Self::large(scratch, vec![Bytes::copy_from_slice(body)])
         }
@@ -112,7 +106,7 @@ impl Message {
         for piece in &body {
             scratch.extend_from_slice(piece);
         }
-        Self::Small(Arc::from(scratch.as_slice()))
+        Self::small(scratch)
     }
 
     /// Builds a message from what `contiguous` or `head` and the body pieces gave, as the store
@@ -125,7 +119,7 @@ impl Message {
             return None;
         }
         if body_len <= INLINE_BODY_MAX {
-            return Some(Self::Small(Arc::from(bytes)));
+            return Some(Self::small(bytes));
         }
         let body = Bytes::copy_from_slice(bytes.get(head_len..)?);
         Some(Self::large(bytes.get(..head_len)?, vec![body]))
@@ -142,9 +136,14 @@ impl Message {
         (body_size(&head[at..]) == body_len).then(|| Self::large(head, body))
     }
 
+    fn small(bytes: &[u8]) -> Self {
+        Self(ThinArc::from_header_and_slice(None, bytes))
+    }
+
     fn large(head: &[u8], body: Vec<Bytes>) -> Self {
-        let body_len = body.iter().map(Bytes::len).sum();
-        Self::Large(Arc::new(LargeMessage { head: Box::from(head), body: body.into(), body_len }))
+        let len = body.iter().map(Bytes::len).sum();
+        let body = LargeBody { pieces: body.into(), len };
+        Self(ThinArc::from_header_and_slice(Some(Box::new(body)), head))
     }
 
     /// Exchange and routing key as two shortstrs, as basic.deliver, get-ok and return end.
@@ -170,31 +169,23 @@ impl Message {
     /// The payload of the content header frame: class, weight, body size, flags, properties.
     #[must_use]
     pub fn header(&self) -> &[u8] {
-        match self {
-            Self::Small(bytes) => {
-                let at = Head::of(bytes).header_at;
-                &bytes[at..bytes.len() - body_size(&bytes[at..])]
-            }
-            Self::Large(large) => &large.head[Head::of(&large.head).header_at..],
-        }
+        let head = self.head();
+        &head[Head::of(head).header_at..]
     }
 
     /// Body length in bytes.
     #[must_use]
     pub fn body_len(&self) -> usize {
-        match self {
-            Self::Small(bytes) => body_size(&bytes[Head::of(bytes).header_at..]),
-            Self::Large(large) => large.body_len,
+        match self.large_part() {
+            None => self.small_body_len(),
+            Some(large) => large.len,
         }
     }
 
     /// Bytes that this message keeps alive, roughly.
     #[must_use]
     pub fn len(&self) -> usize {
-        match self {
-            Self::Small(bytes) => bytes.len(),
-            Self::Large(large) => large.head.len() + large.body_len,
-        }
+        self.bytes().len() + self.large_part().map_or(0, |large| large.len)
     }
 
     #[must_use]
@@ -205,43 +196,30 @@ impl Message {
     /// The whole message in one slice, if it is small.
     #[must_use]
     pub fn contiguous(&self) -> Option<&[u8]> {
-        match self {
-            Self::Small(bytes) => Some(bytes),
-            Self::Large(_) => None,
-        }
+        self.large_part().is_none().then(|| self.bytes())
     }
 
     /// Address and header.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        match self {
-            Self::Small(bytes) => {
-                let at = Head::of(bytes).header_at;
-                &bytes[..bytes.len() - body_size(&bytes[at..])]
-            }
-            Self::Large(large) => &large.head,
+        let bytes = self.bytes();
+        match self.large_part() {
+            None => &bytes[..bytes.len() - self.small_body_len()],
+            Some(_) => bytes,
         }
     }
 
     /// The body of a small message.
     #[must_use]
     pub fn small_body(&self) -> Option<&[u8]> {
-        match self {
-            Self::Small(bytes) => {
-                let at = Head::of(bytes).header_at;
-                Some(&bytes[bytes.len() - body_size(&bytes[at..])..])
-            }
-            Self::Large(_) => None,
-        }
+        let bytes = self.bytes();
+        self.large_part().is_none().then(|| &bytes[bytes.len() - self.small_body_len()..])
     }
 
     /// The pieces of a large body; empty for a small message.
     #[must_use]
     pub fn large_body(&self) -> &[Bytes] {
-        match self {
-            Self::Small(_) => &[],
-            Self::Large(large) => &large.body,
-        }
+        self.large_part().map_or(&[], |large| &large.pieces)
     }
 
     /// The body in one buffer, for cold paths.
@@ -250,11 +228,18 @@ impl Message {
         self.small_body().map_or_else(|| self.large_body().concat(), <[u8]>::to_vec)
     }
 
+    /// Everything but a large body.
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Small(bytes) => bytes,
-            Self::Large(large) => &large.head,
-        }
+        &self.0.slice
+    }
+
+    fn large_part(&self) -> Option<&LargeBody> {
+        self.0.header.header.as_deref()
+    }
+
+    fn small_body_len(&self) -> usize {
+        let bytes = self.bytes();
+        body_size(&bytes[Head::of(bytes).header_at..])
     }
 }
 
@@ -321,7 +306,7 @@ mod tests {
         assert_eq!(message.header(), header(4));
         assert_eq!(message.small_body(), Some(&b"body"[..]));
         assert_eq!(message.body_len(), 4);
-        assert_eq!(size_of::<Message>(), 16, "a message is two words in every queue entry");
+        assert_eq!(size_of::<Option<Message>>(), 8, "a message is one word in every queue entry");
     }
 
     #[test]

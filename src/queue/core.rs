@@ -562,6 +562,7 @@ pub(super) fn tell_got(
     left: u64,
     effects: &mut Effects,
 ) {
+    let delivery = delivery.map(Box::new);
     let mut event = vec![Event::Got { token: waiter.token, delivery, ready_left: left }];
     effects.push(&waiter.outlet, &mut event);
 }

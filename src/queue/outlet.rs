@@ -64,7 +64,8 @@ pub enum Event {
     /// A `get` that had to wait for a page is answered; `None` if the queue is empty by now.
     Got {
         token: ConsumerToken,
-        delivery: Option<Delivery>,
+        /// Apart, since it is rare and every event would be as long.
+        delivery: Option<Box<Delivery>>,
         ready_left: u64,
     },
 }

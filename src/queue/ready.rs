@@ -448,7 +448,9 @@ pub(super) fn shrink(deque: &mut VecDeque<Entry>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checkout::CheckedOut;
     use super::super::samples::publish;
+    use super::super::{Event, Publish};
     use super::*;
 
     fn entry(seq: u64) -> Entry {
@@ -467,6 +469,12 @@ mod tests {
         let mut ready = Ready::default();
         seqs.into_iter().for_each(|seq| ready.push(entry(seq)));
         ready
+    }
+
+    #[test]
+    fn what_every_message_moves_through_is_small() {
+        assert_eq!((size_of::<Entry>(), size_of::<Option<CheckedOut>>()), (32, 48));
+        assert_eq!((size_of::<Publish>(), size_of::<Event>()), (32, 32));
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Session {
         let is_answer = |event: &mut Event| matches!(event, Event::Got { .. });
         for answer in events.extract_if(.., is_answer).collect::<Vec<_>>() {
             if let Event::Got { token, delivery, ready_left } = answer {
-                self.got(token, delivery, ready_left, now);
+                self.got(token, delivery.as_deref(), ready_left, now);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Session {
     fn got(
         &mut self,
         token: ConsumerToken,
-        delivery: Option<Delivery>,
+        delivery: Option<&Delivery>,
         ready_left: u64,
         now: Millis,
     ) {
@@ -192,11 +192,11 @@ impl Session {
             return;
         };
         self.awaits_get = None;
-        let tag = channel.link.got_later(token, delivery.as_ref(), now);
+        let tag = channel.link.got_later(token, delivery, now);
         let mut answer = crate::wire::Output::new();
         match (delivery, tag) {
             (Some(delivery), Some(tag)) => {
-                let header = header_of(&delivery);
+                let header = header_of(delivery);
                 let content = Content { message: &delivery.message, header: &header };
                 let left = u32::try_from(ready_left).unwrap_or(u32::MAX);
                 let redelivered = delivery.redelivered;
@@ -278,7 +278,7 @@ impl Session {
                 Some(Event::Ended { token, reason }) => self.consumer_ended(token, reason),
                 Some(Event::Got { token, delivery, ready_left }) => {
                     let now = scratch.workspace.effects.now.monotonic;
-                    self.got(token, delivery, ready_left, now);
+                    self.got(token, delivery.as_deref(), ready_left, now);
                 }
             }
         }

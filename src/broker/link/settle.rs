@@ -111,7 +111,7 @@ impl Link {
                     let token = delivery.token;
                     (delivery, token)
                 }
-                Event::Got { token, delivery: Some(delivery), .. } => (delivery, token),
+                Event::Got { token, delivery: Some(delivery), .. } => (*delivery, token),
                 Event::Ended { .. } | Event::Got { .. } => continue,
             };
             let Some(queue) = self.queue_of(token) else { continue };

@@ -4,6 +4,7 @@
 //! order pops its front, settling at random leaves holes that are swept when they are most of it.
 
 use crate::id::Seq;
+use crate::queue::Delivery;
 use std::collections::VecDeque;
 
 /// A delivery that the client has not settled.
@@ -20,10 +21,16 @@ pub(super) struct Unacked {
     pub(super) timeout_ms: u32,
 }
 
+impl Unacked {
+    fn is_outstanding(&self) -> bool {
+        self.slot != Delivery::NO_SLOT
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct UnackedList {
-    /// Sorted by tag; `None` where a delivery was settled out of order.
-    entries: VecDeque<(u64, Option<Unacked>)>,
+    /// Sorted by tag. One that was settled out of order has `NO_SLOT`.
+    entries: VecDeque<Unacked>,
     live: usize,
 }
 
@@ -35,22 +42,23 @@ impl UnackedList {
     /// Adds a delivery, nearly always with the highest tag so far.
     pub(super) fn push(&mut self, unacked: Unacked) {
         self.live += 1;
-        let entry = (unacked.tag, Some(unacked));
-        if self.entries.back().is_none_or(|(last, _)| *last < unacked.tag) {
-            self.entries.push_back(entry);
+        if self.entries.back().is_none_or(|last| last.tag < unacked.tag) {
+            self.entries.push_back(unacked);
         } else {
-            let at = self.entries.partition_point(|(tag, _)| *tag < unacked.tag);
-            self.entries.insert(at, entry);
+            let at = self.entries.partition_point(|before| before.tag < unacked.tag);
+            self.entries.insert(at, unacked);
         }
     }
 
     /// Takes one out.
     pub(super) fn take(&mut self, tag: u64) -> Option<Unacked> {
         let at = match self.entries.front() {
-            Some((first, _)) if *first == tag => 0,
-            _ => self.entries.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?,
+            Some(first) if first.tag == tag => 0,
+            _ => self.find(tag)?,
         };
-        let taken = self.entries[at].1.take()?;
+        let entry = &mut self.entries[at];
+        let taken = entry.is_outstanding().then_some(*entry)?;
+        entry.slot = Delivery::NO_SLOT;
         self.live -= 1;
         self.sweep();
         Some(taken)
@@ -58,14 +66,11 @@ impl UnackedList {
 
     /// Takes all up to `tag` into `out`, if `tag` itself is outstanding.
     pub(super) fn take_up_to(&mut self, tag: u64, out: &mut Vec<Unacked>) -> bool {
-        let Ok(at) = self.entries.binary_search_by_key(&tag, |(tag, _)| *tag) else {
+        let Some(at) = self.find(tag).filter(|at| self.entries[*at].is_outstanding()) else {
             return false;
         };
-        if self.entries[at].1.is_none() {
-            return false;
-        }
         let before = out.len();
-        out.extend(self.entries.drain(..=at).filter_map(|(_, unacked)| unacked));
+        out.extend(self.entries.drain(..=at).filter(Unacked::is_outstanding));
         self.live -= out.len() - before;
         self.sweep();
         true
@@ -73,7 +78,7 @@ impl UnackedList {
 
     /// Takes all into `out`.
     pub(super) fn take_all(&mut self, out: &mut Vec<Unacked>) {
-        out.extend(self.entries.drain(..).filter_map(|(_, unacked)| unacked));
+        out.extend(self.entries.drain(..).filter(Unacked::is_outstanding));
         self.live = 0;
         self.sweep();
     }
@@ -81,34 +86,37 @@ impl UnackedList {
     /// Puts settled deliveries back, as a rollback does.
     pub(super) fn put_back(&mut self, returned: Vec<Unacked>) {
         self.live += returned.len();
-        let restored = returned.into_iter().map(|unacked| (unacked.tag, Some(unacked)));
-        let mut all: Vec<_> =
-            self.entries.drain(..).filter(|(_, entry)| entry.is_some()).chain(restored).collect();
-        all.sort_unstable_by_key(|(tag, _)| *tag);
+        let left = self.entries.drain(..).filter(Unacked::is_outstanding);
+        let mut all: Vec<_> = left.chain(returned).collect();
+        all.sort_unstable_by_key(|unacked| unacked.tag);
         self.entries = all.into();
     }
 
     /// The tag of the oldest.
     #[inline]
     pub(super) fn first_tag(&self) -> Option<u64> {
-        self.entries.front().map(|(tag, _)| *tag)
+        self.entries.front().map(|first| first.tag)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Unacked> {
-        self.entries.iter().filter_map(|(_, unacked)| unacked.as_ref())
+        self.entries.iter().filter(|unacked| unacked.is_outstanding())
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Unacked> {
-        self.entries.iter_mut().filter_map(|(_, unacked)| unacked.as_mut())
+        self.entries.iter_mut().filter(|unacked| unacked.is_outstanding())
+    }
+
+    fn find(&self, tag: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&tag, |unacked| unacked.tag).ok()
     }
 
     /// Keeps the front live, and holes fewer than half.
     fn sweep(&mut self) {
-        while let Some((_, None)) = self.entries.front() {
+        while self.entries.front().is_some_and(|first| !first.is_outstanding()) {
             self.entries.pop_front();
         }
         if self.entries.len() > 64 && self.entries.len() > 2 * self.live {
-            self.entries.retain(|(_, unacked)| unacked.is_some());
+            self.entries.retain(Unacked::is_outstanding);
         }
         if self.entries.capacity() > 1024 && self.entries.len() * 8 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);

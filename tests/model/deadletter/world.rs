@@ -513,7 +513,7 @@ impl World {
                 }
                 Event::Got { token, delivery, .. } => {
                     let now = self.workspace.effects.now.monotonic;
-                    let tag = self.worker.link.got_later(token, delivery.as_ref(), now);
+                    let tag = self.worker.link.got_later(token, delivery.as_deref(), now);
                     let at = self.worker.late.iter().position(|(other, ..)| *other == token);
                     let (_, queue, no_ack) = self.worker.late.remove(at.unwrap());
                     if let (Some(tag), Some(delivery)) = (tag, delivery) {

@@ -17,7 +17,8 @@ pub(super) struct Arrivals {
 
 fn seq_of(event: &Event) -> u64 {
     match event {
-        Event::Delivery(delivery) | Event::Got { delivery: Some(delivery), .. } => delivery.seq.0,
+        Event::Delivery(delivery) => delivery.seq.0,
+        Event::Got { delivery: Some(delivery), .. } => delivery.seq.0,
         _ => panic!("nobody asked for an end: {event:?}"),
     }
 }
@@ -86,7 +87,7 @@ impl World {
                     let get = self.model.waiting.pop_front().expect("somebody waits");
                     assert_eq!(get.token, token.0, "gets are answered in the order of asking");
                     self.model.gotten(&delivery, get, ready_left);
-                    gotten.push((delivery, get));
+                    gotten.push((*delivery, get));
                 }
                 _ => {}
             }
