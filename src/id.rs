@@ -1,5 +1,6 @@
 //! Numbers that name things. Those that reach the disk are stable across restarts.
 
+use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -22,13 +23,37 @@ id!(
     /// A queue, never reused: a queue deleted and declared again has a new one.
     QueueId(u64)
 );
+
+impl QueueId {
+    /// Far above what is ever counted to, and below the bit that a record keeps for itself.
+    const TIMED: u64 = 1 << 62;
+
+    /// The id of a queue whose seqs are in the order of times, see `Seq::timed`.
+    #[must_use]
+    pub fn timed(number: u64) -> Self {
+        Self(number | Self::TIMED)
+    }
+
+    #[must_use]
+    pub fn is_timed(self) -> bool {
+        self.0 & Self::TIMED != 0
+    }
+
+    /// What ids are counted by, timed or not.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0 & !Self::TIMED
+    }
+}
+
 id!(
     /// A client connection of this broker run.
     ConnectionId(u64)
 );
 id!(
     /// A message's place in its queue, given under the queue's lock, never reused: its rank in the
-    /// high octet, zero but in a queue with priorities, and its age, which is dense, below.
+    /// high octet, zero but in a queue with priorities, and its age, which is dense, below. In a
+    /// queue whose id is timed it has neither: it says when the message is due.
     Seq(u64)
 );
 
@@ -45,6 +70,22 @@ impl Seq {
     #[must_use]
     pub fn age(self) -> u64 {
         self.0 & ((1 << Self::AGE_BITS) - 1)
+    }
+
+    /// Bits below the time of a timed seq.
+    pub const TIME_AT: u32 = 20;
+
+    /// The first seq of a time, in a timed queue: Unix milliseconds, as far as the bits reach (to
+    /// the year 2527), above a number for the messages of one millisecond.
+    #[must_use]
+    pub fn timed(time: UnixMillis) -> Self {
+        Self(time.0.min((u64::MAX >> Self::TIME_AT) - 1) << Self::TIME_AT)
+    }
+
+    /// The time of a timed seq.
+    #[must_use]
+    pub fn time(self) -> UnixMillis {
+        UnixMillis(self.0 >> Self::TIME_AT)
     }
 }
 

@@ -122,6 +122,14 @@ pub const DEAD_LETTERS_RETRY_MS: u64 = 10;
 pub const DYING_MAX: usize = 8_192;
 /// Dead letters that wait; beyond them whoever makes more moves some first.
 pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
+/// Delayed messages of one exchange on their way from there to queues, at once.
+pub const RELEASES_UNDER_WAY_MAX: usize = 1_024;
+/// Delayed messages are read from disk this long before they are due, in milliseconds.
+pub const RELEASE_READ_AHEAD_MS: u64 = 1_000;
+/// Delayed messages that one request lists.
+pub const DELAYED_LIST_LEN_MAX: usize = 100_000;
+/// Delayed messages that leave memory in one lock hold.
+pub const DELAYED_PAGED_AT_ONCE: usize = 8_192;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
 

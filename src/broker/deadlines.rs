@@ -94,7 +94,7 @@ impl Broker {
     /// Has every restored queue looked at that may have something due.
     pub(super) fn look_at_restored(&self) {
         let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
-        let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+        let queues = vhosts.iter().flat_map(|vhost| vhost.all_queues());
         let waiting = queues.filter(|queue| queue.has_deadlines());
         self.deadlines.add(&mut waiting.map(|queue| (queue.id, UnixMillis(0))).collect());
     }
@@ -108,6 +108,7 @@ impl Broker {
 
     /// As `finish_turn`. False if there is more to do, which is the ticker's.
     fn end_turn(&self, workspace: &mut Workspace) -> bool {
+        self.end_delay_queues(workspace);
         self.deadlines.add(&mut workspace.effects.deadlines);
         let done = self.take_dead(workspace);
         self.end_idle(workspace);
@@ -121,7 +122,7 @@ impl Broker {
     pub fn tick(&self, workspace: &mut Workspace) -> Option<UnixMillis> {
         let now = workspace.effects.now.unix;
         for id in self.deadlines.take_due(now, TICKS_PER_TURN) {
-            if let Some(queue) = self.queue_by_id(id) {
+            if let Some(queue) = self.queue_by_id(id).filter(|queue| self.can_release(queue)) {
                 // What is due in a queue that is gone has gone with it.
                 let _ = queue.tick(&mut workspace.turn(self));
                 self.end_turn(workspace);
@@ -202,7 +203,7 @@ mod tests {
         let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let message = Message::new(b"", b"q", &header, b"", &mut Vec::new());
         let (persistent, priority, ttl_ms) = (false, 0, Publish::FOREVER);
-        let publish = Publish { message, persistent, priority, ttl_ms, mark: 0 };
+        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
         queue("q").publish(&mut vec![publish], &mut workspace.turn(&broker)).unwrap();
         broker.finish_turn(&mut workspace);
         assert!(broker.deadlines_bell().was_rung(), "the ticker learns of it");

@@ -9,6 +9,9 @@ pub mod control;
 mod deadletter;
 mod deadlines;
 mod declare;
+mod delays;
+#[cfg(test)]
+mod delays_tests;
 mod keep;
 pub mod link;
 mod loads;

@@ -107,6 +107,11 @@ impl Broker {
             if self.residence.total() <= enough {
                 return Ok(());
             }
+            if queue.id.is_timed() {
+                let Kept { head, .. } = self.kept_of(&queue, kept);
+                self.page_out_waiting(disk, &queue, head, enough, false)?;
+                continue;
+            }
             self.page_out(disk, &queue, kept)?;
             if kept == Kept::NOTHING {
                 let stored = self.store.stored(disk, queue.id, Seq(0), Seq(u64::MAX))?;

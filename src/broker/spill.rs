@@ -99,8 +99,13 @@ impl Broker {
             return Ok(());
         }
         for queue in self.resident_queues(|_| true) {
-            self.spill_queue(disk, &queue, self.kept_of(&queue, kept))?;
-            if kept == Kept::NOTHING {
+            if queue.id.is_timed() {
+                let (head, enough) = (self.kept_of(&queue, kept).head, self.spilling.enough());
+                self.page_out_waiting(disk, &queue, head, enough, true)?;
+            } else {
+                self.spill_queue(disk, &queue, self.kept_of(&queue, kept))?;
+            }
+            if kept == Kept::NOTHING && !queue.id.is_timed() {
                 self.spill_aside(disk, &queue)?;
             }
             if self.residence.total() <= self.spilling.enough() {
@@ -149,7 +154,7 @@ impl Broker {
     }
 
     /// Writes those of the messages that are not on disk, where all lie from `first` to `last`.
-    fn write(
+    pub(super) fn write(
         &self,
         disk: &dyn Disk,
         queue: QueueId,

@@ -13,7 +13,9 @@ use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Secret};
 use crate::exception::Resource;
-use crate::exchange::{Destination, ExchangeTypes, Kind, Settings, alternate_exchange};
+use crate::exchange::{
+    DELAYED, DelayedKind, Destination, ExchangeTypes, Kind, Settings, alternate_exchange,
+};
 use crate::id::QueueId;
 use crate::name::Name;
 use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
@@ -79,7 +81,7 @@ impl Broker {
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Reach::default());
-            restore_exchanges(&vhost, stored, &exchange_types)?;
+            restore_exchanges(&vhost, stored, &definitions, &exchange_types)?;
             restore_queues(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
@@ -139,9 +141,13 @@ fn open_access(config: &Config, entropy: &Entropy) -> Result<Access, StartError>
 fn restore_exchanges(
     vhost: &Vhost,
     stored: &StoredVhost,
+    definitions: &Definitions,
     exchange_types: &ExchangeTypes,
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
+    let waiting =
+        definitions.queues().filter(|(id, queue)| id.is_timed() && *queue.vhost == *vhost.name);
+    let waiting: HashMap<_, _> = waiting.map(|(id, queue)| (queue.name.as_str(), id)).collect();
     for (component, name, value) in stored.parameters() {
         Arc::make_mut(&mut state.policies).restore(component, name, value).map_err(|why| {
             let vhost = &vhost.name;
@@ -151,8 +157,14 @@ fn restore_exchanges(
     }
     for (name, exchange) in stored.exchanges() {
         let resource = Resource::Exchange { vhost: &vhost.name, name };
-        let kind = exchange_types.stored_kind(&exchange.kind);
-        if let Kind::Missing(kind) = &kind {
+        let kind = match waiting.get(name).filter(|_| exchange.kind == DELAYED) {
+            Some(&queue) => {
+                let routes = exchange_types.stored_delayed(exchange.arguments.as_ref());
+                Kind::Delayed(Box::new(DelayedKind { routes, queue }))
+            }
+            None => exchange_types.stored_kind(&exchange.kind),
+        };
+        if let Kind::Missing(kind) = kind.routes() {
             tracing::warn!("{resource} routes nothing: no plugin brings exchange type '{kind}'");
         }
         let alternate = alternate_exchange(exchange.arguments.as_ref(), resource);
@@ -221,14 +233,19 @@ impl State {
             arguments: stored.arguments.clone(),
         };
         let name = Name::new(&stored.name);
-        let core = core.with_behaviour(self.policies.behaviour(&name, &settings));
+        // No policy applies to a queue that nobody can name.
+        if !id.is_timed() {
+            core = core.with_behaviour(self.policies.behaviour(&name, &settings));
+        }
         let durability = settings.durability().unwrap_or(config.durability);
         let queue = Queue::new(vhost.clone(), name.clone(), settings, core, residence);
         let queue = Arc::new(queue.with_durability(durability));
         if changed {
             queue.mark_changed();
         }
-        self.queues.insert(name, Arc::clone(&queue));
+        if !id.is_timed() {
+            self.queues.insert(name, Arc::clone(&queue));
+        }
         self.by_id.insert(id, queue);
     }
 }

@@ -203,12 +203,7 @@ impl State {
         if queue.settings.durable {
             definitions.push(Definition::QueueDeleted { id: queue.id });
         }
-        definitions.extend(removed.exchanges.iter().filter(|e| e.durable).map(|exchange| {
-            Definition::ExchangeDeleted {
-                vhost: vhost.to_string(),
-                name: exchange.name.to_string(),
-            }
-        }));
+        definitions.extend(self.exchanges_deleted(&removed, vhost, workspace));
         self.define(&definitions, broker, workspace)
     }
 
@@ -222,8 +217,16 @@ impl State {
         if definitions.is_empty() {
             return Reach::default();
         }
+        // What comes or goes together is one record: after a crash all of it did or nothing.
+        let together = definitions.len() > 1;
+        if together {
+            workspace.records.begin_transaction();
+        }
         for definition in definitions {
             workspace.records.definition(definition);
+        }
+        if together {
+            workspace.records.end_transaction();
         }
         self.defined = broker.append_definitions(&mut workspace.records);
         self.defined

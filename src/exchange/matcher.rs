@@ -1,6 +1,7 @@
 //! An exchange's type at work: which of its bindings a message matches.
 
 use super::binding::Binding;
+use super::delayed::{self, Delayed};
 use super::direct::Direct;
 use super::fanout::Fanout;
 use super::header_fields::HeaderFields;
@@ -12,6 +13,7 @@ use super::topic::{Topic, TopicScratch};
 use super::{Kind, Settings};
 use crate::exception::Exception;
 use crate::table::TableRef;
+use crate::time::{Delay, UnixMillis};
 use leveret_plugin_api::{DestinationId, Property, Value};
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ pub(super) enum Matcher {
     Topic(Box<Topic>),
     Headers(Box<Headers>),
     Plugged(Box<Plugged>),
+    Delayed(Box<Delayed>),
     /// Of a type that is not there: its bindings are kept for the day when it is.
     Missing,
 }
@@ -36,6 +39,7 @@ pub(super) struct Subject<'k, 'p> {
     pub(super) all_keys: &'p [&'p [u8]],
     pub(super) headers: TableRef<'p>,
     pub(super) properties: &'p dyn Fn(Property) -> Option<Value<'p>>,
+    pub(super) now: UnixMillis,
 }
 
 /// What an exchange says of a message besides its destinations.
@@ -44,6 +48,8 @@ pub(super) enum Matched {
     Routed,
     /// It goes into the history too.
     Remembered,
+    /// It waits in the exchange's own queue first.
+    Delayed(Delay),
     /// The exchange's type is not there.
     Missing,
 }
@@ -63,13 +69,21 @@ pub(super) struct MatchScratch {
 
 impl Matcher {
     pub(super) fn new(settings: &Settings) -> Self {
-        match &settings.kind {
+        Self::of(&settings.kind, settings)
+    }
+
+    fn of(kind: &Kind, settings: &Settings) -> Self {
+        match kind {
             Kind::Direct => Self::Direct(Direct::default()),
             Kind::Fanout => Self::Fanout(Fanout::default()),
             Kind::Topic => Self::Topic(Box::default()),
             Kind::Headers => Self::Headers(Box::default()),
             Kind::Plugged(kind) => {
                 Self::Plugged(Box::new(Plugged::new(kind, settings.arguments.as_ref())))
+            }
+            Kind::Delayed(kind) => {
+                let routes = Self::of(&kind.routes, settings);
+                Self::Delayed(Box::new(Delayed { routes, queue: kind.queue }))
             }
             Kind::Missing(_) => Self::Missing,
         }
@@ -79,7 +93,7 @@ impl Matcher {
     pub(super) fn depends_on_keys_only(&self) -> bool {
         match self {
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) => true,
-            Self::Headers(_) | Self::Missing => false,
+            Self::Headers(_) | Self::Delayed(_) | Self::Missing => false,
             Self::Plugged(plugged) => plugged.depends_on_keys_only(),
         }
     }
@@ -89,6 +103,7 @@ impl Matcher {
     pub(super) fn operations(&self) -> usize {
         match self {
             Self::Plugged(plugged) => plugged.operations(),
+            Self::Delayed(delayed) => delayed.routes.operations(),
             _ => 0,
         }
     }
@@ -96,6 +111,7 @@ impl Matcher {
     pub(super) fn history(&self) -> Option<&Arc<History>> {
         match self {
             Self::Plugged(plugged) => plugged.history(),
+            Self::Delayed(delayed) => delayed.routes.history(),
             _ => None,
         }
     }
@@ -109,6 +125,7 @@ impl Matcher {
             Self::Topic(topic) => topic.bind(binding),
             Self::Headers(headers) => headers.bind(binding)?,
             Self::Plugged(plugged) => plugged.bind(binding),
+            Self::Delayed(delayed) => delayed.routes.bind(binding)?,
             Self::Missing => {}
         }
         Ok(())
@@ -121,6 +138,7 @@ impl Matcher {
             Self::Topic(topic) => topic.unbind(binding),
             Self::Headers(headers) => headers.unbind(binding),
             Self::Plugged(plugged) => plugged.unbind(binding),
+            Self::Delayed(delayed) => delayed.routes.unbind(binding),
             Self::Missing => {}
         }
     }
@@ -147,6 +165,16 @@ impl Matcher {
                 let random = scratch.next_random();
                 let remembered = plugged.matches(subject, random, &mut scratch.chosen, found)?;
                 return Ok(if remembered { Matched::Remembered } else { Matched::Routed });
+            }
+            Self::Delayed(delayed) => {
+                let Some(delay) = delayed::delay(subject.headers, subject.now) else {
+                    return delayed.routes.matches(subject, scratch, found);
+                };
+                if matches!(delayed.routes, Self::Missing) {
+                    return Ok(Matched::Missing);
+                }
+                found.queues.push(delayed.queue);
+                return Ok(Matched::Delayed(delay));
             }
             Self::Missing => return Ok(Matched::Missing),
         }

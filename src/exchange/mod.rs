@@ -9,11 +9,12 @@
 //! `topology` owns the exchanges and bindings of one vhost; `matcher` is the exchange's type, one
 //! file each (`direct`, `fanout`, `topic` over `trie`, `headers` over `header_fields`), or
 //! `plugged`: a router of a type that `registry` has from a plugin, which sees messages through
-//! `fields` and may have a `history`. Queues are ids here; whether one exists, and who may bind it,
-//! is the caller's business. So is the default exchange: its keys are queue names, which this
-//! module does not know.
+//! `fields` and may have a `history`; or `delayed`, another type with a queue before it. Queues are
+//! ids here; whether one exists, and who may bind it, is the caller's business. So is the default
+//! exchange: its keys are queue names, which this module does not know.
 
 mod binding;
+mod delayed;
 mod direct;
 mod fanout;
 mod fields;
@@ -33,6 +34,7 @@ mod topology;
 mod trie;
 
 pub use binding::{Binding, Destination};
+pub use delayed::{DELAYED, DelayedKind, waited};
 pub use fields::api_table;
 pub use history::{History, Remembered};
 pub use registry::{ExchangeTypes, NameTaken, PluggedType};
@@ -43,6 +45,7 @@ pub use shared::ExchangeShared;
 pub use topology::{Declared, Exchange, Topology};
 
 use crate::exception::{ArgumentText, Exception, Resource};
+use crate::id::QueueId;
 use crate::name::Name;
 use crate::table::{Table, TableRef, Value};
 
@@ -57,6 +60,8 @@ pub enum Kind {
     Headers,
     /// One that a plugin brought.
     Plugged(PluggedType),
+    /// It holds messages back first.
+    Delayed(Box<DelayedKind>),
     /// The type of a stored exchange whose plugin is not there any more.
     Missing(Name),
 }
@@ -90,7 +95,26 @@ impl Kind {
             Self::Topic => "topic",
             Self::Headers => "headers",
             Self::Plugged(plugged) => &plugged.name,
+            Self::Delayed(_) => DELAYED,
             Self::Missing(name) => name,
+        }
+    }
+
+    /// The type that chooses among the bindings.
+    #[must_use]
+    pub fn routes(&self) -> &Self {
+        match self {
+            Self::Delayed(delayed) => &delayed.routes,
+            other => other,
+        }
+    }
+
+    /// Where messages wait before that, if they do.
+    #[must_use]
+    pub fn delay_queue(&self) -> Option<QueueId> {
+        match self {
+            Self::Delayed(delayed) => Some(delayed.queue),
+            _ => None,
         }
     }
 }

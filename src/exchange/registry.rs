@@ -1,6 +1,7 @@
 //! The exchange types of a broker: the core ones, and those that plugins bring.
 
 use super::Kind;
+use super::delayed::DELAYED;
 use super::history::HistoryBudget;
 use super::plugged::contained;
 use crate::exception::Exception;
@@ -61,7 +62,7 @@ impl ExchangeTypes {
     /// There is a type of that name.
     pub fn with(mut self, implementation: Arc<dyn ExchangeType>) -> Result<Self, NameTaken> {
         let name = Name::new(implementation.name());
-        if self.kind(&name).is_some() {
+        if self.kind(&name).is_some() || &*name == DELAYED {
             return Err(NameTaken(name));
         }
         let plugged =

@@ -26,6 +26,8 @@ pub struct Removed {
 pub struct RemovedExchange {
     pub name: Name,
     pub durable: bool,
+    /// Where its messages waited, see `Kind::delay_queue`.
+    pub delay_queue: Option<QueueId>,
 }
 
 #[derive(Default)]
@@ -106,7 +108,8 @@ impl Topology {
         let exchange = exchange.expect("an exchange loses its last binding once");
         exchange.shared.mark_gone();
         let durable = exchange.shared.durable;
-        removal.deleted.push(RemovedExchange { name: name.clone(), durable });
+        let delay_queue = exchange.shared.kind.delay_queue();
+        removal.deleted.push(RemovedExchange { name: name.clone(), durable, delay_queue });
         self.unlist_alternate(exchange.alternate(), name);
         for bound in exchange.bindings {
             self.unlist_incoming(&bound);

@@ -12,6 +12,7 @@ use crate::exception::{Exception, Resource};
 use crate::id::QueueId;
 use crate::name::Name;
 use crate::table::TableRef;
+use crate::time::{Delay, UnixMillis};
 use hashbrown::HashSet;
 use leveret_plugin_api::{Property, Value};
 use std::sync::Arc;
@@ -24,13 +25,15 @@ pub struct Published<'a> {
     pub headers: Option<TableRef<'a>>,
     /// Looked at by plugged types only.
     pub properties: &'a dyn Fn(Property) -> Option<Value<'a>>,
+    /// What a time in its headers is compared with.
+    pub now: UnixMillis,
 }
 
 impl<'a> Published<'a> {
     /// A message without properties but headers.
     #[must_use]
     pub fn new(keys: &'a [&'a [u8]], headers: Option<TableRef<'a>>) -> Self {
-        Self { keys, headers, properties: &|_| None }
+        Self { keys, headers, properties: &|_| None, now: UnixMillis(0) }
     }
 }
 
@@ -42,6 +45,8 @@ pub struct Routed {
     pub cacheable: bool,
     /// Where the message is to be remembered, once it is accepted.
     pub histories: Vec<Arc<History>>,
+    /// How long it waits where it waits, if it does.
+    pub delay: Option<Delay>,
     /// What finding the way counts, in queue operations.
     pub operations: usize,
 }
@@ -83,6 +88,7 @@ impl Topology {
             all_keys: published.keys,
             headers: published.headers.unwrap_or(TableRef::EMPTY),
             properties: published.properties,
+            now: published.now,
         };
         let mut routed = Routed { cacheable: true, ..Routed::default() };
         let mut next = Some(exchange);
@@ -94,6 +100,7 @@ impl Topology {
                 Matched::Remembered => {
                     routed.histories.extend(exchange.matcher.history().cloned());
                 }
+                Matched::Delayed(delay) => routed.delay = Some(delay),
                 Matched::Missing => return Err(self.type_not_found(exchange)),
             }
             if !scratch.found.is_empty() {
@@ -110,7 +117,7 @@ impl Topology {
 
     fn type_not_found(&self, exchange: &Exchange) -> Exception {
         let resource = Resource::Exchange { vhost: &self.vhost, name: exchange.name() };
-        Exception::exchange_type_not_found(resource, exchange.settings().kind.name())
+        Exception::exchange_type_not_found(resource, exchange.settings().kind.routes().name())
     }
 
     /// An alternate exchange that does not exist is passed over.

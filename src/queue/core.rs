@@ -18,7 +18,7 @@ use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::message::Message;
 use crate::store::{OnDisk, RecordBatch, Target};
-use crate::time::UnixMillis;
+use crate::time::{Delay, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Publish {
     pub priority: u8,
     /// How long it may wait; `FOREVER` if it does not say.
     pub ttl_ms: u64,
+    /// How long it stays in a queue where messages wait for their time.
+    pub delay: Option<Delay>,
     /// The publisher's own mark; the queue does not look at it.
     pub mark: u64,
 }
@@ -84,7 +86,10 @@ pub struct QueueCore {
     /// Persistent messages have records.
     pub(super) durable: bool,
     pub(super) behaviour: Arc<Behaviour>,
+    /// In a timed queue, one more than the messages so far, or a little more than that.
     pub(super) next_seq: u64,
+    /// In a timed queue, the highest seq that has left it when its time had come.
+    pub(super) released: u64,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
     /// Dead letters that are checked out with nobody.
@@ -110,6 +115,7 @@ impl QueueCore {
             durable,
             behaviour: Arc::default(),
             next_seq: 1,
+            released: 0,
             ready: Ready::default(),
             checkout: Checkout::default(),
             dying: 0,
@@ -192,6 +198,10 @@ impl QueueCore {
 
     /// As `restore`, for the messages of a page.
     pub fn restore_page(&mut self, page: Page) {
+        if self.id.is_timed() {
+            let first_due = page.first().time();
+            return self.ready.restore_page(page.with_due(first_due));
+        }
         self.next_seq = self.next_seq.max(page.last().age() + 1);
         self.ready.restore_page(page);
     }
@@ -291,7 +301,11 @@ impl QueueCore {
 
     fn push(&mut self, entry: Entry) {
         self.deadlines.first = self.deadlines.first.min(entry.due);
-        self.ready.push(entry);
+        if self.id.is_timed() {
+            self.ready.push_timed(entry);
+        } else {
+            self.ready.push(entry);
+        }
     }
 
     /// The record of these reserved messages is in the journal.
@@ -303,14 +317,19 @@ impl QueueCore {
     }
 
     fn next_entry(&mut self, publish: Publish, now: UnixMillis) -> Entry {
-        let age = self.next_seq;
+        let due = self.due(&publish, now);
+        let seq = if self.id.is_timed() {
+            self.next_timed_seq(due)
+        } else {
+            let max = self.behaviour.max_priority;
+            let rank = max.map_or(0, |max| max.saturating_sub(publish.priority));
+            Seq::ranked(rank, self.next_seq)
+        };
         self.next_seq += 1;
-        let rank =
-            self.behaviour.max_priority.map_or(0, |max| max.saturating_sub(publish.priority));
         Entry {
-            seq: Seq::ranked(rank, age).0,
+            seq: seq.0,
             body_len: body_len(&publish.message),
-            due: self.due(&publish, now),
+            due,
             message: Some(publish.message),
             persistent: publish.persistent && self.durable,
             redelivered: false,

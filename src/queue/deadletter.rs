@@ -29,6 +29,8 @@ pub enum Reason {
     Expired,
     MaxLength,
     DeliveryLimit,
+    /// It is not dead: its wait is over, see `delay`.
+    Released,
 }
 
 impl Reason {
@@ -40,6 +42,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::MaxLength => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+            Self::Released => "released",
         }
     }
 }
@@ -131,6 +134,11 @@ impl QueueCore {
             effects.ended.extend(entry.message);
             return;
         }
+        self.send_away(entry, reason, effects);
+    }
+
+    /// Keeps a message checked out until it has moved.
+    pub(super) fn send_away(&mut self, entry: Entry, reason: Reason, effects: &mut Effects) {
         let (seq, recorded, message) = (Seq(entry.seq), entry.persistent, entry.message.clone());
         let slot = self.checkout.keep(CheckedOut { entry, owner: None, dying: true });
         self.dying += 1;
@@ -200,7 +208,8 @@ impl QueueCore {
             effects.ended.extend(out.entry.message);
         }
         run.finish(|run| records.ack(self.id, [run]));
-        if held_up {
+        // Others may wait for room on the way.
+        if held_up || self.id.is_timed() {
             self.dispatch(records, effects);
         }
     }

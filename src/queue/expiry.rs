@@ -65,8 +65,11 @@ impl QueueCore {
         (self.consumers.len() == 0).then(|| ms.saturating_sub(now.monotonic.since(since)))
     }
 
-    /// When a message expires that comes now.
+    /// When a message expires that comes now, or when its wait ends.
     pub(super) fn due(&self, publish: &Publish, now: UnixMillis) -> UnixMillis {
+        if self.id.is_timed() {
+            return publish.delay.map_or(now, |delay| delay.end(now));
+        }
         now.plus(self.behaviour.message_ttl_ms.map_or(publish.ttl_ms, |ms| ms.min(publish.ttl_ms)))
     }
 
@@ -80,7 +83,9 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
-        self.deadlines.first > effects.now.unix || self.expire_head(budget, records, effects)
+        // A timed queue reads what lies on disk before it is due.
+        let nothing_due = self.deadlines.first > effects.now.unix && !self.id.is_timed();
+        nothing_due || self.expire_head(budget, records, effects)
     }
 
     /// As `expire`. Every message passes by there, few by here.
@@ -92,6 +97,9 @@ impl QueueCore {
         effects: &mut Effects,
     ) -> bool {
         let now = effects.now.unix;
+        if self.id.is_timed() {
+            return self.release(budget, effects);
+        }
         while self.ready.head_due() <= now {
             if self.mourns_enough() {
                 return false;
@@ -168,6 +176,9 @@ impl QueueCore {
     }
 
     fn next_due(&self, now: Now) -> UnixMillis {
+        if self.id.is_timed() {
+            return self.next_release();
+        }
         let head = match self.ready.head() {
             // Whoever brings it back will look.
             Head::Evicted(_) if self.loading => UnixMillis::NEVER,
@@ -180,7 +191,7 @@ impl QueueCore {
 
 impl Ready {
     /// When the head expires; of a page, when its first message may.
-    fn head_due(&self) -> UnixMillis {
+    pub(super) fn head_due(&self) -> UnixMillis {
         let never = UnixMillis::NEVER;
         let returned = self.returned.first_key_value().map(|(_, entry)| entry);
         let (first_seq, due) = match (self.fifo.front(), returned) {

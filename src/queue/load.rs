@@ -127,7 +127,7 @@ impl QueueCore {
 
 impl Ready {
     /// The first message in the pages, if too few are in memory before it.
-    fn lacks_ahead(&self, paging: &Paging) -> Option<u64> {
+    pub(super) fn lacks_ahead(&self, paging: &Paging) -> Option<u64> {
         let first = self.middle.as_ref()?.pages.front()?;
         let by_bytes = (paging.load_bytes / first.body_len_mean()).max(1);
         let few = self.fifo.len() < paging.read_ahead_len && (self.fifo.len() as u64) < by_bytes;

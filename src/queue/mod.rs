@@ -25,6 +25,10 @@ mod consumers;
 mod core;
 mod damaged;
 mod deadletter;
+mod delay;
+#[cfg(test)]
+mod delay_tests;
+mod delayed_pages;
 mod dispatch;
 mod effects;
 mod expiry;
@@ -56,6 +60,7 @@ pub use self::core::{Delivered, Got, Publish, QueueCore, Settlement};
 pub use alive::Alive;
 pub use consumers::{ConsumerKey, ConsumerSpec};
 pub use deadletter::{Dead, DeadList, Origin, Reason};
+pub use delay::Waiting;
 pub use effects::{Effects, Load};
 pub use limiter::ChannelLimiter;
 pub use load::Paging;

@@ -21,7 +21,7 @@ pub struct Freed {
 }
 
 impl Freed {
-    fn take(&mut self, entry: &mut Entry) {
+    pub(super) fn take(&mut self, entry: &mut Entry) {
         if let Some(message) = entry.message.take() {
             self.bytes += u64::from(entry.body_len) + MESSAGE_OVERHEAD_BYTES;
             self._contents.push(message);

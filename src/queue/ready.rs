@@ -140,12 +140,7 @@ impl Ready {
 
     /// Adds a message with the highest seq so far.
     pub(super) fn push(&mut self, entry: Entry) {
-        if entry.reserved {
-            self.reserved += 1;
-            self.reserved_bytes += u64::from(entry.body_len);
-        } else {
-            self.bytes += u64::from(entry.body_len);
-        }
+        self.count_new(&entry);
         let (deque, paged) = match &mut self.middle {
             None => (&mut self.fifo, None),
             Some(middle) => (&mut middle.tail, middle.pages.back()),
@@ -157,6 +152,24 @@ impl Ready {
             // It is more urgent than others that came before it.
             self.returned.insert(entry.seq, entry);
         }
+    }
+
+    /// A message joins.
+    pub(super) fn count_new(&mut self, entry: &Entry) {
+        if entry.reserved {
+            self.reserved += 1;
+            self.reserved_bytes += u64::from(entry.body_len);
+        } else {
+            self.bytes += u64::from(entry.body_len);
+        }
+    }
+
+    /// A visible message leaves.
+    pub(super) fn uncount(&mut self, entry: &Entry) {
+        if entry.message.is_none() {
+            self.count_present(entry.body_len.into());
+        }
+        self.bytes -= u64::from(entry.body_len);
     }
 
     /// As `push`, for a message of an earlier run, which may be marked.
@@ -474,7 +487,7 @@ mod tests {
     #[test]
     fn what_every_message_moves_through_is_small() {
         assert_eq!((size_of::<Entry>(), size_of::<Option<CheckedOut>>()), (32, 48));
-        assert_eq!((size_of::<Publish>(), size_of::<Event>()), (32, 32));
+        assert_eq!((size_of::<Publish>(), size_of::<Event>()), (40, 32));
     }
 
     #[test]

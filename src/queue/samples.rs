@@ -34,7 +34,14 @@ impl Outlet for Sink {
 pub(super) fn publish() -> Publish {
     let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2];
     let message = Message::new(b"", b"key", &header, b"x", &mut Vec::new());
-    Publish { message, persistent: true, priority: 0, ttl_ms: Publish::FOREVER, mark: 0 }
+    Publish {
+        message,
+        persistent: true,
+        priority: 0,
+        ttl_ms: Publish::FOREVER,
+        delay: None,
+        mark: 0,
+    }
 }
 
 /// A consumer that acks, without a prefetch.

@@ -9,6 +9,7 @@ use super::alive::Alive;
 use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Got, Publish, QueueCore, Settlement};
 use super::deadletter::{DeadList, Origin};
+use super::delay::Waiting;
 use super::effects::Effects;
 use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
@@ -396,6 +397,44 @@ impl Queue {
             bytes += self.relieve(evict)?.bytes;
         }
         Ok(bytes)
+    }
+
+    /// As `QueueCore::pageable_waiting`. `None` too if the queue is gone.
+    pub fn pageable_waiting(&self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
+        self.core.lock().pageable_waiting(keep, below).filter(|_| !self.is_gone())
+    }
+
+    /// As `QueueCore::transient_waiting`. Nothing if the queue is gone.
+    #[must_use]
+    pub fn transient_waiting(&self, first: Seq, last: Seq) -> Transient {
+        self.core.lock().transient_waiting(first, last)
+    }
+
+    /// As `QueueCore::page_out_waiting`. Says how many bytes left memory.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn page_out_waiting(
+        &self,
+        stored: &[(Seq, Seq)],
+        first: Seq,
+        last: Seq,
+    ) -> Result<u64, Gone> {
+        self.relieve(|core| core.page_out_waiting(stored, first, last)).map(|freed| freed.bytes)
+    }
+
+    /// As `QueueCore::waiting`.
+    #[must_use]
+    pub fn waiting(&self, from: Seq, max: usize) -> Vec<Waiting> {
+        self.core.lock().waiting(from, max)
+    }
+
+    /// As `QueueCore::cancel_waiting`; says what to wait for before saying so.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn cancel_waiting(&self, seq: Seq, turn: &mut Turn<'_>) -> Result<(Lsn, bool), Gone> {
+        self.run(turn, |core, turn| core.cancel_waiting(seq, turn.records, turn.effects))
     }
 
     /// As `QueueCore::transient`. Nothing if the queue is gone.

@@ -19,7 +19,7 @@ pub struct Transient {
 }
 
 impl Transient {
-    fn look(&mut self, entry: &Entry) {
+    pub(super) fn look(&mut self, entry: &Entry) {
         self.steps += 1;
         self.through = Some(Seq(entry.seq));
         // An urgent message may be invisible: it may yet be withdrawn.

@@ -3,9 +3,9 @@
 use super::channel::State;
 use super::confirms::put_no_route;
 use super::{Scratch, Session};
-use crate::broker::link::{Added, Admitted, Link, PSEUDO_QUEUE, Route};
+use crate::broker::link::{Added, Admitted, Link, PSEUDO_QUEUE, Route, Workspace};
 use crate::exception::{Exception, MethodId};
-use crate::exchange::{Published, RouteScratch};
+use crate::exchange::Published;
 use crate::limits::EXPIRY_MS_MAX;
 use crate::message::Message;
 use crate::queue::Publish;
@@ -93,8 +93,7 @@ impl Session {
                     Some(admitted) => admitted,
                     None => link.admit(message.exchange())?,
                 };
-                let routing = &mut scratch.workspace.routing;
-                route(link, &admitted, &message, (&properties, &carbons), routing)?
+                route(link, &admitted, &message, (&properties, &carbons), &mut scratch.workspace)?
             }
         };
         check_user_id(link, &properties)?;
@@ -111,7 +110,7 @@ impl Session {
         };
         let persistent = route.is_persistent(persistent);
         let mark = link.mark(mandatory);
-        let publish = Publish { message, persistent, priority, ttl_ms, mark };
+        let publish = Publish { message, persistent, priority, ttl_ms, delay: route.delay, mark };
         if link.is_transactional() {
             return link.keep_publish(route, publish);
         }
@@ -135,15 +134,16 @@ fn route(
     admitted: &Admitted,
     message: &Message,
     (properties, carbons): (&Properties<'_>, &Carbons<'_>),
-    scratch: &mut RouteScratch,
+    workspace: &mut Workspace,
 ) -> Result<Arc<Route>, Exception> {
     let address = carbons.is_empty().then(|| message.address());
     let published = Published {
         keys: &carbons.keys(message.routing_key()),
         headers: properties.headers(),
         properties: &|property| properties.get(property),
+        now: workspace.effects.now.unix,
     };
-    link.route(admitted, published, address, scratch)
+    link.route(admitted, published, address, &mut workspace.routing)
 }
 
 /// The content frames at the start of `input`, if they are all there and there is nothing unusual

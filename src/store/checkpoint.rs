@@ -197,8 +197,11 @@ impl Checkpointer {
                     let history = self.histories.entry(queue);
                     // A queue that had nothing at the last checkpoint has nothing from before it.
                     let history = history.or_insert_with(|| History(vec![(before, Seq(0))]));
-                    history.0.push((replay_from, next));
-                    history.oldest(oldest);
+                    // A timed seq does not say when it was given: compaction finds what is dead.
+                    if !queue.is_timed() {
+                        history.0.push((replay_from, next));
+                        history.oldest(oldest);
+                    }
                 }
                 None => {
                     self.histories.remove(&queue);

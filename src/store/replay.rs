@@ -90,7 +90,12 @@ impl Replay {
         if record.enqueue(&mut targets)?.is_some() {
             for target in &targets {
                 self.change(target.queue, |queue| {
-                    queue.saw(target.seq);
+                    if target.queue.is_timed() {
+                        // Its next seq counts messages: their own seqs say when they are due.
+                        queue.next_seq.0 += 1;
+                    } else {
+                        queue.saw(target.seq);
+                    }
                     queue.live.insert(target.seq..=target.seq);
                     queue.due = queue.due.min(target.due);
                 });
@@ -100,7 +105,10 @@ impl Replay {
         }
         self.targets = targets;
         match record.decode()? {
-            Record::Ack { queue, runs } => self.change(queue, |queue| queue.ack(&runs)),
+            Record::Ack { queue, runs } => {
+                let timed = queue.is_timed();
+                self.change(queue, |queue| queue.ack(&runs, timed));
+            }
             Record::Requeue { queue, runs } => self.change(queue, |queue| queue.requeue(&runs)),
             Record::Returned { queue, times, runs } => {
                 self.change(queue, |queue| queue.returned(&runs, times));
@@ -131,7 +139,7 @@ impl Replay {
         match definition {
             Definition::QueueDeclared { id, .. } => {
                 self.queues.entry(*id).or_default();
-                self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
+                self.next_queue_id = self.next_queue_id.max(QueueId(id.number() + 1));
             }
             Definition::QueueDeleted { id } => {
                 self.queues.remove(id);
@@ -162,9 +170,11 @@ impl Replay {
 }
 
 impl Standing {
-    fn ack(&mut self, runs: &Runs) {
+    fn ack(&mut self, runs: &Runs, timed: bool) {
         for run in runs {
-            self.saw(*run.end());
+            if !timed {
+                self.saw(*run.end());
+            }
             self.live.remove(run.clone());
             self.forget_returns(run.clone());
         }
@@ -229,7 +239,7 @@ mod tests {
             standing.returns.iter().map(|(seq, times)| (seq.0, *times)).collect::<Vec<_>>()
         };
         assert_eq!(counts(&standing), [(2, 3), (3, 3), (4, 5)]);
-        standing.ack(&runs(3, 3));
+        standing.ack(&runs(3, 3), false);
         assert_eq!(counts(&standing), [(2, 3), (4, 5)]);
         standing.purge(Seq(9), &runs(4, 4));
         assert_eq!(counts(&standing), [(4, 5)]);

@@ -200,6 +200,7 @@ fn a_message_that_one_queue_took_is_not_returned() {
             persistent: false,
             priority: 0,
             ttl_ms: Publish::FOREVER,
+            delay: None,
             mark: link.mark(true),
         };
         let added = batch.add(&route, publish, broker, &mut workspace);

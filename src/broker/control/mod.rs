@@ -9,6 +9,7 @@
 //! A verb is a function here and a name in `VERBS`; those of one thing are one file. Who may ask is
 //! decided before: by whoever may reach the socket.
 
+mod delayed;
 mod policies;
 
 use super::Broker;
@@ -23,13 +24,15 @@ use serde_json::{Map, Value};
 type Arguments = Map<String, Value>;
 type Verb = fn(&Broker, Arguments, &mut Workspace) -> Result<Done, Error>;
 
-const VERBS: [(&str, Verb); 6] = [
+const VERBS: [(&str, Verb); 8] = [
     ("set_policy", policies::set_policy),
     ("clear_policy", policies::clear_policy),
     ("list_policies", policies::list_policies),
     ("set_operator_policy", policies::set_operator_policy),
     ("clear_operator_policy", policies::clear_operator_policy),
     ("list_operator_policies", policies::list_operator_policies),
+    ("list_delayed", delayed::list_delayed),
+    ("cancel_delayed", delayed::cancel_delayed),
 ];
 
 /// An answer, to be given once the journal has come so far.

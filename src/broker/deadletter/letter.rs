@@ -130,7 +130,7 @@ impl Letter {
 }
 
 /// The keys in the CC header; what is no text is none.
-fn copies(headers: TableRef<'_>) -> Vec<Vec<u8>> {
+pub(super) fn copies(headers: TableRef<'_>) -> Vec<Vec<u8>> {
     let Some(Value::Array(items)) = headers.get(COPIES) else { return Vec::new() };
     let key = |item| if let Value::LongStr(key) = item { Some(key.to_vec()) } else { None };
     items.iter().filter_map(key).collect()

@@ -9,10 +9,12 @@
 //! between the reservation of the new places and their showing, as a publish for several queues is.
 
 mod letter;
+mod release;
 
 use super::Broker;
 use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
+use super::vhost::Resolved;
 use crate::config::Durability;
 use crate::exchange::{ExchangeShared, Published};
 use crate::id::{QueueId, Seq};
@@ -23,6 +25,7 @@ use crate::limits::{
 use crate::message::Message;
 use crate::queue::{Dead, DeadList, Origin, Publish, Queue, QueueType, Reason};
 use crate::store::Target;
+use crate::time::Delay;
 use crate::wire::Properties;
 use hashbrown::HashMap;
 use letter::{Corpse, Letter};
@@ -170,32 +173,26 @@ impl Broker {
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Option<(Message, Vec<Target>, usize)> {
+        if dead.reason == Reason::Released {
+            return self.reserve_released(dead, origin, shown, workspace);
+        }
         let to = dead.behaviour.dead_letter.as_ref()?;
         let vhost = self.vhost(&origin.vhost)?;
         let exchange = vhost.exchange(&to.exchange)?;
         let (message, reason, died) = (&dead.message, dead.reason, workspace.effects.now.unix);
         let corpse = Corpse { message, queue: &origin.name, reason, died };
         let letter = corpse.letter(to, &mut workspace.scratch)?;
-        let queues = self.targets(&letter, &exchange, dead, &vhost, workspace);
+        let (queues, delay) = self.targets(&letter, &exchange, dead, &vhost, workspace);
         let properties = Properties::check(letter.message.header()).ok()?;
-        let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
-        let persistent = properties.is_persistent() || queues.iter().any(is_quorum);
-        let (mut row, mut reserved) = (Vec::new(), 0);
-        for queue in queues {
-            let message = letter.message.clone();
-            let priority = properties.priority().unwrap_or(0);
-            let ttl_ms = Publish::FOREVER;
-            let publish = Publish { message, persistent, priority, ttl_ms, mark: 0 };
-            let mut target = Vec::new();
-            let taken =
-                queue.reserve(std::iter::once(publish), &mut target, &mut workspace.effects);
-            let Some(Some(target)) = taken.ok().and_then(|()| target.pop()) else { continue };
-            if persistent && queue.settings.durable {
-                row.push(target);
-            }
-            shown.push(&queue, target.seq);
-            reserved += 1;
-        }
+        let publish = Publish {
+            message: letter.message.clone(),
+            persistent: properties.is_persistent(),
+            priority: properties.priority().unwrap_or(0),
+            ttl_ms: Publish::FOREVER,
+            delay,
+            mark: 0,
+        };
+        let (row, reserved) = reserve_places(&publish, queues, shown, workspace);
         Some((letter.message, row, reserved))
     }
 
@@ -206,24 +203,51 @@ impl Broker {
         dead: &Dead,
         vhost: &super::Vhost,
         workspace: &mut Workspace,
-    ) -> Vec<Arc<Queue>> {
+    ) -> (Vec<Arc<Queue>>, Option<Delay>) {
         let keys: Vec<&[u8]> = letter.keys.iter().map(Vec::as_slice).collect();
         let Ok(properties) = Properties::check(letter.message.header()) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let published = Published {
             keys: &keys,
             headers: properties.headers(),
             properties: &|property| properties.get(property),
+            now: workspace.effects.now.unix,
         };
         workspace.routing.seed(|| self.entropy.number());
         // An exchange without its plugin routes nothing.
         let found = vhost.resolve(exchange, published, &mut workspace.routing);
-        let mut found = found.map_or_else(|_| Vec::new(), |found| found.queues);
+        let Resolved { mut queues, routed } = found.unwrap_or_default();
         // RabbitMQ: what somebody rejects may go round, since he decides so each time.
         if dead.reason != Reason::Rejected {
-            found.retain(|queue| !letter.has_cycled(&queue.name));
+            // A delay queue is no queue to the letter, whatever its exchange's name.
+            queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
         }
-        found
+        (queues, routed.delay)
     }
+}
+
+/// Reserves the message's places in these queues; gives those that the journal must know, and how
+/// many they are in all.
+fn reserve_places(
+    publish: &Publish,
+    queues: Vec<Arc<Queue>>,
+    shown: &mut Places<Seq>,
+    workspace: &mut Workspace,
+) -> (Vec<Target>, usize) {
+    let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
+    let persistent = publish.persistent || queues.iter().any(is_quorum);
+    let (mut row, mut reserved) = (Vec::new(), 0);
+    for queue in queues {
+        let one = std::iter::once(Publish { persistent, ..publish.clone() });
+        let mut target = Vec::new();
+        let taken = queue.reserve(one, &mut target, &mut workspace.effects);
+        let Some(Some(target)) = taken.ok().and_then(|()| target.pop()) else { continue };
+        if persistent && queue.settings.durable {
+            row.push(target);
+        }
+        shown.push(&queue, target.seq);
+        reserved += 1;
+    }
+    (row, reserved)
 }

@@ -145,12 +145,7 @@ impl Link {
                 arguments: binding.arguments,
             });
         }
-        definitions.extend(removed.exchanges.iter().filter(|e| e.durable).map(|exchange| {
-            Definition::ExchangeDeleted {
-                vhost: vhost.name.to_string(),
-                name: exchange.name.to_string(),
-            }
-        }));
+        definitions.extend(state.exchanges_deleted(&removed, &vhost.name, workspace));
         Ok(state.define(&definitions, &self.broker, workspace))
     }
 
@@ -197,7 +192,8 @@ impl State {
         arguments: TableRef<'_>,
     ) -> Result<(), Exception> {
         let exchange = self.topology.exchange(source);
-        let Some(Kind::Plugged(kind)) = exchange.map(|exchange| &exchange.settings().kind) else {
+        let kind = exchange.map(|exchange| exchange.settings().kind.routes());
+        let Some(Kind::Plugged(kind)) = kind else {
             return Ok(());
         };
         let to = match to {

@@ -2,7 +2,8 @@
 
 use crate::broker::link::{Link, Workspace};
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{Declared, Kind, Settings, alternate_exchange, api_table};
+use crate::exchange::{DELAYED, DelayedKind, Kind, Settings, alternate_exchange, api_table};
+use crate::id::QueueId;
 use crate::name::Name;
 use crate::store::{Definition, Reach};
 use crate::table::TableRef;
@@ -29,7 +30,10 @@ impl Link {
         declare: &DeclareExchange<'_>,
         workspace: &mut Workspace,
     ) -> Result<Reach, Exception> {
+        let delayed = declare.kind == DELAYED;
         let kind = self.broker.exchange_types.kind(declare.kind);
+        // What it delays for is looked at below.
+        let kind = kind.or_else(|| delayed.then(|| Kind::Missing(Name::new(DELAYED))));
         let kind = kind.ok_or_else(|| Exception::unknown_exchange_type(declare.kind))?;
         if declare.name.is_empty() {
             return Err(Exception::default_exchange());
@@ -52,12 +56,14 @@ impl Link {
             let target = Resource::Exchange { vhost: &vhost.name, name: alternate };
             self.check(Permission::Write, target)?;
         }
-        if let Kind::Plugged(kind) = &kind
-            && !exists
-        {
-            kind.check_arguments(&api_table(declare.arguments))?;
+        let routes = delayed.then(|| self.broker.exchange_types.delayed(declare.arguments));
+        if !exists {
+            let routes = routes.clone().transpose()?;
+            if let Kind::Plugged(kind) = routes.as_ref().unwrap_or(&kind) {
+                kind.check_arguments(&api_table(declare.arguments))?;
+            }
         }
-        let settings = Settings {
+        let mut settings = Settings {
             kind,
             durable: declare.durable,
             auto_delete: declare.auto_delete,
@@ -67,18 +73,26 @@ impl Link {
         };
         let definition = definition(&vhost.name, declare, &settings);
         let mut state = vhost.state.write();
-        match state.topology.declare(Name::new(declare.name), settings.clone()) {
-            Declared::Exists(exchange) => {
-                exchange.settings().check_equivalent(&settings, resource)?;
-                let durable = exchange.settings().durable;
-                return Ok(if durable { state.defined } else { Reach::default() });
-            }
-            Declared::Created(_) => state.apply_alternate(declare.name),
+        if let Some(exchange) = state.topology.exchange(declare.name) {
+            exchange.settings().check_equivalent(&settings, resource)?;
+            let durable = exchange.settings().durable;
+            return Ok(if durable { state.defined } else { Reach::default() });
         }
+        let waiting = match routes.transpose()? {
+            Some(routes) => {
+                let queue = QueueId::timed(self.broker.next_queue_id().number());
+                settings.kind = Kind::Delayed(Box::new(DelayedKind { routes, queue }));
+                Some(state.add_delay_queue(queue, declare, &vhost.name, &self.broker))
+            }
+            None => None,
+        };
+        state.topology.declare(Name::new(declare.name), settings);
+        state.apply_alternate(declare.name);
         if !declare.durable {
             return Ok(Reach::default());
         }
-        Ok(state.define(&[definition], &self.broker, workspace))
+        let definitions: Vec<_> = waiting.flatten().into_iter().chain([definition]).collect();
+        Ok(state.define(&definitions, &self.broker, workspace))
     }
 
     /// exchange.declare with passive: does it exist?
@@ -120,13 +134,7 @@ impl Link {
             return Ok(state.defined);
         }
         let removed = state.topology.delete(name, if_unused)?;
-        let durable = removed.exchanges.iter().filter(|exchange| exchange.durable);
-        let definitions: Vec<_> = durable
-            .map(|exchange| Definition::ExchangeDeleted {
-                vhost: vhost.name.to_string(),
-                name: exchange.name.to_string(),
-            })
-            .collect();
+        let definitions = state.exchanges_deleted(&removed, &vhost.name, workspace);
         Ok(state.define(&definitions, &self.broker, workspace))
     }
 }

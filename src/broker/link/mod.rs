@@ -79,6 +79,8 @@ pub struct Workspace {
     pub scratch: Vec<u8>,
     /// Messages that found their queues gone; the session returns those that are mandatory.
     pub unrouted: Vec<Unrouted>,
+    /// Queues of deleted exchanges that are still to be ended, without any lock.
+    pub(super) ending: Vec<Arc<Queue>>,
 }
 
 impl Workspace {

@@ -4,7 +4,7 @@ use super::publish::PublishBatch;
 use super::route::{Admitted, Route};
 use super::{Link, Workspace};
 use crate::broker::Broker;
-use crate::exchange::{Published, Remembered, RouteScratch};
+use crate::exchange::{Published, Remembered};
 use crate::limits::OPERATIONS_PER_TURN;
 use crate::queue::{Publish, Queue};
 use crate::store::Reach;
@@ -53,14 +53,15 @@ impl Link {
         let admitted = Admitted { exchange, access_version: self.broker.access.version() };
         let (mut routed, mut copies) = (Vec::new(), 0);
         for remembered in remembered.iter().rev() {
-            let route = self.route_remembered(&admitted, remembered, &mut workspace.routing);
+            let route = self.route_remembered(&admitted, remembered, workspace);
             let Some(route) = route else { continue };
             let more = route.targets.len();
             if copies + more > OPERATIONS_PER_TURN && copies > 0 {
                 break;
             }
             copies += more;
-            routed.push((route, publish(remembered)));
+            let publish = Publish { delay: route.delay, ..publish(remembered) };
+            routed.push((route, publish));
         }
         let mut batch = PublishBatch::default();
         for (route, publish) in routed.into_iter().rev() {
@@ -75,7 +76,7 @@ impl Link {
         &self,
         admitted: &Admitted,
         remembered: &Remembered,
-        scratch: &mut RouteScratch,
+        workspace: &mut Workspace,
     ) -> Option<Route> {
         let properties = Properties::check(remembered.message.header()).ok()?;
         let first = std::iter::once(remembered.message.routing_key());
@@ -84,8 +85,9 @@ impl Link {
             keys: &keys,
             headers: properties.headers(),
             properties: &|property| properties.get(property),
+            now: workspace.effects.now.unix,
         };
-        let found = self.find_route(admitted, published, scratch);
+        let found = self.find_route(admitted, published, &mut workspace.routing);
         found.ok().map(|(route, _)| route)
     }
 }
@@ -97,6 +99,7 @@ fn publish(remembered: &Remembered) -> Publish {
         persistent: remembered.persistent,
         priority: remembered.priority,
         ttl_ms: remembered.ttl_ms,
+        delay: None,
         mark: 0,
     }
 }
@@ -139,6 +142,7 @@ mod tests {
                 persistent: false,
                 priority: 0,
                 ttl_ms: Publish::FOREVER,
+                delay: None,
                 mark: 0,
             };
             let _ = batch.add(&route, publish, &link.broker, workspace);

@@ -12,6 +12,7 @@ use crate::exchange::{
 };
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
 use crate::queue::{Effects, Publish, Queue, QueueType};
+use crate::time::Delay;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -28,7 +29,9 @@ pub struct Route {
     pub(super) operations: usize,
     /// The strongest that one of these asks for.
     pub(super) durability: Durability,
-    /// Such a route is never cached.
+    /// How long a message waits where it waits first. Such a route is never cached.
+    pub delay: Option<Delay>,
+    /// Neither is such a one.
     pub(super) asides: Vec<Aside>,
     pub(super) exchange: Arc<ExchangeShared>,
     pub(super) access_version: u64,
@@ -209,6 +212,7 @@ impl Link {
             operations: queues.len() + routed.operations,
             targets: queues.iter().map(Arc::downgrade).collect(),
             gone: queues.iter().map(|queue| queue.gone()).collect(),
+            delay: routed.delay,
             asides,
             exchange: Arc::clone(exchange),
             access_version: *access_version,

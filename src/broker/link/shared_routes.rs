@@ -84,6 +84,7 @@ mod tests {
             has_quorum: false,
             durability: Durability::Os,
             operations: queues.len(),
+            delay: None,
             asides: Vec::new(),
             exchange: Arc::clone(exchange),
             access_version: 1,

@@ -2,6 +2,7 @@
 //! arguments, output and exit codes are rabbitmqctl's, so that its scripts go on working.
 
 mod client;
+mod delayed;
 mod policies;
 mod table;
 
@@ -101,6 +102,10 @@ enum Command {
     ClearOperatorPolicy(policies::ClearPolicy),
     /// List the operator policies
     ListOperatorPolicies,
+    /// List the messages that wait in a delayed exchange, the next first
+    ListDelayed(delayed::ListDelayed),
+    /// Cancel a message that waits in a delayed exchange
+    CancelDelayed(delayed::CancelDelayed),
 }
 
 /// One question to the broker, and how its answer is printed.
@@ -160,6 +165,8 @@ impl Command {
             Self::SetOperatorPolicy(args) => set(&OPERATOR, args, vhost),
             Self::ClearOperatorPolicy(args) => clear(&OPERATOR, args, vhost),
             Self::ListOperatorPolicies => list(&OPERATOR, vhost),
+            Self::ListDelayed(args) => delayed::list(args, vhost),
+            Self::CancelDelayed(args) => delayed::cancel(args, vhost),
         }
     }
 }

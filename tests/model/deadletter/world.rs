@@ -359,6 +359,7 @@ impl World {
             persistent: *persistent,
             priority: *priority,
             ttl_ms: ttl.unwrap_or(Publish::FOREVER),
+            delay: None,
             mark: link.mark(false),
         };
         (id, route, publish)

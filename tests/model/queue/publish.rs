@@ -28,7 +28,7 @@ impl World {
         self.names += 1;
         let Post { persistent, body_len, ttl_ms, priority } = post;
         let message = message(self.names, body_len);
-        Publish { message, persistent, priority, ttl_ms, mark }
+        Publish { message, persistent, priority, ttl_ms, delay: None, mark }
     }
 
     /// The queue takes it: says its seq.

@@ -54,6 +54,7 @@ impl Bench {
             persistent: true,
             priority: 0,
             ttl_ms: Publish::FOREVER,
+            delay: None,
             mark: 0,
         };
         let mut batch = (0..count).map(publish).collect();
@@ -147,6 +148,7 @@ fn a_queue_that_ended_answers_gone_to_every_verb() {
         persistent: true,
         priority: 0,
         ttl_ms: Publish::FOREVER,
+        delay: None,
         mark: 0,
     }];
     assert_eq!(bench.with(|queue, turn| queue.publish(&mut batch, turn)), Err(Gone));

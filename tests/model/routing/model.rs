@@ -93,7 +93,7 @@ fn matches(kind: &Kind, binding: &ModelBinding, key: &str, headers: &Fields) -> 
         Kind::Fanout | Kind::Plugged(_) => true,
         Kind::Topic => topic_matches(&words(binding.key), &words(key)),
         Kind::Headers => headers_match(binding, headers),
-        Kind::Missing(_) => unreachable!("the model declares none"),
+        Kind::Delayed(_) | Kind::Missing(_) => unreachable!("the model declares none"),
     }
 }
 

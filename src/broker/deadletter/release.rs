@@ -1,0 +1,78 @@
+//! A delayed message whose time has come: it goes on as it was published, by way of the bindings of
+//! the exchange that has held it back, and its headers say that it has waited.
+
+use super::letter::copies;
+use super::{Places, reserve_places};
+use crate::broker::Broker;
+use crate::broker::link::Workspace;
+use crate::broker::vhost::Resolved;
+use crate::exchange::{Published, waited};
+use crate::id::Seq;
+use crate::message::Message;
+use crate::queue::{Dead, Origin, Publish};
+use crate::store::Target;
+use crate::table::TableRef;
+use crate::wire::Properties;
+
+impl Broker {
+    /// As `reserve`. What no queue takes ends here, counted by its exchange.
+    pub(super) fn reserve_released(
+        &self,
+        dead: &Dead,
+        origin: &Origin,
+        shown: &mut Places<Seq>,
+        workspace: &mut Workspace,
+    ) -> Option<(Message, Vec<Target>, usize)> {
+        let vhost = self.vhost(&origin.vhost)?;
+        // What waits ends with its exchange; another of its name is another one.
+        let exchange = vhost.exchange(&origin.name)?;
+        if exchange.kind.delay_queue() != Some(dead.queue) {
+            return None;
+        }
+        let message = released(&dead.message, &mut workspace.scratch)?;
+        let properties = Properties::check(message.header()).ok()?;
+        let mut keys = vec![message.routing_key()];
+        let copies = copies(properties.headers().unwrap_or(TableRef::EMPTY));
+        keys.extend(copies.iter().map(Vec::as_slice));
+        let published = Published {
+            keys: &keys,
+            headers: properties.headers(),
+            properties: &|property| properties.get(property),
+            now: workspace.effects.now.unix,
+        };
+        workspace.routing.seed(|| self.entropy.number());
+        let found = vhost.resolve(&exchange, published, &mut workspace.routing);
+        let Resolved { queues, routed } = found.unwrap_or_default();
+        if queues.is_empty() {
+            exchange.counters.unroutable.add(1);
+            return None;
+        }
+        let publish = Publish {
+            message: message.clone(),
+            persistent: properties.is_persistent(),
+            priority: properties.priority().unwrap_or(0),
+            ttl_ms: ttl_ms(&properties),
+            delay: routed.delay,
+            mark: 0,
+        };
+        let (row, reserved) = reserve_places(&publish, queues, shown, workspace);
+        Some((message, row, reserved))
+    }
+}
+
+/// The message as it goes on.
+fn released(message: &Message, scratch: &mut Vec<u8>) -> Option<Message> {
+    // What was published has been checked.
+    let properties = Properties::check(message.header()).ok()?;
+    let headers = properties.headers().and_then(waited);
+    Some(match headers {
+        Some(headers) => message.with_header(&properties.with_headers(headers.as_ref()), scratch),
+        None => message.clone(),
+    })
+}
+
+/// How long it may wait in a queue: that begins now.
+fn ttl_ms(properties: &Properties<'_>) -> u64 {
+    let text = properties.expiration().and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(Publish::FOREVER)
+}

@@ -1,0 +1,63 @@
+//! list_delayed and cancel_delayed.
+
+use super::Question;
+use clap::Args;
+use serde_json::json;
+
+const COLUMNS: &[&str] = &["id", "deliver_at", "persistent"];
+
+#[derive(Args, Debug)]
+pub(super) struct ListDelayed {
+    /// List at most this many
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    limit: u32,
+
+    /// List those behind the message with this id
+    #[arg(long, value_name = "ID")]
+    after: Option<u64>,
+
+    /// The exchange in which they wait
+    exchange: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CancelDelayed {
+    /// The exchange in which it waits
+    exchange: String,
+
+    /// Which message, as list_delayed says
+    id: u64,
+}
+
+pub(super) fn list(args: &ListDelayed, vhost: &str) -> Question {
+    let ListDelayed { limit, after, exchange } = args;
+    Question {
+        banner: format!(
+            "Listing delayed messages of exchange \"{exchange}\" in vhost \"{vhost}\" ..."
+        ),
+        request: json!({
+            "verb": "list_delayed",
+            "vhost": vhost,
+            "exchange": exchange,
+            "after": after,
+            "limit": limit,
+        }),
+        columns: Some(COLUMNS),
+    }
+}
+
+pub(super) fn cancel(args: &CancelDelayed, vhost: &str) -> Question {
+    let CancelDelayed { exchange, id } = args;
+    Question {
+        banner: format!(
+            "Cancelling delayed message {id} of exchange \"{exchange}\" in vhost \"{vhost}\" ..."
+        ),
+        request: json!({
+            "verb": "cancel_delayed",
+            "vhost": vhost,
+            "exchange": exchange,
+            "id": id,
+        }),
+        columns: None,
+    }
+}

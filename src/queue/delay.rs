@@ -1,0 +1,173 @@
+//! Messages that wait for their time: a queue without consumers, of which a message leaves when it
+//! is due, to be routed.
+//!
+//! Such a queue is timed: order by seq is order by time, and among equal times by age, in memory,
+//! in pages and on disk. So what waits needs nothing in memory but its seq, and no timer of its
+//! own. What is due leaves as a dead letter does: checked out with nobody, until one record says
+//! that it has moved.
+
+use super::core::QueueCore;
+use super::deadletter::Reason;
+use super::effects::Effects;
+use super::ready::{Entry, Head, Ready};
+use crate::id::Seq;
+use crate::limits::{RELEASE_READ_AHEAD_MS, RELEASES_UNDER_WAY_MAX};
+use crate::store::RecordBatch;
+use crate::time::UnixMillis;
+
+/// Numbers of one millisecond: all of them, and those that a first message may get.
+const NUMBERS: u64 = (1 << Seq::TIME_AT) - 1;
+const FIRST_NUMBERS: u64 = NUMBERS >> 1;
+
+/// A message that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Names it within its queue.
+    pub seq: Seq,
+    pub persistent: bool,
+}
+
+impl QueueCore {
+    /// The seq of a message that is due then: behind all others of that time.
+    ///
+    /// The first of a millisecond begins anywhere, so that the seq of a message that was cancelled
+    /// is not given again. If a millisecond has no number left, its messages go behind those of the
+    /// next.
+    pub(super) fn next_timed_seq(&self, due: UnixMillis) -> Seq {
+        let first = Seq::timed(due).0 | self.next_seq & FIRST_NUMBERS;
+        let mut seq = first.max(self.released + 1);
+        loop {
+            let end = seq | NUMBERS;
+            match self.ready.last_within(seq, end) {
+                None => return Seq(seq),
+                Some(last) if last < end => return Seq(last + 1),
+                Some(_) => seq = end + 1,
+            }
+        }
+    }
+
+    /// Lets go what is due. False if there is more than `budget` of it: the queue asks to be looked
+    /// at again at once.
+    pub(super) fn release(&mut self, budget: &mut usize, effects: &mut Effects) -> bool {
+        let now = effects.now.unix;
+        // Whoever has moved some asks for more.
+        while self.dying < RELEASES_UNDER_WAY_MAX
+            && self.ready.head_due() <= now
+            && let Head::Resident = self.ready.head()
+        {
+            if *budget == 0 {
+                self.ask_again(effects);
+                return false;
+            }
+            *budget -= 1;
+            let Some(entry) = self.ready.pop() else { break };
+            self.released = self.released.max(entry.seq);
+            self.send_away(entry, Reason::Released, effects);
+        }
+        if self.ready.is_clear() {
+            self.deadlines.first = UnixMillis::NEVER;
+        }
+        if let Some((seq, due)) = self.wanted().filter(|_| !self.loading)
+            && due <= now.plus(RELEASE_READ_AHEAD_MS)
+        {
+            self.ask_to_load(seq, effects);
+        }
+        true
+    }
+
+    /// When there is something to let go, or to read so that it can be.
+    pub(super) fn next_release(&self) -> UnixMillis {
+        let head = match self.ready.head() {
+            Head::Resident if self.dying < RELEASES_UNDER_WAY_MAX => self.ready.head_due(),
+            // Whoever brings it back, shows it or makes room will look.
+            Head::Resident | Head::Evicted(_) | Head::Nothing => UnixMillis::NEVER,
+        };
+        let wanted = self.wanted().filter(|_| !self.loading);
+        let read = wanted.map(|(_, due)| UnixMillis(due.0.saturating_sub(RELEASE_READ_AHEAD_MS)));
+        head.min(read.unwrap_or(UnixMillis::NEVER))
+    }
+
+    /// The first message that should come back from disk, and when it is due.
+    fn wanted(&self) -> Option<(u64, UnixMillis)> {
+        if let Head::Evicted(seq) = self.ready.head() {
+            return Some((seq, self.ready.head_due()));
+        }
+        let seq = self.ready.lacks_ahead(&self.paging)?;
+        Some((seq, Seq(seq).time()))
+    }
+
+    /// Those that wait, the next first, from `from` on: at most `max`.
+    #[must_use]
+    pub fn waiting(&self, from: Seq, max: usize) -> Vec<Waiting> {
+        self.ready.waiting(from.0, max)
+    }
+
+    /// Ends a message that waits. False if it does not wait here any more.
+    pub fn cancel_waiting(
+        &mut self,
+        seq: Seq,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(persistent) = self.ready.cancel(seq.0, effects) else { return false };
+        if persistent {
+            records.ack(self.id, [(seq, seq)]);
+        }
+        true
+    }
+}
+
+impl Ready {
+    /// Adds a message anywhere. What is in the fifo was in pages before.
+    pub(super) fn push_timed(&mut self, entry: Entry) {
+        self.count_new(&entry);
+        self.returned.insert(entry.seq, entry);
+    }
+
+    /// The highest seq from `first` to `last` that is there.
+    fn last_within(&self, first: u64, last: u64) -> Option<u64> {
+        let in_fifo = self.fifo.partition_point(|entry| entry.seq <= last).checked_sub(1);
+        let in_fifo = in_fifo.map(|at| self.fifo[at].seq);
+        let returned = self.returned.range(first..=last).next_back().map(|(seq, _)| *seq);
+        let paged = self.middle.as_ref().and_then(|middle| {
+            let at = middle.pages.partition_point(|page| page.first().0 <= last).checked_sub(1)?;
+            middle.pages[at].last_up_to(last)
+        });
+        let found = in_fifo.into_iter().chain(returned).chain(paged).max();
+        found.filter(|seq| *seq >= first)
+    }
+
+    fn waiting(&self, from: u64, max: usize) -> Vec<Waiting> {
+        let waiting = |entry: &Entry| (entry.seq, entry.persistent);
+        let at = self.fifo.partition_point(|entry| entry.seq < from);
+        let mut found: Vec<_> = self.fifo.range(at..).take(max).map(waiting).collect();
+        let returned = self.returned.range(from..).map(|(_, entry)| entry);
+        found.extend(returned.filter(|entry| !entry.reserved).take(max).map(waiting));
+        if let Some(middle) = &self.middle {
+            let at = middle.pages.partition_point(|page| page.last().0 < from);
+            let paged = middle.pages.range(at..).flat_map(|page| page.walk());
+            let paged = paged.skip_while(|(seq, _)| *seq < from).take(max);
+            found.extend(paged.map(|(seq, marks)| (seq, marks.persistent())));
+        }
+        found.sort_unstable();
+        found.truncate(max);
+        let waiting = |(seq, persistent)| Waiting { seq: Seq(seq), persistent };
+        found.into_iter().map(waiting).collect()
+    }
+
+    /// Takes a visible message out; says whether the journal knows it.
+    fn cancel(&mut self, seq: u64, effects: &mut Effects) -> Option<bool> {
+        let in_fifo = self.fifo.binary_search_by_key(&seq, |entry| entry.seq).ok();
+        let entry = match in_fifo {
+            Some(at) => self.fifo.remove(at),
+            None if self.returned.get(&seq).is_some_and(|entry| !entry.reserved) => {
+                self.returned.remove(&seq)
+            }
+            None => return self.cancel_paged(seq),
+        }?;
+        self.uncount(&entry);
+        let persistent = entry.persistent;
+        effects.ended.extend(entry.message);
+        Some(persistent)
+    }
+}

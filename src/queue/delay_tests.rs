@@ -1,0 +1,153 @@
+//! Delayed messages: their numbers, their pages, and how many are on their way at once.
+
+use super::core::{Publish, QueueCore};
+use super::effects::Effects;
+use super::load::Paging;
+use super::samples::publish;
+use crate::id::{QueueId, Seq};
+use crate::limits::RELEASES_UNDER_WAY_MAX;
+use crate::store::RecordBatch;
+use crate::time::{Delay, UnixMillis};
+
+struct World {
+    core: QueueCore,
+    records: RecordBatch,
+    effects: Effects,
+}
+
+impl World {
+    fn new() -> Self {
+        let core = QueueCore::new(QueueId::timed(1), true);
+        Self { core, records: RecordBatch::new(), effects: Effects::new() }
+    }
+
+    fn at(&mut self, now: u64) -> &mut Self {
+        self.effects.now.unix = UnixMillis(now);
+        self
+    }
+
+    fn publish(&mut self, delay: Delay) {
+        let publish = Publish { delay: Some(delay), ..publish() };
+        self.core.publish(&mut vec![publish], &mut self.records, &mut self.effects);
+    }
+
+    fn tick(&mut self) -> Vec<Seq> {
+        self.core.tick(&mut self.records, &mut self.effects);
+        self.moved()
+    }
+
+    /// Where those are that left, which have moved now.
+    fn moved(&mut self) -> Vec<Seq> {
+        let mut all = Vec::new();
+        while !self.effects.dead.is_empty() {
+            let dead = std::mem::take(&mut self.effects.dead);
+            let places: Vec<_> = dead.iter().filter_map(|dead| dead.place).collect();
+            self.core.buried(&places, true, &mut self.records, &mut self.effects);
+            all.extend(places.into_iter().map(|(_, seq)| seq));
+        }
+        all
+    }
+
+    fn seqs(&self) -> Vec<u64> {
+        self.core.waiting(Seq(0), usize::MAX).iter().map(|waiting| waiting.seq.0).collect()
+    }
+}
+
+#[test]
+fn what_is_due_at_one_time_keeps_its_order_whatever_the_numbers_are() {
+    let mut world = World::new();
+    // The last number with which a message may begin, and the first.
+    for next_seq in [(1 << 19) - 2, 5] {
+        world.core.next_seq = next_seq;
+        for _ in 0..4 {
+            world.publish(Delay::until(UnixMillis(7)));
+        }
+    }
+    let seqs = world.seqs();
+    assert_eq!(seqs.len(), 8);
+    assert!(seqs.iter().all(|seq| Seq(*seq).time() == UnixMillis(7)), "{seqs:?}");
+    let order: Vec<_> = world.at(7).tick();
+    assert_eq!(order.iter().map(|seq| seq.0).collect::<Vec<_>>(), seqs);
+}
+
+#[test]
+fn a_millisecond_without_numbers_goes_on_in_the_next_and_nothing_is_early() {
+    let mut world = World::new();
+    let last = Seq::timed(UnixMillis(8)).0 - 1;
+    world.publish(Delay::until(UnixMillis(8)));
+    let taken = world.seqs()[0];
+    // As if all numbers of the millisecond before, and the one behind it, had been given.
+    world.core.released = last;
+    world.publish(Delay::until(UnixMillis(7)));
+    assert_eq!(world.seqs(), [taken, taken + 1]);
+    assert_eq!(world.at(7).tick(), []);
+    assert_eq!(world.at(8).tick(), [Seq(taken), Seq(taken + 1)]);
+}
+
+#[test]
+fn a_clock_behind_gives_no_seq_again() {
+    let mut world = World::new();
+    world.publish(Delay::until(UnixMillis(5)));
+    let gone = world.at(5).tick();
+    world.core.next_seq = 1;
+    world.at(4).publish(Delay::for_ms(1));
+    assert!(world.seqs()[0] > gone[0].0);
+    assert_eq!(world.at(5).tick().len(), 1);
+}
+
+#[test]
+fn no_more_are_on_their_way_at_once_than_may_be() {
+    let mut world = World::new();
+    for _ in 0..3 * RELEASES_UNDER_WAY_MAX {
+        world.publish(Delay::for_ms(10));
+    }
+    world.at(10);
+    world.core.tick(&mut world.records, &mut world.effects);
+    assert_eq!(world.effects.dead.len(), RELEASES_UNDER_WAY_MAX);
+    assert_eq!(world.core.unacked_len(), 0);
+    assert_eq!(world.moved().len(), 3 * RELEASES_UNDER_WAY_MAX);
+    assert_eq!((world.core.ready_len(), world.core.resident_bytes()), (0, 0));
+}
+
+#[test]
+fn the_queue_asks_for_one_look_and_earlier_if_something_earlier_comes() {
+    let mut world = World::new();
+    let asked = |world: &mut World, ms| {
+        world.publish(Delay::for_ms(ms));
+        std::mem::take(&mut world.effects.deadlines)
+    };
+    let id = QueueId::timed(1);
+    assert_eq!(asked(&mut world, 50), [(id, UnixMillis(50))]);
+    assert_eq!(asked(&mut world, 60), []);
+    assert_eq!(asked(&mut world, 40), [(id, UnixMillis(40))]);
+    assert_eq!(world.at(40).tick().len(), 1);
+    assert_eq!(world.effects.deadlines, [(id, UnixMillis(50))]);
+}
+
+/// Pages of messages that came in any order are as many as they must be, and a few octets each.
+#[test]
+fn paged_messages_in_random_order_take_ten_bytes_each() {
+    const COUNT: u64 = 100_000;
+    let mut world = World::new();
+    world.core = world.core.with_paging(Paging::default());
+    let all = [(Seq(0), Seq(u64::MAX))];
+    for nth in 0..COUNT {
+        // Anywhere within a day.
+        let ms = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        world.publish(Delay::for_ms(1 + ms % 86_400_000));
+        world.records = RecordBatch::new();
+        if nth % 10_000 == 9_999 {
+            let mut below = Seq(u64::MAX);
+            while let Some((first, last)) = world.core.pageable_waiting(100, below) {
+                world.core.page_out_waiting(&all, first, last);
+                below = first;
+            }
+        }
+    }
+    let middle = world.core.ready.middle.as_ref().unwrap();
+    assert_eq!(world.core.ready_len() as u64, COUNT);
+    let memory: usize = middle.pages.iter().map(|page| page.memory()).sum();
+    assert!(memory as u64 <= 10 * COUNT, "{memory}");
+    assert!(middle.pages.len() < 4 * COUNT as usize / 1_024, "{}", middle.pages.len());
+    assert!(world.core.resident_bytes() < 100_000);
+}

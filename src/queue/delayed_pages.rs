@@ -1,0 +1,157 @@
+//! Pages of a timed queue. New messages come anywhere between those that wait already, so pages are
+//! written anew where messages join or leave them; each holds as many as any page.
+
+use super::core::QueueCore;
+use super::middle::Middle;
+use super::page::{Page, PageBuilder, Paged};
+use super::page_out::Freed;
+use super::ready::{Ready, shrink};
+use super::runs::holds;
+use super::spill::Transient;
+use crate::id::Seq;
+use crate::limits::DELAYED_PAGED_AT_ONCE;
+
+impl QueueCore {
+    /// First and last of the messages in memory that may leave it next: the latest of those before
+    /// `below`, but none of the first `keep`.
+    pub fn pageable_waiting(&mut self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
+        self.ready.put_aside();
+        let kept = self.ready.returned.keys().nth(keep).copied()?;
+        let mut leaving = self.ready.returned.range(kept..below.0.max(kept)).rev();
+        let (last, _) = leaving.next()?;
+        let first = leaving.take(DELAYED_PAGED_AT_ONCE - 1).last().map_or(last, |(seq, _)| seq);
+        Some((Seq(*first), Seq(*last)))
+    }
+
+    /// The transient messages in memory from `first` to `last`.
+    #[must_use]
+    pub fn transient_waiting(&self, first: Seq, last: Seq) -> Transient {
+        let mut found = Transient::default();
+        let waiting = self.ready.returned.range(first.0..=last.0).map(|(_, entry)| entry);
+        waiting.filter(|entry| !entry.reserved).for_each(|entry| found.look(entry));
+        found
+    }
+
+    /// Makes pages of the messages from `first` to `last` that `stored` holds: sorted runs of seqs
+    /// that can be read from disk.
+    pub fn page_out_waiting(&mut self, stored: &[(Seq, Seq)], first: Seq, last: Seq) -> Freed {
+        let page_len = self.paging.page_len.max(1);
+        self.ready.page_waiting(stored, (first.0, last.0), page_len)
+    }
+}
+
+impl Ready {
+    /// What was loaded goes back among the others: no page may begin before the fifo ends.
+    fn put_aside(&mut self) {
+        self.returned.extend(self.fifo.drain(..).map(|entry| (entry.seq, entry)));
+        shrink(&mut self.fifo);
+    }
+
+    fn page_waiting(
+        &mut self,
+        stored: &[(Seq, Seq)],
+        (first, last): (u64, u64),
+        page_len: usize,
+    ) -> Freed {
+        self.put_aside();
+        let mut freed = Freed::default();
+        let in_range = self.returned.range(first..=last);
+        let leaving = in_range.filter(|(seq, entry)| !entry.reserved && holds(stored, **seq));
+        let leaving: Vec<u64> = leaving.map(|(seq, _)| *seq).collect();
+        let mut joining = Vec::with_capacity(leaving.len());
+        for seq in leaving {
+            let Some(mut entry) = self.returned.remove(&seq) else { continue };
+            freed.steps += 1;
+            joining.push(Paged::of(&entry));
+            if entry.message.is_some() {
+                self.count_absent(entry.body_len.into());
+            }
+            freed.take(&mut entry);
+        }
+        if !joining.is_empty() {
+            self.middle.get_or_insert_default().rewrite(joining, page_len);
+        }
+        freed
+    }
+
+    /// Takes a message out of its page; says whether the journal knows it.
+    pub(super) fn cancel_paged(&mut self, seq: u64) -> Option<bool> {
+        let middle = self.middle.as_mut()?;
+        let (persistent, body_len) = middle.take_out(seq)?;
+        if middle.pages.is_empty()
+            && let Some(middle) = self.middle.take()
+        {
+            middle.join(&mut self.fifo);
+        }
+        self.count_present(0);
+        self.count_fewer_bytes(body_len);
+        Some(persistent)
+    }
+}
+
+impl Middle {
+    /// Puts messages, whose seqs increase, into the pages where they belong.
+    fn rewrite(&mut self, mut joining: Vec<Paged>, page_len: usize) {
+        let (Some(first), Some(last)) = (joining.first(), joining.last()) else { return };
+        let from = self.pages.partition_point(|page| page.last() < first.seq);
+        let to = self.pages.partition_point(|page| page.first() <= last.seq);
+        // The page before has room as often as not.
+        let from = from - usize::from(from > 0 && self.pages[from - 1].len() < page_len);
+        let touched: Vec<Page> = self.pages.drain(from..to.max(from)).collect();
+        for page in &touched {
+            self.paged -= page.len();
+            joining.extend(page.messages());
+        }
+        // Two lists in order, one behind the other: that is one pass.
+        joining.sort_by_key(|message| message.seq);
+        self.paged += joining.len();
+        let mut written = Vec::with_capacity(joining.len().div_ceil(page_len));
+        let mut open = PageBuilder::default();
+        for message in joining {
+            if open.len() >= page_len {
+                written.extend(std::mem::take(&mut open).finish());
+            }
+            open.push(message);
+        }
+        written.extend(open.finish());
+        let behind = self.pages.split_off(from);
+        self.pages.extend(written.into_iter().chain(behind));
+    }
+
+    /// Takes one message out of its page; says whether it is persistent, and its body bytes, about.
+    fn take_out(&mut self, seq: u64) -> Option<(bool, u64)> {
+        let at = self.pages.partition_point(|page| page.last().0 < seq);
+        let page = self.pages.get(at)?;
+        let taken = page.messages().find(|message| message.seq.0 == seq)?;
+        let rest = Page::new(page.messages().filter(|message| message.seq.0 != seq));
+        self.paged -= 1;
+        match rest {
+            Some(rest) => self.pages[at] = rest,
+            None => drop(self.pages.remove(at)),
+        }
+        Some((taken.persistent, taken.body_len.into()))
+    }
+}
+
+impl Page {
+    /// Its messages, each as if it had its share of the bodies' bytes.
+    fn messages(&self) -> impl Iterator<Item = Paged> {
+        let mean = self.bytes() / self.len() as u64;
+        let more = self.bytes() % self.len() as u64;
+        self.walk().zip(0_u64..).map(move |((seq, marks), nth)| Paged {
+            seq: Seq(seq),
+            body_len: u32::try_from(mean + u64::from(nth < more)).unwrap_or(u32::MAX),
+            persistent: marks.persistent(),
+            redelivered: marks.redelivered(),
+            due: Seq(seq).time(),
+        })
+    }
+
+    /// The highest of its seqs up to `last`.
+    pub(super) fn last_up_to(&self, last: u64) -> Option<u64> {
+        if self.last().0 <= last {
+            return Some(self.last().0);
+        }
+        self.walk().map(|(seq, _)| seq).take_while(|seq| *seq <= last).last()
+    }
+}
