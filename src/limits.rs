@@ -118,8 +118,14 @@ pub const DEAD_LETTERS_PER_TURN: usize = 1_024;
 pub const DEAD_LETTERS_PER_RECORD_BATCH: usize = 128;
 /// How long dead letters wait that the disk has no room or time for.
 pub const DEAD_LETTERS_RETRY_MS: u64 = 10;
-/// Dead letters of one queue that have not moved; beyond them nothing expires or overflows there.
+/// Dead letters of one queue that have not moved; beyond them nothing expires or overflows there,
+/// and consumers are given nothing.
 pub const DYING_MAX: usize = 8_192;
+/// Dead letters that no queue takes, of a queue that wants them to arrive: how many are tried again
+/// at a time, and how long they wait for that; once one was taken, not as long.
+pub const HELD_BACK_PER_TRY: usize = 1_024;
+pub const HELD_BACK_RETRY_MS: u64 = 1_000;
+pub const HELD_BACK_RETRY_SOON_MS: u64 = 20;
 /// Dead letters that wait; beyond them whoever makes more moves some first.
 pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
 /// Delayed messages of one exchange on their way from there to queues, at once.

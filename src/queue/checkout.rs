@@ -105,6 +105,11 @@ impl Checkout {
         self.slots.get(slot as usize)?.as_ref().filter(|out| out.entry.seq == seq)
     }
 
+    /// It is a dead letter that has not moved.
+    pub(super) fn is_dying(&self, slot: u32, seq: u64) -> bool {
+        self.get(slot, seq).is_some_and(|out| out.dying)
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
     }

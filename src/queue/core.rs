@@ -6,6 +6,7 @@ use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
 use super::deadletter::Reason;
 use super::effects::Effects;
 use super::expiry::Deadlines;
+use super::held_back::HeldBack;
 use super::load::Paging;
 use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::overflow::Limits;
@@ -96,6 +97,8 @@ pub struct QueueCore {
     pub(super) dying: usize,
     /// Those whose content has to be read first: slot, and why they died.
     pub(super) absent_dead: BTreeMap<u64, (u32, Reason)>,
+    /// Only there if there are some.
+    pub(super) held_back: Option<Box<HeldBack>>,
     pub(super) returns: Returns,
     pub(super) deadlines: Deadlines,
     pub(super) limits: Option<Limits>,
@@ -120,6 +123,7 @@ impl QueueCore {
             checkout: Checkout::default(),
             dying: 0,
             absent_dead: BTreeMap::new(),
+            held_back: None,
             returns: Returns::default(),
             deadlines: Deadlines::default(),
             limits: None,
@@ -171,6 +175,7 @@ impl QueueCore {
             self.limits = Limits::of(&behaviour);
             self.returns.obey(&behaviour);
             self.behaviour = Arc::new(behaviour);
+            self.retry_soon(effects);
             self.dispatch(records, effects);
         }
         is_new
@@ -273,7 +278,8 @@ impl QueueCore {
                 let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
                 records.enqueue(message, &[target]);
             }
-            match self.ready.is_clear().then(|| self.next_consumer()).flatten() {
+            let is_next = self.ready.is_clear() && !self.mourns_enough();
+            match is_next.then(|| self.next_consumer()).flatten() {
                 Some((key, limited)) => self.hand_over(key, entry, limited, records),
                 None => self.push(entry),
             }

@@ -139,13 +139,29 @@ impl QueueCore {
 
     /// Keeps a message checked out until it has moved.
     pub(super) fn send_away(&mut self, entry: Entry, reason: Reason, effects: &mut Effects) {
-        let (seq, recorded, message) = (Seq(entry.seq), entry.persistent, entry.message.clone());
+        let seq = entry.seq;
         let slot = self.checkout.keep(CheckedOut { entry, owner: None, dying: true });
         self.dying += 1;
+        self.send_again(slot, seq, reason, effects);
+    }
+
+    /// As `send_away`, for one that has not moved yet.
+    pub(super) fn send_again(
+        &mut self,
+        slot: u32,
+        seq: u64,
+        reason: Reason,
+        effects: &mut Effects,
+    ) {
+        let Some(out) = self.checkout.get(slot, seq) else { return };
+        let (recorded, message) = (out.entry.persistent, out.entry.message.clone());
         match message {
-            Some(message) => effects.dead.push(self.dead((slot, seq), recorded, message, reason)),
+            Some(message) => {
+                let place = (slot, Seq(seq));
+                effects.dead.push(self.dead(place, recorded, message, reason));
+            }
             None => {
-                self.absent_dead.insert(seq.0, (slot, reason));
+                self.absent_dead.insert(seq, (slot, reason));
             }
         }
     }
@@ -208,6 +224,7 @@ impl QueueCore {
             effects.ended.extend(out.entry.message);
         }
         run.finish(|run| records.ack(self.id, [run]));
+        self.retry_soon(effects);
         // Others may wait for room on the way.
         if held_up || self.id.is_timed() {
             self.dispatch(records, effects);

@@ -21,6 +21,8 @@ impl QueueCore {
             self.serve_gets(&mut budget, records, effects);
             fresh = self.expire(&mut budget, records, effects);
         }
+        // Whatever consumers reject has to go somewhere.
+        fresh &= !self.mourns_enough();
         while fresh && let Head::Resident = self.ready.head() {
             let Some((key, limited)) = self.next_consumer() else {
                 break;

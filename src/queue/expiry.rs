@@ -38,6 +38,7 @@ impl QueueCore {
         if self.is_idle(effects.now) {
             effects.idle.push(self.id);
         }
+        self.retry_held_back(effects);
         self.dispatch(records, effects);
     }
 
@@ -55,7 +56,9 @@ impl QueueCore {
 
     /// Whether a message may expire, or the queue itself.
     pub(super) fn has_deadlines(&self) -> bool {
-        self.deadlines.first != UnixMillis::NEVER || self.behaviour.expires_ms.is_some()
+        self.deadlines.first != UnixMillis::NEVER
+            || self.behaviour.expires_ms.is_some()
+            || self.held_back.is_some()
     }
 
     /// Milliseconds for which the queue may stay unused; zero if a look has to find out.
@@ -185,6 +188,7 @@ impl QueueCore {
             _ if self.mourns_enough() => UnixMillis::NEVER,
             _ => self.ready.head_due(),
         };
+        let head = head.min(self.held_back_due());
         head.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
     }
 }

@@ -320,6 +320,28 @@ fn too_many_dead_letters_hold_up_more_of_them_until_they_have_moved() {
 }
 
 #[test]
+fn consumers_get_nothing_while_too_much_of_what_they_rejected_has_not_moved() {
+    let mut world = World::new(mourned());
+    let sink = Arc::new(Sink::default());
+    let outlet: Arc<dyn Outlet> = sink.clone();
+    world.core.consume(spec(&outlet, 1), &mut world.records, &mut world.effects);
+    world.publish(&vec![Publish::FOREVER; DYING_MAX]);
+    world.core.push_events(&mut world.effects);
+    let out = sink.deliveries();
+    assert_eq!(out.len(), DYING_MAX);
+    world.core.settle(&out, Settlement::Discard, &mut world.records, &mut world.effects);
+    // The first has used its credit.
+    world.core.consume(spec(&outlet, 2), &mut world.records, &mut world.effects);
+    world.publish(&[Publish::FOREVER]);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.deliveries().len(), world.core.ready_len()), (0, 1));
+    let place = world.effects.dead.pop().and_then(|dead| dead.place).unwrap();
+    world.core.buried(&[place], true, &mut world.records, &mut world.effects);
+    world.core.push_events(&mut world.effects);
+    assert_eq!((sink.deliveries().len(), world.core.ready_len()), (1, 0));
+}
+
+#[test]
 fn urgent_messages_overtake_and_equals_keep_their_order() {
     let mut world = World::new(Behaviour { max_priority: Some(2), ..Behaviour::default() });
     let ranked = |priority| Publish { priority, ..publish() };

@@ -33,6 +33,7 @@ mod dispatch;
 mod effects;
 mod expiry;
 mod free_slots;
+mod held_back;
 #[cfg(test)]
 mod lifetime_tests;
 mod limiter;

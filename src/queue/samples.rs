@@ -19,6 +19,15 @@ impl Sink {
     pub(super) fn tokens(&self) -> Vec<u64> {
         self.0.lock().drain(..).map(|event| event.token().0).collect()
     }
+
+    /// Slots and seqs of the deliveries since the last call.
+    pub(super) fn deliveries(&self) -> Vec<(u32, Seq)> {
+        let place = |event| match event {
+            Event::Delivery(delivery) => Some((delivery.slot, delivery.seq)),
+            _ => None,
+        };
+        self.0.lock().drain(..).filter_map(place).collect()
+    }
 }
 
 impl Outlet for Sink {

@@ -8,7 +8,7 @@
 use super::alive::Alive;
 use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Got, Publish, QueueCore, Settlement};
-use super::deadletter::{DeadList, Origin};
+use super::deadletter::{DeadList, Origin, Reason};
 use super::delay::Waiting;
 use super::effects::Effects;
 use super::outlet::Outlet;
@@ -289,6 +289,20 @@ impl Queue {
             core.buried(places, record, turn.records, turn.effects);
         };
         self.run(turn, buried).map(|(lsn, ())| lsn)
+    }
+
+    /// As `QueueCore::hold_back`.
+    ///
+    /// # Errors
+    /// `Gone`: they ended with the queue.
+    pub fn hold_back(
+        &self,
+        letters: &[(u32, Seq, Reason)],
+        turn: &mut Turn<'_>,
+    ) -> Result<bool, Gone> {
+        let hold =
+            |core: &mut QueueCore, turn: &mut Turn<'_>| core.hold_back(letters, turn.effects);
+        self.run(turn, hold).map(|(_, is_first)| is_first)
     }
 
     /// Does what is due.

@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
 use super::vhost::Resolved;
 use crate::config::Durability;
+use crate::exception::Resource;
 use crate::exchange::{ExchangeShared, Published};
 use crate::id::{QueueId, Seq};
 use crate::limits::{
@@ -23,7 +24,9 @@ use crate::limits::{
     JOURNAL_PENDING_BYTES_MAX, WORK_PER_LOCK_MAX,
 };
 use crate::message::Message;
-use crate::queue::{Dead, DeadList, Origin, Publish, Queue, QueueType, Reason};
+use crate::queue::{
+    Dead, DeadLetterStrategy, DeadList, Origin, Overflow, Publish, Queue, QueueType, Reason,
+};
 use crate::store::Target;
 use crate::time::Delay;
 use crate::wire::Properties;
@@ -38,6 +41,16 @@ pub(super) struct DeadLetters {
     list: DeadList,
     /// Held by whoever moves them.
     turn: Mutex<()>,
+}
+
+/// What becomes of a dead letter.
+enum Fate {
+    /// As it is there, the places that the journal must know, and how many there are in all.
+    Moves { message: Message, row: Vec<Target>, places: usize },
+    /// Nobody wants it.
+    Ends,
+    /// Nobody takes it, but somebody has to.
+    Waits,
 }
 
 /// Queues' places in a batch of moves.
@@ -119,7 +132,7 @@ impl Broker {
     /// moved, and to how many places.
     fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize) {
         let _gate = self.gate.read();
-        let (mut shown, mut ended) = (Places::new(), Places::new());
+        let (mut shown, mut ended, mut held) = (Places::new(), Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
         let (mut moved, mut places) = (0, 0);
@@ -133,9 +146,13 @@ impl Broker {
             if source.as_ref().is_none_or(|queue| queue.id != dead.queue) {
                 source = self.queue_by_id(dead.queue);
             }
-            let row = self.reserve(dead, origin, &mut shown, workspace);
+            let fate = self.reserve(dead, origin, &mut shown, workspace);
+            if let (Fate::Waits, Some(queue), Some((slot, seq))) = (&fate, &source, dead.place) {
+                held.push(queue, (slot, seq, dead.reason));
+                continue;
+            }
             workspace.records.begin_transaction();
-            if let Some((message, row, reserved)) = &row {
+            if let Fate::Moves { message, row, places: reserved } = &fate {
                 places += reserved;
                 workspace.records.enqueue(message, row);
             }
@@ -161,29 +178,46 @@ impl Broker {
         for (queue, places) in ended.all {
             let _ = queue.buried(&places, false, &mut workspace.turn(self));
         }
+        for (queue, letters) in held.all {
+            if queue.hold_back(&letters, &mut workspace.turn(self)) == Ok(true) {
+                log_held_back(&queue);
+            }
+        }
         (moved, places)
     }
 
-    /// Reserves a dead letter's places; gives it as it is there, and those that the journal must
-    /// know, and how many they are in all. `None` if it goes nowhere.
+    /// Reserves a dead letter's places.
     fn reserve(
         &self,
         dead: &Dead,
         origin: &Origin,
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
-    ) -> Option<(Message, Vec<Target>, usize)> {
+    ) -> Fate {
         if dead.reason == Reason::Released {
             return self.reserve_released(dead, origin, shown, workspace);
         }
-        let to = dead.behaviour.dead_letter.as_ref()?;
-        let vhost = self.vhost(&origin.vhost)?;
-        let exchange = vhost.exchange(&to.exchange)?;
+        let Some(to) = dead.behaviour.dead_letter.as_ref() else { return Fate::Ends };
+        let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };
+        let must_arrive = to.strategy == DeadLetterStrategy::AtLeastOnce;
+        let nobody = if must_arrive { Fate::Waits } else { Fate::Ends };
+        let Some(exchange) = vhost.exchange(&to.exchange) else { return nobody };
         let (message, reason, died) = (&dead.message, dead.reason, workspace.effects.now.unix);
         let corpse = Corpse { message, queue: &origin.name, reason, died };
-        let letter = corpse.letter(to, &mut workspace.scratch)?;
-        let (queues, delay) = self.targets(&letter, &exchange, dead, &vhost, workspace);
-        let properties = Properties::check(letter.message.header()).ok()?;
+        let Some(letter) = corpse.letter(to, &mut workspace.scratch) else {
+            log_overgrown(origin, reason);
+            return nobody;
+        };
+        let (mut queues, delay) = self.targets(&letter, &exchange, &vhost, workspace);
+        if queues.is_empty() {
+            return nobody;
+        }
+        // RabbitMQ: what somebody rejects may go round, since he decides so each time.
+        if dead.reason != Reason::Rejected {
+            // A delay queue is no queue to the letter, whatever its exchange's name.
+            queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
+        }
+        let Ok(properties) = Properties::check(letter.message.header()) else { return Fate::Ends };
         let publish = Publish {
             message: letter.message.clone(),
             persistent: properties.is_persistent(),
@@ -192,15 +226,14 @@ impl Broker {
             delay,
             mark: 0,
         };
-        let (row, reserved) = reserve_places(&publish, queues, shown, workspace);
-        Some((letter.message, row, reserved))
+        reserve_places(&publish, queues, must_arrive, shown, self, workspace)
     }
 
+    /// Where it leads to, whether or not it has been there.
     fn targets(
         &self,
         letter: &Letter,
         exchange: &ExchangeShared,
-        dead: &Dead,
         vhost: &super::Vhost,
         workspace: &mut Workspace,
     ) -> (Vec<Arc<Queue>>, Option<Delay>) {
@@ -217,37 +250,68 @@ impl Broker {
         workspace.routing.seed(|| self.entropy.number());
         // An exchange without its plugin routes nothing.
         let found = vhost.resolve(exchange, published, &mut workspace.routing);
-        let Resolved { mut queues, routed } = found.unwrap_or_default();
-        // RabbitMQ: what somebody rejects may go round, since he decides so each time.
-        if dead.reason != Reason::Rejected {
-            // A delay queue is no queue to the letter, whatever its exchange's name.
-            queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
-        }
+        let Resolved { queues, routed } = found.unwrap_or_default();
         (queues, routed.delay)
     }
 }
 
-/// Reserves the message's places in these queues; gives those that the journal must know, and how
-/// many they are in all.
+/// Reserves the message's places in these queues. If it must arrive, all of them or none.
 fn reserve_places(
     publish: &Publish,
     queues: Vec<Arc<Queue>>,
+    must_arrive: bool,
     shown: &mut Places<Seq>,
+    broker: &Broker,
     workspace: &mut Workspace,
-) -> (Vec<Target>, usize) {
+) -> Fate {
     let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
     let persistent = publish.persistent || queues.iter().any(is_quorum);
-    let (mut row, mut reserved) = (Vec::new(), 0);
+    let (mut taken, mut refused) = (Vec::new(), false);
     for queue in queues {
         let one = std::iter::once(Publish { persistent, ..publish.clone() });
         let mut target = Vec::new();
-        let taken = queue.reserve(one, &mut target, &mut workspace.effects);
-        let Some(Some(target)) = taken.ok().and_then(|()| target.pop()) else { continue };
+        let found = queue.reserve(one, &mut target, &mut workspace.effects).is_ok();
+        match target.pop().flatten() {
+            Some(target) => taken.push((queue, target)),
+            // With a dead-letter exchange of its own for what it refuses, it has gone there.
+            None => refused |= found && queue.behaviour().overflow != Overflow::RejectPublishDlx,
+        }
+    }
+    if must_arrive && refused {
+        for (queue, target) in taken {
+            let _ = queue.withdraw(&[target.seq], &mut workspace.turn(broker));
+        }
+        return Fate::Waits;
+    }
+    let places = taken.len();
+    let mut row = Vec::new();
+    for (queue, target) in taken {
         if persistent && queue.settings.durable {
             row.push(target);
         }
         shown.push(&queue, target.seq);
-        reserved += 1;
     }
-    (row, reserved)
+    Fate::Moves { message: publish.message.clone(), row, places }
 }
+
+#[cold]
+fn log_held_back(queue: &Queue) {
+    let resource = Resource::Queue { vhost: &queue.vhost, name: &queue.name };
+    tracing::warn!(
+        "dead letters of {resource} wait, since no queue takes them: bind one to their dead-letter \
+         exchange, or make room in it; they are tried again every second"
+    );
+}
+
+#[cold]
+fn log_overgrown(origin: &Origin, reason: Reason) {
+    let resource = Resource::Queue { vhost: &origin.vhost, name: &origin.name };
+    tracing::warn!(
+        "a message of {resource} cannot go to the dead-letter exchange ({}): with its deaths its \
+         headers would be larger than allowed",
+        reason.name()
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! the exchange that has held it back, and its headers say that it has waited.
 
 use super::letter::copies;
-use super::{Places, reserve_places};
+use super::{Fate, Places, reserve_places};
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
@@ -10,7 +10,6 @@ use crate::exchange::{Published, waited};
 use crate::id::Seq;
 use crate::message::Message;
 use crate::queue::{Dead, Origin, Publish};
-use crate::store::Target;
 use crate::table::TableRef;
 use crate::wire::Properties;
 
@@ -22,15 +21,16 @@ impl Broker {
         origin: &Origin,
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
-    ) -> Option<(Message, Vec<Target>, usize)> {
-        let vhost = self.vhost(&origin.vhost)?;
+    ) -> Fate {
+        let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };
         // What waits ends with its exchange; another of its name is another one.
-        let exchange = vhost.exchange(&origin.name)?;
-        if exchange.kind.delay_queue() != Some(dead.queue) {
-            return None;
-        }
-        let message = released(&dead.message, &mut workspace.scratch)?;
-        let properties = Properties::check(message.header()).ok()?;
+        let exchange = vhost.exchange(&origin.name);
+        let exchange = exchange.filter(|it| it.kind.delay_queue() == Some(dead.queue));
+        let Some(exchange) = exchange else { return Fate::Ends };
+        let Some(message) = released(&dead.message, &mut workspace.scratch) else {
+            return Fate::Ends;
+        };
+        let Ok(properties) = Properties::check(message.header()) else { return Fate::Ends };
         let mut keys = vec![message.routing_key()];
         let copies = copies(properties.headers().unwrap_or(TableRef::EMPTY));
         keys.extend(copies.iter().map(Vec::as_slice));
@@ -45,7 +45,7 @@ impl Broker {
         let Resolved { queues, routed } = found.unwrap_or_default();
         if queues.is_empty() {
             exchange.counters.unroutable.add(1);
-            return None;
+            return Fate::Ends;
         }
         let publish = Publish {
             message: message.clone(),
@@ -55,8 +55,7 @@ impl Broker {
             delay: routed.delay,
             mark: 0,
         };
-        let (row, reserved) = reserve_places(&publish, queues, shown, workspace);
-        Some((message, row, reserved))
+        reserve_places(&publish, queues, false, shown, self, workspace)
     }
 }
 

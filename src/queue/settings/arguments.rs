@@ -44,7 +44,7 @@ const ARGUMENTS: [Argument; 34] = [
     both("x-message-ttl", |value, _| period(value, 0)),
     both("x-dead-letter-exchange", |value, _| short_name(value)),
     both("x-dead-letter-routing-key", dead_letter_routing_key),
-    quorum("x-dead-letter-strategy", |value, _| {
+    both("x-dead-letter-strategy", |value, _| {
         one_of(value, "invalid_dlx_strategy", |it| DeadLetterStrategy::from_name(it).is_some())
     }),
     both("x-max-length", |value, _| at_least(value, 0)),

@@ -153,7 +153,7 @@ impl Behaviour {
             max_length: least(arguments.count("x-max-length"), policy.max_length),
             max_length_bytes: least(arguments.count("x-max-length-bytes"), policy.max_length_bytes),
             overflow,
-            dead_letter: dead_letter(kind, overflow, arguments, policy),
+            dead_letter: dead_letter(arguments, policy),
             max_priority: arguments
                 .count("x-max-priority")
                 // RabbitMQ: zero counts as one.
@@ -199,19 +199,12 @@ fn overflow(kind: QueueType, arguments: Arguments<'_>, policy: &PolicyValues) ->
     }
 }
 
-fn dead_letter(
-    kind: QueueType,
-    overflow: Overflow,
-    arguments: Arguments<'_>,
-    policy: &PolicyValues,
-) -> Option<DeadLetter> {
+fn dead_letter(arguments: Arguments<'_>, policy: &PolicyValues) -> Option<DeadLetter> {
     let name = |key, policy: &Option<Name>| arguments.name(key).or_else(|| policy.clone());
     let exchange = name("x-dead-letter-exchange", &policy.dead_letter_exchange)?;
     let strategy = arguments.text("x-dead-letter-strategy");
     let strategy = strategy.and_then(DeadLetterStrategy::from_name);
-    // RabbitMQ: nothing else keeps a message until its dead letter has arrived.
-    let can_wait = kind == QueueType::Quorum && overflow == Overflow::RejectPublish;
-    let strategy = strategy.or(policy.dead_letter_strategy).filter(|_| can_wait);
+    let strategy = strategy.or(policy.dead_letter_strategy);
     Some(DeadLetter {
         exchange,
         routing_key: name("x-dead-letter-routing-key", &policy.dead_letter_routing_key),

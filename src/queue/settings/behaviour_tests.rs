@@ -123,15 +123,16 @@ fn dead_letters_may_be_half_of_an_argument_and_half_of_a_policy() {
 }
 
 #[test]
-fn only_a_quorum_queue_that_refuses_can_wait_for_its_dead_letters() {
+fn any_queue_can_wait_for_its_dead_letters() {
     let letter = ("x-dead-letter-exchange", string("dlx"));
     let sure = ("x-dead-letter-strategy", string("at-least-once"));
     let refuse = ("x-overflow", string("reject-publish"));
     let strategy = |arguments: &[(&str, Value<'_>)]| of(arguments).dead_letter.unwrap().strategy;
     let (most, least) = (DeadLetterStrategy::AtMostOnce, DeadLetterStrategy::AtLeastOnce);
     assert_eq!(strategy(&[QUORUM, letter, sure, refuse]), least);
-    assert_eq!(strategy(&[QUORUM, letter, sure]), most);
-    assert_eq!(strategy(&[letter, sure, refuse]), most);
+    assert_eq!(strategy(&[QUORUM, letter, sure]), least);
+    assert_eq!(strategy(&[letter, sure]), least);
+    assert_eq!(strategy(&[letter]), most);
     let dlx = ("x-overflow", string("reject-publish-dlx"));
     assert_eq!(of(&[QUORUM, dlx]).overflow, Overflow::DropHead);
 }

@@ -1,0 +1,183 @@
+//! Dead letters that somebody has to take, in virtual time.
+
+use super::super::declare::tests::{DURABLE, connect, open};
+use super::super::link::{Link, Workspace};
+use super::super::{BindTo, Broker, DeclareQueue};
+use crate::id::ConsumerToken;
+use crate::limits::{HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS};
+use crate::message::Message;
+use crate::queue::{Event, Got, Outlet, Publish, Queue};
+use crate::store::MemoryDisk;
+use crate::table::{Table, TableBuilder, TableRef, Value};
+use crate::time::UnixMillis;
+use std::sync::Arc;
+
+const PERSISTENT: [u8; 15] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 2];
+const RETRY_MS: u64 = HELD_BACK_RETRY_MS;
+
+struct World {
+    disk: MemoryDisk,
+    broker: Arc<Broker>,
+    link: Link,
+    workspace: Workspace,
+}
+
+/// What comes dies after `ms`, and has to arrive where `exchange` leads it: by default in the
+/// queue `dead`.
+fn dying(ms: i32, exchange: &[u8]) -> Table {
+    TableBuilder::new()
+        .put(b"x-message-ttl", Value::I32(ms))
+        .put(b"x-dead-letter-exchange", Value::LongStr(exchange))
+        .put(b"x-dead-letter-routing-key", Value::LongStr(b"dead"))
+        .put(b"x-dead-letter-strategy", Value::LongStr(b"at-least-once"))
+        .finish()
+}
+
+fn one_only() -> Table {
+    let refuse = Value::LongStr(b"reject-publish");
+    TableBuilder::new().put(b"x-max-length", Value::I32(1)).put(b"x-overflow", refuse).finish()
+}
+
+struct Nobody;
+
+impl Outlet for Nobody {
+    fn push(&self, _: &mut Vec<Event>) -> bool {
+        false
+    }
+
+    fn wake(&self) {}
+}
+
+impl World {
+    fn new() -> Self {
+        let disk = MemoryDisk::new();
+        let broker = open(&disk);
+        let link = connect(&broker);
+        let mut world = Self { disk, broker, link, workspace: Workspace::default() };
+        world.workspace.effects.now.unix = UnixMillis(1_000_000);
+        world
+    }
+
+    fn declare(&mut self, name: &str, arguments: &Table) {
+        let queue = DeclareQueue { name, arguments: arguments.as_ref(), ..DURABLE };
+        self.link.declare_queue(&queue, &mut self.workspace).unwrap();
+        self.broker.finish_turn(&mut self.workspace);
+    }
+
+    fn queue(&self, name: &str) -> Arc<Queue> {
+        self.broker.vhost("/").unwrap().queue(name).unwrap()
+    }
+
+    fn depth(&self, name: &str) -> u64 {
+        self.queue(name).depth().0
+    }
+
+    fn publish(&mut self, queue: &str, count: usize) {
+        let message = Message::new(b"", queue.as_bytes(), &PERSISTENT, b"", &mut Vec::new());
+        let (persistent, priority, ttl_ms) = (true, 0, Publish::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
+        let mut batch = vec![publish; count];
+        self.queue(queue).publish(&mut batch, &mut self.workspace.turn(&self.broker)).unwrap();
+        self.broker.finish_turn(&mut self.workspace);
+    }
+
+    /// Takes a message for good.
+    fn get(&mut self, name: &str) -> bool {
+        let (queue, outlet) = (self.queue(name), Arc::new(Nobody) as _);
+        let turn = &mut self.workspace.turn(&self.broker);
+        let got = queue.get(&outlet, ConsumerToken(1), true, turn).unwrap();
+        self.broker.finish_turn(&mut self.workspace);
+        matches!(got, Got::Message { .. })
+    }
+
+    /// Lets time pass and the ticker look; says after how many milliseconds it wants to again.
+    fn tick_after(&mut self, ms: u64) -> Option<u64> {
+        let now = self.workspace.effects.now.unix.plus(ms);
+        self.workspace.effects.now.unix = now;
+        let mut next = self.broker.tick(&mut self.workspace);
+        while self.broker.load(&self.disk, &mut self.workspace) {
+            next = self.broker.tick(&mut self.workspace);
+        }
+        next.map(|next| next.0.saturating_sub(now.0))
+    }
+}
+
+#[test]
+fn a_letter_that_nobody_takes_waits_where_it_died_until_somebody_does() {
+    let mut world = World::new();
+    world.declare("q", &dying(0, b""));
+    world.publish("q", 3);
+    assert_eq!((world.depth("q"), world.tick_after(0)), (0, Some(RETRY_MS)));
+    assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS), "tried in vain");
+    world.declare("dead", &Table::default());
+    world.tick_after(RETRY_MS);
+    assert_eq!((world.depth("dead"), world.tick_after(0)), (3, None));
+}
+
+#[test]
+fn after_a_power_loss_it_is_where_it_died() {
+    let mut world = World::new();
+    world.declare("q", &dying(5_000, b""));
+    world.publish("q", 2);
+    world.tick_after(5_000);
+    assert_eq!(world.depth("q"), 0, "they wait");
+    world.broker.journal().round(&world.disk).unwrap();
+    let disk = world.disk.crash(1);
+    let broker = open(&disk);
+    let link = connect(&broker);
+    let mut world = World { disk, broker, link, workspace: Workspace::default() };
+    world.workspace.effects.now.unix = UnixMillis(2_000_000);
+    assert_eq!(world.depth("q"), 2);
+    world.declare("dead", &Table::default());
+    world.tick_after(0);
+    assert_eq!((world.depth("q"), world.depth("dead")), (0, 2));
+}
+
+#[test]
+fn all_of_its_queues_take_it_or_none() {
+    let mut world = World::new();
+    world.declare("q", &dying(0, b"amq.fanout"));
+    for (name, arguments) in [("full", one_only()), ("open", Table::default())] {
+        world.declare(name, &arguments);
+        let (to, none) = (BindTo::Queue(name), TableRef::EMPTY);
+        world.link.bind("amq.fanout", to, b"", none, &mut world.workspace).unwrap();
+    }
+    world.publish("full", 1);
+    world.publish("q", 1);
+    assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+    assert_eq!((world.depth("full"), world.depth("open")), (1, 0));
+    assert!(world.get("full"));
+    assert_eq!(world.tick_after(RETRY_MS), None);
+    assert_eq!((world.depth("full"), world.depth("open")), (1, 1));
+    assert_eq!(world.tick_after(0), None);
+}
+
+#[test]
+fn once_somebody_takes_some_the_others_follow_soon() {
+    let mut world = World::new();
+    world.declare("q", &dying(0, b""));
+    let count = 3 * HELD_BACK_PER_TRY;
+    world.publish("q", count);
+    while world.tick_after(0) == Some(0) {}
+    world.declare("dead", &Table::default());
+    let mut waited = RETRY_MS;
+    world.tick_after(RETRY_MS);
+    while let Some(ms) = world.tick_after(0) {
+        waited += ms;
+        assert!(waited < RETRY_MS + 10 * HELD_BACK_RETRY_SOON_MS, "{}", world.depth("dead"));
+        world.tick_after(ms);
+    }
+    assert_eq!(world.depth("dead"), count as u64);
+}
+
+#[test]
+fn those_of_a_queue_that_is_deleted_end_with_it() {
+    let mut world = World::new();
+    world.declare("q", &dying(0, b""));
+    world.publish("q", 3);
+    let delete = world.link.delete_queue("q", (false, false), &mut world.workspace);
+    delete.unwrap();
+    world.broker.finish_turn(&mut world.workspace);
+    world.declare("dead", &Table::default());
+    assert_eq!((world.tick_after(RETRY_MS), world.depth("dead")), (None, 0));
+}
