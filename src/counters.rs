@@ -43,6 +43,9 @@ pub struct QueueCounters {
     pub acked: Counter,
     pub ready: Gauge,
     pub ready_bytes: Gauge,
+    /// Messages that wait for their next attempt: neither ready nor unacked.
+    pub retrying: Gauge,
+    pub retrying_bytes: Gauge,
     pub unacked: Gauge,
     pub unacked_bytes: Gauge,
     pub consumers: Gauge,

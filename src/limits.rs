@@ -126,6 +126,9 @@ pub const DYING_MAX: usize = 8_192;
 pub const HELD_BACK_PER_TRY: usize = 1_024;
 pub const HELD_BACK_RETRY_MS: u64 = 1_000;
 pub const HELD_BACK_RETRY_SOON_MS: u64 = 20;
+/// Messages of one queue that wait for their next attempt: some 30 MiB beside their bodies. Beyond
+/// them the queue hands nothing over until one is ready again.
+pub const RETRYING_MAX: usize = 1 << 18;
 /// Dead letters that wait; beyond them whoever makes more moves some first.
 pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
 /// Delayed messages of one exchange on their way from there to queues, at once.

@@ -26,7 +26,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// The gaps in the layers: what a queue appends to the journal and gets back from it, and what the
 /// header of a message says that the broker itself publishes again.
 const GAPS: &[(&str, &[&str])] = &[
-    ("queue", &["store::Log", "store::OnDisk", "store::RecordBatch", "store::Target"]),
+    (
+        "queue",
+        &["store::CameBack", "store::Log", "store::OnDisk", "store::RecordBatch", "store::Target"],
+    ),
     ("broker", &["wire::Properties"]),
 ];
 

@@ -54,8 +54,9 @@ impl Source for Broker {
             let durable = state.by_id.values().filter(|queue| queue.settings.durable);
             let bytes = durable.map(|queue| {
                 let counters = &queue.counters;
-                let records = counters.ready.get() * RECORD_BYTES;
-                counters.ready_bytes.get() + counters.unacked_bytes.get() + records
+                let records = (counters.ready.get() + counters.retrying.get()) * RECORD_BYTES;
+                let at_rest = counters.ready_bytes.get() + counters.retrying_bytes.get();
+                at_rest + counters.unacked_bytes.get() + records
             });
             bytes.sum::<u64>()
         });

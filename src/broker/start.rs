@@ -16,16 +16,17 @@ use crate::exception::Resource;
 use crate::exchange::{
     DELAYED, DelayedKind, Destination, ExchangeTypes, Kind, Settings, alternate_exchange,
 };
-use crate::id::QueueId;
+use crate::id::{QueueId, Seq};
 use crate::name::Name;
 use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
-    self, BoundTo, Definitions, Disk, Reach, Recovered, RecoveredQueue, StoredPage, StoredQueue,
-    StoredVhost,
+    self, BoundTo, CameBack, Definitions, Disk, Reach, Recovered, RecoveredQueue, StoredMessage,
+    StoredPage, StoredQueue, StoredVhost,
 };
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -220,11 +221,14 @@ impl State {
         let mut core = QueueCore::new(id, true).with_paging(config.sizes.into());
         let changed = recovered.as_ref().is_some_and(|recovered| recovered.changed);
         if let Some(recovered) = recovered {
-            core.restore_next_seq(recovered.next_seq);
-            let pages = recovered.pages.into_iter().filter_map(page);
-            pages.for_each(|page| core.restore_page(page.with_due(recovered.due)));
-            core.restore_due(recovered.due);
-            core.restore_returns(recovered.returns);
+            let RecoveredQueue { next_seq, due, pages, returns, .. } = recovered;
+            core.restore_next_seq(next_seq);
+            for stored in pages {
+                let stored = restore_retrying(&mut core, stored, &returns, due);
+                page(stored).into_iter().for_each(|page| core.restore_page(page.with_due(due)));
+            }
+            core.restore_due(due);
+            core.restore_returns(returns);
         }
         let settings = QueueSettings {
             durable: true,
@@ -248,6 +252,25 @@ impl State {
         }
         self.by_id.insert(id, queue);
     }
+}
+
+/// Gives the queue those messages of a page that wait for their next attempt, and the rest back.
+fn restore_retrying(
+    core: &mut QueueCore,
+    page: StoredPage,
+    returns: &BTreeMap<Seq, CameBack>,
+    due: UnixMillis,
+) -> StoredPage {
+    let StoredPage::List(mut messages) = page else { return page };
+    messages.retain(|message| {
+        let StoredMessage { seq, body_len, redelivered } = *message;
+        let waits = returns.get(&seq).filter(|it| it.waits());
+        if let Some(it) = waits {
+            core.restore_retrying((seq, body_len), redelivered, due, it.until);
+        }
+        waits.is_none()
+    });
+    StoredPage::List(messages)
 }
 
 fn page(stored: StoredPage) -> Option<Page> {

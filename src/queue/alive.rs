@@ -4,6 +4,7 @@ use super::core::QueueCore;
 use super::ready::{Entry, Ready};
 use super::runs::{add_run, joined, run_end, runs};
 use crate::id::Seq;
+use crate::store::CameBack;
 use crate::time::UnixMillis;
 use std::collections::VecDeque;
 
@@ -19,13 +20,13 @@ pub struct Alive {
     pub live: Vec<(Seq, Seq)>,
     /// Those of them that are marked redelivered.
     pub redelivered: Vec<(Seq, Seq)>,
-    /// How often those came back of which that is known, by ascending seq.
-    pub returns: Vec<(Seq, u32)>,
+    /// How those came back of which that is known, by ascending seq.
+    pub returns: Vec<(Seq, CameBack)>,
 }
 
 impl QueueCore {
-    /// What has not ended. Walks over what is checked out, returned or beside a gap, never over
-    /// what was published one after the other and waits.
+    /// What has not ended. Walks over what is checked out, returned, retried or beside a gap, never
+    /// over what was published one after the other and waits.
     #[must_use]
     pub fn alive(&self) -> Alive {
         let mut live = self.ready.runs_in_order(usize::MAX);
@@ -33,7 +34,8 @@ impl QueueCore {
         let mut due = self.deadlines.first;
         let returned = self.ready.returned.values();
         let out = self.checkout.entries().filter(|entry| entry.persistent);
-        for entry in returned.chain(out) {
+        let waiting = self.retries.iter().flat_map(|retries| retries.entries());
+        for entry in returned.chain(out).chain(waiting) {
             live.push((Seq(entry.seq), Seq(entry.seq)));
             due = due.min(entry.due);
             if entry.redelivered {
@@ -45,7 +47,7 @@ impl QueueCore {
             redelivered.extend(&damaged.redelivered);
         }
         let next_seq = Seq(self.next_seq);
-        let returns = self.returns.persistent().collect();
+        let returns = self.came_back().collect();
         Alive { next_seq, due, live: joined(live), redelivered: joined(redelivered), returns }
     }
 }

@@ -12,6 +12,7 @@ use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::overflow::Limits;
 use super::page::Page;
 use super::ready::{Entry, Head, Ready};
+use super::retry::Retries;
 use super::returns::{ReturnedRun, Returns};
 use super::runs::Run;
 use super::settings::Behaviour;
@@ -48,8 +49,18 @@ pub enum Settlement {
     Ack,
     /// Back to its old place, marked redelivered.
     Requeue,
+    /// Given back as failed: as `Requeue`, but after the queue's retry delay if it has one.
+    Retry,
     /// Rejected without requeue.
     Discard,
+}
+
+impl Settlement {
+    /// Whether the message is not at its end.
+    #[must_use]
+    pub fn gives_back(self) -> bool {
+        matches!(self, Self::Requeue | Self::Retry)
+    }
 }
 
 /// The answer to a `get`.
@@ -100,6 +111,8 @@ pub struct QueueCore {
     /// Only there if there are some.
     pub(super) held_back: Option<Box<HeldBack>>,
     pub(super) returns: Returns,
+    /// Only there while some message waits.
+    pub(super) retries: Option<Box<Retries>>,
     pub(super) deadlines: Deadlines,
     pub(super) limits: Option<Limits>,
     pub(super) consumers: Consumers,
@@ -125,6 +138,7 @@ impl QueueCore {
             absent_dead: BTreeMap::new(),
             held_back: None,
             returns: Returns::default(),
+            retries: None,
             deadlines: Deadlines::default(),
             limits: None,
             consumers: Consumers::default(),
@@ -232,6 +246,13 @@ impl QueueCore {
         self.ready.bytes()
     }
 
+    /// What clients are told and length limits look at: messages that are ready, or will be without
+    /// anybody's doing.
+    #[must_use]
+    pub fn message_count(&self) -> usize {
+        self.ready.len() + self.retrying_len()
+    }
+
     #[must_use]
     pub fn unacked_len(&self) -> usize {
         self.checkout.len() - self.dying
@@ -246,7 +267,8 @@ impl QueueCore {
     /// What its messages take in memory: bodies, and a fixed sum for each of them.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.ready.resident_bytes() + self.checkout.resident_bytes()
+        let at_rest = self.ready.resident_bytes() + self.retrying_resident_bytes();
+        at_rest + self.checkout.resident_bytes()
     }
 
     /// Messages that cannot be read back.
@@ -267,6 +289,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        let hands_over = self.hands_over();
         for publish in batch.drain(..) {
             if self.limits.is_some() && self.refuse(&publish, effects) {
                 continue;
@@ -278,7 +301,7 @@ impl QueueCore {
                 let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
                 records.enqueue(message, &[target]);
             }
-            let is_next = self.ready.is_clear() && !self.mourns_enough();
+            let is_next = hands_over && self.ready.is_clear();
             match is_next.then(|| self.next_consumer()).flatten() {
                 Some((key, limited)) => self.hand_over(key, entry, limited, records),
                 None => self.push(entry),
@@ -382,6 +405,9 @@ impl QueueCore {
         effects: &mut Effects,
     ) -> Got {
         self.touch(effects);
+        if self.next_retry() <= effects.now.unix {
+            self.dispatch(records, effects);
+        }
         let mut budget = WORK_PER_LOCK_MAX;
         let found = if self.get_waiters.is_empty() {
             self.find_for_get(&mut budget, records, effects)
@@ -392,7 +418,7 @@ impl QueueCore {
             Some(Head::Nothing) => return Got::Empty,
             Some(Head::Resident) => {
                 let delivery = self.take_for_get(token, no_ack, records);
-                let ready_left = self.ready.len() as u64;
+                let ready_left = self.message_count() as u64;
                 self.arm(effects);
                 return delivery
                     .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
@@ -430,7 +456,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        self.settle_with(deliveries, how, how == Settlement::Requeue, records, effects);
+        self.settle_with(deliveries, how, how.gives_back(), records, effects);
         self.dispatch(records, effects);
     }
 
@@ -462,10 +488,11 @@ impl QueueCore {
                     self.returns.forget(entry.seq);
                     effects.ended.extend(entry.message);
                 }
-                Settlement::Requeue if self.returns.are_counted() => {
-                    self.take_back_counted(entry, &mut returned, records, effects);
+                Settlement::Requeue | Settlement::Retry if self.returns.are_counted() => {
+                    let waits = how == Settlement::Retry;
+                    self.take_back_counted(entry, waits, &mut returned, records, effects);
                 }
-                Settlement::Requeue => {
+                Settlement::Requeue | Settlement::Retry => {
                     if entry.persistent && !entry.redelivered {
                         run.extend(entry.seq, |run| records.requeue(self.id, [run]));
                     }
@@ -475,7 +502,7 @@ impl QueueCore {
         }
         returned.finish(self.id, records);
         run.finish(|run| match how {
-            Settlement::Requeue => records.requeue(self.id, [run]),
+            Settlement::Requeue | Settlement::Retry => records.requeue(self.id, [run]),
             Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
         });
     }
@@ -545,7 +572,7 @@ impl QueueCore {
                 Head::Nothing => tell_got(&waiter, None, 0, effects),
                 Head::Resident => {
                     let delivery = self.take_for_get(waiter.token, waiter.no_ack, records);
-                    tell_got(&waiter, delivery, self.ready.len() as u64, effects);
+                    tell_got(&waiter, delivery, self.message_count() as u64, effects);
                 }
             }
         }

@@ -15,14 +15,16 @@ impl QueueCore {
     /// that will be wanted.
     pub(super) fn dispatch(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
         let mut budget = WORK_PER_LOCK_MAX;
+        if self.retries.is_some() {
+            self.end_waits(&mut budget, effects.now.unix);
+        }
         let before = self.delivered.messages;
         let mut fresh = self.expire(&mut budget, records, effects);
         if fresh && self.has_get_waiters() {
             self.serve_gets(&mut budget, records, effects);
             fresh = self.expire(&mut budget, records, effects);
         }
-        // Whatever consumers reject has to go somewhere.
-        fresh &= !self.mourns_enough();
+        fresh &= self.hands_over();
         while fresh && let Head::Resident = self.ready.head() {
             let Some((key, limited)) = self.next_consumer() else {
                 break;
@@ -43,6 +45,13 @@ impl QueueCore {
             self.read_ahead(self.delivered.messages > before, effects);
         }
         self.arm(effects);
+    }
+
+    /// Whether consumers are given anything: what they reject has to go somewhere, and what they
+    /// give back has to wait somewhere.
+    #[inline]
+    pub(super) fn hands_over(&self) -> bool {
+        !self.mourns_enough() && !self.is_full_of_retries()
     }
 
     /// A consumer that can take one message now, and whether the channel's limit paid for it.

@@ -54,11 +54,12 @@ impl QueueCore {
         self.deadlines.idle_since.is_some() && self.idle_left(now) == Some(0)
     }
 
-    /// Whether a message may expire, or the queue itself.
+    /// Whether a message may expire or end its wait, or the queue itself may expire.
     pub(super) fn has_deadlines(&self) -> bool {
         self.deadlines.first != UnixMillis::NEVER
             || self.behaviour.expires_ms.is_some()
             || self.held_back.is_some()
+            || self.retries.is_some()
     }
 
     /// Milliseconds for which the queue may stay unused; zero if a look has to find out.
@@ -142,6 +143,9 @@ impl QueueCore {
             if !self.expire(budget, records, effects) {
                 return None;
             }
+            if self.is_full_of_retries() {
+                return Some(Head::Nothing);
+            }
             let found = self.ready.first_visible();
             let (first, now) = (self.deadlines.first, effects.now.unix);
             let may_be_due = first <= now && matches!(found, Head::Resident);
@@ -188,8 +192,8 @@ impl QueueCore {
             _ if self.mourns_enough() => UnixMillis::NEVER,
             _ => self.ready.head_due(),
         };
-        let head = head.min(self.held_back_due());
-        head.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
+        let first = head.min(self.held_back_due()).min(self.next_retry());
+        first.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
     }
 }
 

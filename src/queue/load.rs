@@ -258,6 +258,8 @@ impl Ready {
             Some(entry) if entry.message.is_none() => {
                 let bytes = entry.body_len.into();
                 entry.message = Some(message);
+                // One that waited over a restart knew only a bound.
+                entry.due = answer.due;
                 self.count_present(bytes);
             }
             _ => unwanted.push(message),

@@ -8,7 +8,8 @@
 //!     reserve     |         +-----------------------> (gone)
 //!   (nothing) -> reserved        purge                     |
 //!                           ^------------------------------+
-//!                                  requeue, to its old place
+//!                           |      requeue, to its old place
+//!                           +---- waiting <--- retry ------+
 //! ```
 //! It owns no socket, file or clock. Deliveries leave through an `Outlet`, records through a
 //! `RecordBatch`, everything else that must be done elsewhere as an `Effects`: also what takes time
@@ -47,6 +48,7 @@ mod page_out;
 mod purge;
 mod ready;
 mod residence;
+mod retry;
 mod returns;
 mod rings;
 mod runs;

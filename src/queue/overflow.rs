@@ -1,5 +1,5 @@
 //! A queue that may not get longer: what is refused, and what has to go. Only ready messages count,
-//! and of their bytes only the bodies (RabbitMQ).
+//! and of their bytes only the bodies (RabbitMQ); here also those that wait for their next attempt.
 
 use super::core::{Publish, QueueCore};
 use super::deadletter::{Dead, Reason};
@@ -38,8 +38,8 @@ impl QueueCore {
         else {
             return false;
         };
-        let len = (self.ready.len() + self.ready.reserved_len()) as u64;
-        let bytes = self.ready.bytes() + self.ready.reserved_bytes();
+        let len = (self.message_count() + self.ready.reserved_len()) as u64;
+        let bytes = self.ready.bytes() + self.retrying_bytes() + self.ready.reserved_bytes();
         let body_len = publish.message.body_len() as u64;
         if len < limits.len_max && bytes.saturating_add(body_len) <= limits.bytes_max {
             return false;
@@ -71,7 +71,9 @@ impl QueueCore {
         else {
             return;
         };
-        while self.ready.len() as u64 > limits.len_max || self.ready.bytes() > limits.bytes_max {
+        while self.message_count() as u64 > limits.len_max
+            || self.ready.bytes() + self.retrying_bytes() > limits.bytes_max
+        {
             if self.mourns_enough() {
                 return;
             }
@@ -79,6 +81,10 @@ impl QueueCore {
                 return self.ask_again(effects);
             }
             *budget -= 1;
+            if let Some(entry) = self.pop_retrying_before(self.ready.first_seq()) {
+                self.bury(entry, Reason::MaxLength, records, effects);
+                continue;
+            }
             match self.ready.head() {
                 Head::Nothing => return,
                 Head::Evicted(seq) => return self.ask_to_load(seq, effects),

@@ -39,6 +39,8 @@ pub(super) enum Place {
     Returned(u64),
     /// Checked-out ones from this slot on come next.
     Slot(usize),
+    /// Waiting ones from this seq on come next.
+    Waiting(u64),
     Over,
 }
 
@@ -87,8 +89,8 @@ impl QueueCore {
         freed
     }
 
-    /// Drops the contents of requeued and of checked-out messages that `stored` holds: sorted runs
-    /// of seqs that can be read from disk. Looks at no more than `max` and goes on from where
+    /// Drops the contents of requeued, checked-out and waiting messages that `stored` holds: sorted
+    /// runs of seqs that can be read from disk. Looks at no more than `max` and goes on from where
     /// `sweep` stands.
     pub fn evict_bodies(&mut self, stored: &[(Seq, Seq)], sweep: &mut Sweep, max: usize) -> Freed {
         let mut freed = Freed::default();
@@ -107,7 +109,12 @@ impl QueueCore {
             }
             freed.steps += to.saturating_sub(from);
             let over = to >= self.checkout.slots_len();
-            sweep.0 = if over { Place::Over } else { Place::Slot(to) };
+            sweep.0 = if over { Place::Waiting(0) } else { Place::Slot(to) };
+        }
+        if let Place::Waiting(from) = sweep.0 {
+            let retries = self.retries.as_mut();
+            let next = retries.and_then(|it| it.evict(stored, from, max, &mut freed));
+            sweep.0 = next.map_or(Place::Over, Place::Waiting);
         }
         freed
     }

@@ -17,16 +17,16 @@ enum Purged {
 }
 
 impl QueueCore {
-    /// Removes every ready message, and those that cannot be read; the caller drops them without
+    /// Removes every message that is ready, waits or cannot be read; the caller drops them without
     /// the lock.
     pub fn purge(&mut self, records: &mut RecordBatch, effects: &mut Effects) -> Dropped {
-        if self.durable && self.ready.len() + self.ready.damaged_len() > 0 {
+        if self.durable && self.message_count() + self.ready.damaged_len() > 0 {
             match self.purged() {
                 Purged::These(runs) => records.ack(self.id, runs),
                 Purged::AllBut(runs) => records.purge(self.id, self.end_of_seqs(), runs),
             }
         }
-        let purged = self.ready.take_all();
+        let purged = self.ready.take_all().with_retrying(self.retries.take());
         self.returns.keep(&self.checkout);
         // Whoever waited for a message that is gone finds the queue empty.
         let mut budget = WORK_PER_LOCK_MAX;
@@ -48,7 +48,11 @@ impl QueueCore {
     /// not even sorted if all that is ready is one run.
     fn purged(&self) -> Purged {
         let staying = self.checkout.len() + self.ready.reserved_len();
-        let these = self.ready.runs(staying);
+        let mut these = self.ready.runs(staying);
+        if let Some(retries) = &self.retries {
+            let waiting = retries.runs(staying);
+            these = these.zip(waiting).map(|(ready, waiting)| [ready, waiting].concat());
+        }
         if let Some(these) = these.as_ref().filter(|runs| runs.len() == 1) {
             return Purged::These(these.clone());
         }
@@ -73,7 +77,7 @@ impl QueueCore {
         let checked_out = self.checkout.take_all();
         self.dying = 0;
         self.absent_dead.clear();
-        (self.ready.take_all(), checked_out)
+        (self.ready.take_all().with_retrying(self.retries.take()), checked_out)
     }
 }
 
@@ -95,6 +99,7 @@ impl Ready {
 mod tests {
     use super::super::core::Settlement;
     use super::super::samples::{get, publish, with};
+    use super::super::settings::Behaviour;
     use super::*;
 
     fn run(first: u64, last: u64) -> (Seq, Seq) {
@@ -134,6 +139,25 @@ mod tests {
         core.settle(&[out[5]], Settlement::Requeue, records, effects);
         // 1, 3, 5 and 8 are out.
         assert_eq!(core.purged(), Purged::These(vec![run(6, 6), run(9, 9)]));
+    }
+
+    #[test]
+    fn what_waits_for_its_next_attempt_goes_too() {
+        let (mut records, mut effects) = (RecordBatch::new(), Effects::new());
+        let (records, effects) = (&mut records, &mut effects);
+        let mut core = with(7, records, effects);
+        let delay = Behaviour { retry_delay_ms: Some((100, 100)), ..Behaviour::default() };
+        core.set_behaviour(delay, records, effects);
+        let out: Vec<_> = (0..6).map(|_| get(&mut core, records, effects)).collect();
+        core.settle(&[out[2], out[4]], Settlement::Ack, records, effects);
+        core.settle(&out[..1], Settlement::Retry, records, effects);
+        // 2, 4 and 6 are out.
+        assert_eq!(core.purged(), Purged::These(vec![run(7, 7), run(1, 1)]));
+        core.settle(&out[1..2], Settlement::Retry, records, effects);
+        core.settle(&out[3..4], Settlement::Retry, records, effects);
+        assert_eq!(core.purged(), Purged::AllBut(vec![run(6, 6)]));
+        core.purge(records, effects);
+        assert_eq!((core.message_count(), core.unacked_len()), (0, 1));
     }
 
     #[test]

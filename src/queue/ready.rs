@@ -13,6 +13,7 @@
 use super::damaged::Damaged;
 use super::middle::Middle;
 use super::page::Page;
+use super::retry::Retries;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::message::Message;
 use crate::time::UnixMillis;
@@ -44,6 +45,14 @@ pub struct Dropped {
     _returned: BTreeMap<u64, Entry>,
     _middle: Option<Box<Middle>>,
     _damaged: Option<Box<Damaged>>,
+    _retrying: Option<Box<Retries>>,
+}
+
+impl Dropped {
+    /// The same and what waited for its next attempt.
+    pub(super) fn with_retrying(self, _retrying: Option<Box<Retries>>) -> Self {
+        Self { _retrying, ..self }
+    }
 }
 
 /// What stands at the head.
@@ -278,6 +287,16 @@ impl Ready {
         }
     }
 
+    /// The first place that is taken, if only by an invisible message; behind all if none is.
+    pub(super) fn first_seq(&self) -> u64 {
+        let in_fifo = self.fifo.front().map(|entry| entry.seq);
+        let returned = self.returned.first_key_value().map(|(seq, _)| *seq);
+        let paged = self.middle.as_ref().map(|middle| middle.first());
+        let tail = self.middle.as_ref().and_then(|middle| middle.tail.front());
+        let all = [in_fifo, returned, paged, tail.map(|entry| entry.seq)];
+        all.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
     /// Takes the message that `head` called resident.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let from_fifo = match (self.fifo.front(), self.returned.first_key_value()) {
@@ -359,7 +378,8 @@ impl Ready {
         self.bytes = 0;
         self.absent = 0;
         self.absent_bytes = 0;
-        Dropped { _fifo: fifo, _returned: go, _middle: middle, _damaged: self.damaged.take() }
+        let _damaged = self.damaged.take();
+        Dropped { _fifo: fifo, _returned: go, _middle: middle, _damaged, _retrying: None }
     }
 
     /// Body bytes of invisible messages.

@@ -1,8 +1,10 @@
-//! How often messages came back, where the queue has to know it: for its delivery limit, and for
-//! the header that tells consumers (`x-delivery-count`). A message that never came back costs
-//! nothing here; of the others there are never more than were unacked at once.
+//! How often messages came back, where the queue has to know it: for its delivery limit, for how
+//! long it delays the next attempt, and for the header that tells consumers (`x-delivery-count`). A
+//! message that never came back costs nothing here; of the others there are never more than were
+//! unacked at once or wait for their next attempt.
 //!
-//! Each return leaves a record with the count so far. After a crash it is too low by what was out.
+//! Each return leaves a record with the count so far, which is too low after a crash by what was
+//! out, and with the time until which the message waits. Who waits, and how long, is `retry`'s.
 
 use super::checkout::Checkout;
 use super::core::QueueCore;
@@ -10,9 +12,10 @@ use super::deadletter::Reason;
 use super::effects::Effects;
 use super::outlet::Returned;
 use super::ready::Entry;
+use super::retry::wait_until;
 use super::settings::{Behaviour, QueueType};
 use crate::id::{QueueId, Seq};
-use crate::store::RecordBatch;
+use crate::store::{CameBack, RecordBatch};
 use std::collections::BTreeMap;
 
 /// What the settings say about returns, read once.
@@ -22,6 +25,8 @@ struct Rule {
     limit: u64,
     /// Deliveries say so even if there was none.
     tells_zero: bool,
+    /// How long what failed waits: the first time, and at most.
+    delay_ms: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +47,10 @@ impl Returns {
     pub(super) fn obey(&mut self, behaviour: &Behaviour) {
         // RabbitMQ: quorum queues count in any case, and 3.10 tells the first consumer too.
         let tells_zero = behaviour.kind == QueueType::Quorum;
-        let counts = tells_zero || behaviour.delivery_limit.is_some();
+        let delay_ms = behaviour.retry_delay_ms;
+        let counts = tells_zero || behaviour.delivery_limit.is_some() || delay_ms.is_some();
         let limit = behaviour.delivery_limit.unwrap_or(u64::MAX);
-        self.rule = counts.then_some(Rule { limit, tells_zero });
+        self.rule = counts.then_some(Rule { limit, tells_zero, delay_ms });
     }
 
     pub(super) fn are_counted(&self) -> bool {
@@ -82,7 +88,7 @@ impl Returns {
     }
 
     /// Of messages that the journal knows, in order.
-    pub(super) fn persistent(&self) -> impl Iterator<Item = (Seq, u32)> {
+    fn persistent(&self) -> impl Iterator<Item = (Seq, u32)> {
         let known = self.counts.iter().filter(|(_, count)| count.persistent);
         known.map(|(seq, count)| (Seq(*seq), count.times))
     }
@@ -105,33 +111,35 @@ impl Returns {
     }
 }
 
-/// Neighbours that came back equally often, so that they make one record.
+/// Neighbours that came back alike, so that they make one record.
 #[derive(Default)]
-pub(super) struct ReturnedRun(Option<(u64, u64, u32)>);
+pub(super) struct ReturnedRun(Option<(u64, u64, CameBack)>);
 
 impl ReturnedRun {
-    fn extend(&mut self, seq: u64, times: u32, queue: QueueId, records: &mut RecordBatch) {
+    fn extend(&mut self, seq: u64, how: CameBack, queue: QueueId, records: &mut RecordBatch) {
         match &mut self.0 {
-            Some((_, last, same)) if *last + 1 == seq && *same == times => *last = seq,
+            Some((_, last, same)) if *last + 1 == seq && *same == how => *last = seq,
             run => {
-                let before = Self(run.replace((seq, seq, times)));
+                let before = Self(run.replace((seq, seq, how)));
                 before.finish(queue, records);
             }
         }
     }
 
     pub(super) fn finish(self, queue: QueueId, records: &mut RecordBatch) {
-        if let Some((first, last, times)) = self.0 {
-            records.returned(queue, (Seq(first), Seq(last)), times);
+        if let Some((first, last, how)) = self.0 {
+            records.returned(queue, (Seq(first), Seq(last)), how);
         }
     }
 }
 
 impl QueueCore {
-    /// A message comes back to a queue that counts. It dies if that was once too often.
+    /// A message comes back to a queue that counts. It dies if that was once too often; else it
+    /// `waits` for its next attempt if it failed and the queue delays that.
     pub(super) fn take_back_counted(
         &mut self,
         entry: Entry,
+        waits: bool,
         run: &mut ReturnedRun,
         records: &mut RecordBatch,
         effects: &mut Effects,
@@ -141,15 +149,36 @@ impl QueueCore {
             self.bury(entry, Reason::DeliveryLimit, records, effects);
             return;
         }
+        let now = effects.now.unix;
+        let until = match self.returns.rule.and_then(|rule| rule.delay_ms).filter(|_| waits) {
+            // What expires meanwhile does so in its place among the ready ones.
+            Some(ms) => wait_until((self.id, entry.seq), times, ms, now).min(entry.due),
+            None => CameBack::AT_ONCE,
+        };
+        let until = if until <= now { CameBack::AT_ONCE } else { until };
         if entry.persistent {
-            run.extend(entry.seq, times, self.id, records);
+            run.extend(entry.seq, CameBack { times, until }, self.id, records);
         }
-        self.take_back(entry);
+        if until == CameBack::AT_ONCE {
+            self.take_back(entry);
+        } else {
+            self.put_off(entry, until);
+        }
     }
 
-    /// How often recovered messages came back.
-    pub fn restore_returns(&mut self, counts: impl IntoIterator<Item = (Seq, u32)>) {
-        counts.into_iter().for_each(|(seq, times)| self.returns.restore(seq, times));
+    /// How messages that the journal knows came back, in order, and until when they wait now.
+    pub(super) fn came_back(&self) -> impl Iterator<Item = (Seq, CameBack)> {
+        let mut waiting = self.retrying().peekable();
+        self.returns.persistent().map(move |(seq, times)| {
+            while waiting.next_if(|(other, _)| *other < seq).is_some() {}
+            let until = waiting.next_if(|(other, _)| *other == seq);
+            (seq, CameBack { times, until: until.map_or(CameBack::AT_ONCE, |(_, until)| until) })
+        })
+    }
+
+    /// How often recovered messages came back. Those that wait are `restore_retrying`'s.
+    pub fn restore_returns(&mut self, returns: impl IntoIterator<Item = (Seq, CameBack)>) {
+        returns.into_iter().for_each(|(seq, it)| self.returns.restore(seq, it.times));
     }
 }
 
@@ -242,7 +271,7 @@ mod tests {
         world.core.page_out(&all, 0, 0, 100);
         world.core.evict_bodies(&all, &mut super::super::Sweep::default(), 100);
         assert_eq!(world.core.absent_seqs().len(), 10);
-        let counted: Vec<_> = (1..=6).map(|seq| (Seq(seq), 1)).collect();
+        let counted: Vec<_> = (1..=6).map(|seq| (Seq(seq), CameBack::at_once(1))).collect();
         assert_eq!(world.core.alive().returns, counted);
         let due = crate::time::UnixMillis::NEVER;
         let on_disk = (1..=10).map(|seq| OnDisk { seq: Seq(seq), due, message: publish().message });

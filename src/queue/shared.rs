@@ -341,13 +341,14 @@ impl Queue {
         self.run(turn, grant).map(drop)
     }
 
-    /// Drops the ready messages; says how many, and what to wait for before saying so.
+    /// Drops the messages that are ready or wait for their next attempt; says how many, and what to
+    /// wait for before saying so.
     ///
     /// # Errors
     /// `Gone`.
     pub fn purge(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
         let (lsn, (purged, dropped)) = self.run(turn, |core, turn| {
-            (core.ready_len() as u64, core.purge(turn.records, turn.effects))
+            (core.message_count() as u64, core.purge(turn.records, turn.effects))
         })?;
         drop(dropped);
         Ok((purged, lsn))
@@ -398,8 +399,8 @@ impl Queue {
         }
     }
 
-    /// Drops the contents of all requeued and checked-out messages that `stored` holds: sorted runs
-    /// of seqs that can be read from disk. Says how many bytes left memory.
+    /// Drops the contents of all requeued, checked-out and waiting messages that `stored` holds:
+    /// sorted runs of seqs that can be read from disk. Says how many bytes left memory.
     ///
     /// # Errors
     /// `Gone`.
@@ -515,8 +516,8 @@ impl Queue {
         if self.is_gone() { Err(Gone) } else { Ok(core.alive()) }
     }
 
-    /// Ends the queue if `check` lets it; says how many messages were ready. From then on every
-    /// verb answers `Gone`, and the caller takes it out of the topology.
+    /// Ends the queue if `check` lets it; says how many messages it had that were not out. From
+    /// then on every verb answers `Gone`, and the caller takes it out of the topology.
     ///
     /// # Errors
     /// What `check` says, or `None` if it has ended already.
@@ -525,28 +526,28 @@ impl Queue {
         effects: &mut Effects,
         check: impl FnOnce(&QueueCore) -> Result<(), E>,
     ) -> Result<u64, Option<E>> {
-        let (ready, remains) = {
+        let (messages, remains) = {
             let mut core = self.core.lock();
             if self.is_gone() {
                 return Err(None);
             }
             check(&core).map_err(Some)?;
             self.gone.store(true, Ordering::Release);
-            let ready = core.ready_len() as u64;
+            let messages = core.message_count() as u64;
             let remains = core.end(effects);
             self.count(&mut core);
             self.share.give_back();
-            (ready, remains)
+            (messages, remains)
         };
         drop(remains);
-        Ok(ready)
+        Ok(messages)
     }
 
-    /// Messages ready and consumers, at one moment.
+    /// As `QueueCore::message_count`, and consumers, at one moment.
     #[must_use]
     pub fn depth(&self) -> (u64, u64) {
         let core = self.core.lock();
-        (core.ready_len() as u64, core.consumers_len() as u64)
+        (core.message_count() as u64, core.consumers_len() as u64)
     }
 
     /// One lock hold that takes contents out of memory, and frees them behind it.
@@ -610,6 +611,8 @@ impl Queue {
         }
         self.counters.ready.set(core.ready_len() as u64);
         self.counters.ready_bytes.set(core.ready_bytes());
+        self.counters.retrying.set(core.retrying_len() as u64);
+        self.counters.retrying_bytes.set(core.retrying_bytes());
         self.counters.unacked.set(core.unacked_len() as u64);
         self.counters.unacked_bytes.set(core.unacked_bytes());
         self.counters.consumers.set(core.consumers_len() as u64);

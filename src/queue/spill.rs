@@ -47,8 +47,8 @@ impl QueueCore {
         found
     }
 
-    /// The transient messages in memory among requeued and checked-out ones. Looks at no more than
-    /// `max` and goes on from where `sweep` stands.
+    /// The transient messages in memory among requeued, checked-out and waiting ones. Looks at no
+    /// more than `max` and goes on from where `sweep` stands.
     #[must_use]
     pub fn transient_aside(&self, sweep: &mut Sweep, max: usize) -> Transient {
         let mut found = Transient::default();
@@ -66,7 +66,17 @@ impl QueueCore {
             let to = self.checkout.slots_len().min(from + (max - found.steps));
             (from..to).filter_map(|slot| self.checkout.at(slot)).for_each(|it| found.look(it));
             let over = to >= self.checkout.slots_len();
-            sweep.0 = if over { Place::Over } else { Place::Slot(to) };
+            sweep.0 = if over { Place::Waiting(0) } else { Place::Slot(to) };
+        }
+        if let Place::Waiting(from) = sweep.0 {
+            sweep.0 = Place::Over;
+            for entry in self.retries.iter().flat_map(|retries| retries.entries_from(from)) {
+                if found.steps == max {
+                    sweep.0 = Place::Waiting(entry.seq);
+                    break;
+                }
+                found.look(entry);
+            }
         }
         found
     }
@@ -91,6 +101,9 @@ impl QueueCore {
         if self.checkout.has_absent() {
             let out = self.checkout.entries().filter(is_absent);
             found.extend(out.map(|entry| (Seq(entry.seq), Seq(entry.seq))));
+        }
+        if let Some(retries) = self.retries.as_ref().filter(|retries| retries.has_absent()) {
+            found.extend(runs(retries.entries().filter(is_absent).map(|entry| entry.seq)));
         }
         joined(found)
     }

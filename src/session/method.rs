@@ -161,7 +161,7 @@ fn second_open() -> Exception {
 }
 
 fn rejected(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeue } else { Settlement::Discard }
+    if requeue { Settlement::Retry } else { Settlement::Discard }
 }
 
 fn is_connection_method(method: &ClientMethod<'_>) -> bool {

@@ -4,7 +4,7 @@
 //! says at which place in `bytes` it belongs, and the writer hands both to one vectored write.
 
 use super::definition::Definition;
-use super::record::{self, PREFIX_LEN, Target};
+use super::record::{self, CameBack, PREFIX_LEN, Target};
 use crate::id::{QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
@@ -80,11 +80,12 @@ impl RecordBatch {
         self.runs(record::REQUEUE, queue, runs);
     }
 
-    /// As `requeue`, where it is counted: it was the `times`th time for each of the run.
-    pub fn returned(&mut self, queue: QueueId, (first, last): (Seq, Seq), times: u32) {
+    /// As `requeue`, where it is counted: how each of the run came back.
+    pub fn returned(&mut self, queue: QueueId, (first, last): (Seq, Seq), came_back: CameBack) {
         let start = self.block.begin(record::RETURNED);
         put_varint(&mut self.block.bytes, queue.0);
-        put_varint(&mut self.block.bytes, times.into());
+        put_varint(&mut self.block.bytes, came_back.times.into());
+        put_varint(&mut self.block.bytes, came_back.until.0);
         self.block.put_runs([(first, last)]);
         self.end(start);
     }

@@ -19,6 +19,7 @@
 use super::catalogue::{Catalogue, CatalogueError, Change};
 use super::definition::{BoundTo, Definition};
 use super::definitions::{StoredBinding, StoredExchange, StoredQueue};
+use super::record::CameBack;
 use super::run_set::RunSet;
 use super::sum::Sum;
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
@@ -59,8 +60,8 @@ pub struct Standing {
     pub due: UnixMillis,
     pub live: RunSet,
     pub redelivered: RunSet,
-    /// How often messages that live came back, where that is counted.
-    pub returns: BTreeMap<Seq, u32>,
+    /// How messages that live came back, where that is counted.
+    pub returns: BTreeMap<Seq, CameBack>,
 }
 
 impl Default for Standing {
@@ -105,8 +106,8 @@ struct Part {
     /// Gap to the end of the run before, and length beyond the first, of each run.
     live: Vec<(u64, u64)>,
     redelivered: Vec<(u64, u64)>,
-    /// Gap to the seq before, and how often it came back.
-    returns: Vec<(u64, u32)>,
+    /// Gap to the seq before, how often it came back, and until when it waits.
+    returns: Vec<(u64, u32, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -366,19 +367,20 @@ fn runs(gaps: &[(u64, u64)]) -> Option<RunSet> {
     Some(set)
 }
 
-fn counts<'a>(counts: impl Iterator<Item = &'a (&'a Seq, &'a u32)>) -> Vec<(u64, u32)> {
+fn counts<'a>(counts: impl Iterator<Item = &'a (&'a Seq, &'a CameBack)>) -> Vec<(u64, u32, u64)> {
     let mut before = 0;
-    let gap =
-        |(seq, times): &(&Seq, &u32)| (seq.0 - std::mem::replace(&mut before, seq.0), **times);
+    let gap = |(seq, it): &(&Seq, &CameBack)| {
+        (seq.0 - std::mem::replace(&mut before, seq.0), it.times, it.until.0)
+    };
     counts.map(gap).collect()
 }
 
-fn counted(gaps: &[(u64, u32)]) -> Option<BTreeMap<Seq, u32>> {
+fn counted(gaps: &[(u64, u32, u64)]) -> Option<BTreeMap<Seq, CameBack>> {
     let mut seq = 0_u64;
     let mut counts = BTreeMap::new();
-    for (gap, times) in gaps {
+    for (gap, times, until) in gaps {
         seq = seq.checked_add(*gap)?;
-        counts.insert(Seq(seq), *times);
+        counts.insert(Seq(seq), CameBack { times: *times, until: UnixMillis(*until) });
     }
     Some(counts)
 }

@@ -1,12 +1,13 @@
 //! A store that has something of everything, and what it comes back as, as text.
 
-use super::record::Target;
+use super::record::{CameBack, Target};
 use super::samples::{message, queue, run, to, vhost};
 use super::{
     BoundTo, Definition, Disk, Durability, Journal, Options, RecordBatch, Recovered, Store, open,
 };
 use crate::id::{QueueId, Seq};
 use crate::table::{Table, TableBuilder, Value};
+use crate::time::UnixMillis;
 use std::fmt::Write as _;
 
 /// So small that everything crosses segments, frames and pages.
@@ -97,8 +98,8 @@ fn publish(journal: &Journal, disk: &dyn Disk, from: u64, up_to: u64) {
 fn settle(batch: &mut RecordBatch) {
     batch.ack(QueueId(1), [run(2, 3), run(17, 17)]);
     batch.requeue(QueueId(1), [run(5, 6)]);
-    batch.returned(QueueId(1), run(7, 9), 2);
-    batch.returned(QueueId(1), run(8, 8), 3);
+    batch.returned(QueueId(1), run(7, 9), CameBack::at_once(2));
+    batch.returned(QueueId(1), run(8, 8), CameBack { times: 3, until: UnixMillis(5000) });
     batch.ack(QueueId(1), [run(9, 9)]);
     batch.begin_transaction();
     batch.ack(QueueId(2), [run(1, 2)]);
@@ -162,8 +163,8 @@ pub(super) fn text(disk: &dyn Disk, store: &Store, recovered: &Recovered) -> Str
         let state = &recovered.queues[&id];
         let (vhost, name, next) = (&queue.vhost, &queue.name, state.next_seq);
         writeln!(out, "queue {id} {vhost} {name} {} next {next}", queue.auto_delete).unwrap();
-        for (seq, times) in &state.returns {
-            writeln!(out, "returned {seq} {times} times").unwrap();
+        for (seq, CameBack { times, until }) in &state.returns {
+            writeln!(out, "returned {seq} {times} times, waits until {}", until.0).unwrap();
         }
         for it in store.read_all(disk, id, state).unwrap() {
             let body = it.message.body_to_vec();

@@ -112,7 +112,7 @@ pub use memory_disk::MemoryDisk;
 pub use on_disk::OnDisk;
 pub use open::open;
 pub use reach::Reach;
-pub use record::Target;
+pub use record::{CameBack, Target};
 pub use recovered::{Recovered, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn};
 pub use repair::{Repair, repair};
 pub use run_set::RunSet;

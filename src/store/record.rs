@@ -6,7 +6,8 @@
 //! target  = queue * 2 + expires | seq | due if it expires, in Unix milliseconds
 //! ACK     = queue | (first, last - first)*                 runs of seqs that are settled for good
 //! REQUEUE = queue | (first, last - first)*                 runs that were delivered and came back
-//! RETURNED = queue | times | (first, last - first)*       as REQUEUE, and how often in all
+//! RETURNED = queue | times | until | (first, last - first)*   as REQUEUE, how often in all, and
+//!                                                          until when they wait, or 0
 //! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
 //! TX      = record*                                        all or nothing
 //! DEF     = a `Definition`
@@ -54,6 +55,31 @@ impl Target {
     }
 }
 
+/// How a message came back of which that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CameBack {
+    /// How often, this time included.
+    pub times: u32,
+    /// Until then it waits for its next attempt; `AT_ONCE` if it does not.
+    pub until: UnixMillis,
+}
+
+impl CameBack {
+    pub const AT_ONCE: UnixMillis = UnixMillis(0);
+
+    /// One that is ready again at once.
+    #[must_use]
+    pub fn at_once(times: u32) -> Self {
+        Self { times, until: Self::AT_ONCE }
+    }
+
+    /// Whether it waits, be its time past or not.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.until > Self::AT_ONCE
+    }
+}
+
 /// Runs of seqs, first and last included.
 pub(super) type Runs = Vec<RangeInclusive<Seq>>;
 
@@ -73,7 +99,7 @@ pub(super) enum Record {
     },
     Returned {
         queue: QueueId,
-        times: u32,
+        came_back: CameBack,
         runs: Runs,
     },
     Purge {
@@ -276,7 +302,10 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record, BadRecord> {
         }
         RETURNED => Record::Returned {
             queue: QueueId(take_varint(&mut rest)?),
-            times: u32::try_from(take_varint(&mut rest)?).map_err(|_| BadRecord::Truncated)?,
+            came_back: CameBack {
+                times: u32::try_from(take_varint(&mut rest)?).map_err(|_| BadRecord::Truncated)?,
+                until: UnixMillis(take_varint(&mut rest)?),
+            },
             runs: take_runs(&mut rest)?,
         },
         PURGE => Record::Purge {

@@ -1,6 +1,7 @@
 //! What a broker starts with.
 
 use super::definitions::Definitions;
+use super::record::CameBack;
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
@@ -31,8 +32,8 @@ pub struct RecoveredQueue {
     pub changed: bool,
     /// Its messages, by ascending seq; their contents lie on disk.
     pub pages: Vec<StoredPage>,
-    /// How often they came back, where that is counted.
-    pub returns: BTreeMap<Seq, u32>,
+    /// How they came back, where that is counted. Those that wait are in no dense page.
+    pub returns: BTreeMap<Seq, CameBack>,
 }
 
 /// Neighbouring messages of a queue.

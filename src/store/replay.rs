@@ -11,7 +11,7 @@ use super::definition::Definition;
 use super::definitions::Definitions;
 use super::entries::Standing;
 use super::frame::Frame;
-use super::record::{BadRecord, RawRecord, Record, Runs, Target};
+use super::record::{BadRecord, CameBack, RawRecord, Record, Runs, Target};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use hashbrown::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -110,8 +110,8 @@ impl Replay {
                 self.change(queue, |queue| queue.ack(&runs, timed));
             }
             Record::Requeue { queue, runs } => self.change(queue, |queue| queue.requeue(&runs)),
-            Record::Returned { queue, times, runs } => {
-                self.change(queue, |queue| queue.returned(&runs, times));
+            Record::Returned { queue, came_back, runs } => {
+                self.change(queue, |queue| queue.returned(&runs, came_back));
             }
             Record::Purge { queue, below, mut except } => {
                 except.sort_unstable_by_key(|run| *run.start());
@@ -188,14 +188,17 @@ impl Standing {
     }
 
     /// The count is the whole one, so a checkpoint that knows this return already, or a later one,
-    /// does not count it again. What has ended by then has no count.
-    fn returned(&mut self, runs: &Runs, times: u32) {
+    /// does not count it again, and the wait of an earlier one does not begin again. What has ended
+    /// by then has no count.
+    fn returned(&mut self, runs: &Runs, came_back: CameBack) {
         self.requeue(runs);
         for run in runs {
             for (first, last) in self.live.within(*run.start(), *run.end()) {
                 for seq in first.0..=last.0 {
-                    let count = self.returns.entry(Seq(seq)).or_default();
-                    *count = times.max(*count);
+                    let known = self.returns.entry(Seq(seq)).or_insert(came_back);
+                    if known.times <= came_back.times {
+                        *known = came_back;
+                    }
                 }
             }
         }
@@ -225,25 +228,43 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::UnixMillis;
 
     #[test]
     fn a_return_that_a_checkpoint_knew_is_not_counted_again() {
         let runs = |first, last| vec![Seq(first)..=Seq(last)];
         let mut standing = Standing::default();
         standing.live.insert(Seq(2)..=Seq(9));
-        standing.returns.insert(Seq(4), 5);
+        standing.returns.insert(Seq(4), CameBack::at_once(5));
         for times in 1..=3 {
-            standing.returned(&runs(1, 4), times);
+            standing.returned(&runs(1, 4), CameBack::at_once(times));
         }
         let counts = |standing: &Standing| {
-            standing.returns.iter().map(|(seq, times)| (seq.0, *times)).collect::<Vec<_>>()
+            standing.returns.iter().map(|(seq, it)| (seq.0, it.times)).collect::<Vec<_>>()
         };
         assert_eq!(counts(&standing), [(2, 3), (3, 3), (4, 5)]);
         standing.ack(&runs(3, 3), false);
         assert_eq!(counts(&standing), [(2, 3), (4, 5)]);
         standing.purge(Seq(9), &runs(4, 4));
         assert_eq!(counts(&standing), [(4, 5)]);
-        standing.returned(&runs(0, u64::MAX), 6);
+        standing.returned(&runs(0, u64::MAX), CameBack::at_once(6));
         assert_eq!(counts(&standing), [(4, 6), (9, 6)]);
+    }
+
+    #[test]
+    fn the_last_return_says_how_long_a_message_waits() {
+        let runs = vec![Seq(1)..=Seq(1)];
+        let back = |times, until| CameBack { times, until: UnixMillis(until) };
+        let mut standing = Standing::default();
+        standing.live.insert(Seq(1)..=Seq(1));
+        let mut after = |came_back| {
+            standing.returned(&runs, came_back);
+            standing.returns[&Seq(1)]
+        };
+        assert_eq!(after(back(1, 500)), back(1, 500));
+        assert_eq!(after(back(2, 900)), back(2, 900));
+        assert_eq!(after(back(1, 500)), back(2, 900), "replayed, it changes nothing");
+        assert_eq!(after(back(2, 900)), back(2, 900));
+        assert_eq!(after(CameBack::at_once(3)), CameBack::at_once(3), "a shorter wait counts too");
     }
 }

@@ -25,12 +25,12 @@ fn consume(queue: &str, arguments: &[(&str, Value<'_>)]) -> Vec<u8> {
     raw::method(1, BASIC_CONSUME, fields)
 }
 
-fn give_back(client: &mut Client, tag: u64) {
+pub(crate) fn give_back(client: &mut Client, tag: u64) {
     client.say(&raw::method(1, BASIC_REJECT, Fields::default().longlong(tag).octet(1)));
 }
 
 /// Takes a message out of `q`: its tag and what its delivery says of earlier ones.
-fn take(still: &Still, client: &mut Client) -> Option<(u64, Option<i64>)> {
+pub(crate) fn take(still: &Still, client: &mut Client) -> Option<(u64, Option<i64>)> {
     client.say(&raw::get(1, "q", false));
     still.load();
     client.wake();
@@ -51,7 +51,7 @@ fn fail(still: &Still, client: &mut Client) -> Option<i64> {
     count
 }
 
-fn with_one_message(arguments: &[(&str, Value<'_>)]) -> (Still, Client) {
+pub(crate) fn with_one_message(arguments: &[(&str, Value<'_>)]) -> (Still, Client) {
     let still = Still::open();
     let mut client = still.client();
     client.say(&declare("q", arguments));

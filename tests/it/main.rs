@@ -28,6 +28,7 @@ mod pressure;
 mod program;
 mod queues;
 mod raw;
+mod retries;
 mod session;
 mod shortage;
 mod sizes;

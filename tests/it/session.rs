@@ -7,7 +7,7 @@ use leveret::broker::{Broker, Entropy};
 use leveret::exchange::ExchangeTypes;
 use leveret::session::{Peer, Progress, Scratch, Session};
 use leveret::store::{Disk, MemoryDisk};
-use leveret::time::{Millis, Now};
+use leveret::time::Now;
 use leveret::wire::{Decoded, decode_frame};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(crate) fn greeting() -> Vec<u8> {
 pub(crate) struct Client {
     pub(crate) session: Session,
     scratch: Scratch,
-    now: Now,
+    pub(crate) now: Now,
     leftover: Vec<u8>,
 }
 
@@ -113,7 +113,8 @@ impl Client {
 
     /// Lets time pass, and does what is due.
     pub(crate) fn pass(&mut self, ms: u64) {
-        self.now.monotonic = Millis(self.now.monotonic.0 + ms);
+        let Now { monotonic, unix } = self.now;
+        self.now = Now { monotonic: monotonic.plus(ms), unix: unix.plus(ms) };
         if self.session.next_deadline().is_some_and(|at| at <= self.now.monotonic) {
             self.session.handle_timeout(self.now, &mut self.scratch);
         }

@@ -29,6 +29,8 @@ struct Values {
     exchange: Option<u8>,
     key: Option<u8>,
     limit: Option<i8>,
+    /// The least, and how much more may be waited.
+    delay: Option<(u32, u32)>,
 }
 
 const OVERFLOWS: [(&str, Overflow); 3] = [
@@ -67,8 +69,9 @@ fn values() -> impl Strategy<Value = Values> {
     }
     let numbers = (some(1..9_u32), some(0..9_u32), some(0..9_u32), some(0..9_u32));
     let words = (some(0..3_usize), some(0..3_u8), some(0..3_u8), some(-1..5_i8));
-    (numbers, words).prop_map(
-        |((expires, ttl, length, bytes), (overflow, exchange, key, limit))| Values {
+    let delay = some((1..9_u32, 0..9_u32));
+    (numbers, words, delay).prop_map(
+        |((expires, ttl, length, bytes), (overflow, exchange, key, limit), delay)| Values {
             expires,
             ttl,
             length,
@@ -77,6 +80,7 @@ fn values() -> impl Strategy<Value = Values> {
             exchange,
             key,
             limit,
+            delay,
         },
     )
 }
@@ -127,6 +131,8 @@ fn definition(values: &Values) -> String {
     put("dead-letter-exchange", values.exchange.map(|it| format!("\"x{it}\"")));
     put("dead-letter-routing-key", values.key.map(|it| format!("\"k{it}\"")));
     put("delivery-limit", values.limit.map(|it| it.to_string()));
+    put("retry-delay-min", values.delay.map(|(min, _)| min.to_string()));
+    put("retry-delay-max", values.delay.map(|(min, more)| (min + more).to_string()));
     format!("{{{}}}", fields.join(","))
 }
 
@@ -193,6 +199,10 @@ fn expected(arguments: &Values, quorum: bool, user: &Values, operator: &Values) 
             exchange: format!("x{exchange}").into(),
             routing_key: key.map(|key| format!("k{key}").into()),
             strategy: DeadLetterStrategy::AtMostOnce,
+        }),
+        retry_delay_ms: least(|it| Some(it.delay?.0)).map(|min| {
+            let max = least(|it| it.delay.map(|(min, more)| min + more)).unwrap_or(min);
+            (min.into(), max.max(min).into())
         }),
         delivery_limit: limit.and_then(|limit| u64::try_from(limit).ok()),
         ..Behaviour::default()
@@ -313,6 +323,8 @@ impl World {
             ("x-max-length", values.length.map(i64::from)),
             ("x-max-length-bytes", values.bytes.map(i64::from)),
             ("x-delivery-limit", values.limit.map(i64::from)),
+            ("x-retry-delay-min", values.delay.map(|(min, _)| i64::from(min))),
+            ("x-retry-delay-max", values.delay.map(|(min, more)| i64::from(min + more))),
         ];
         for (key, value) in numbers {
             table = value.into_iter().fold(table, |it, n| it.put(key.as_bytes(), Value::I64(n)));

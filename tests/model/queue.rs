@@ -8,6 +8,7 @@ mod model;
 mod ops;
 mod paging;
 mod publish;
+mod retry;
 mod settle;
 mod shared;
 mod spill;

@@ -117,7 +117,7 @@ impl Link {
         let mut durability = self.record_publishes(&parts, &transaction.publishes, workspace);
         let mut unrecorded = HashSet::new();
         for (nth, (deliveries, how)) in transaction.settlements.iter().enumerate() {
-            if *how != Settlement::Requeue {
+            if !how.gives_back() {
                 let ends = self.record_ends((nth, deliveries), *how, &mut unrecorded, workspace);
                 durability = durability.max(ends);
             }

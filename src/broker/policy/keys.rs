@@ -49,7 +49,7 @@ pub(super) fn key(name: &str) -> Option<&'static Key> {
 }
 
 /// Some have no effect here: they speak of replicas, of queue files, or of streams.
-const KEYS: [Key; 29] = [
+const KEYS: [Key; 31] = [
     Key::new("alternate-exchange", "is not a valid alternate exchange name", |it, to| {
         to.alternate = Some(name(it)?);
         Some(())
@@ -108,6 +108,17 @@ const KEYS: [Key; 29] = [
         to.values.consumer_timeout_ms = Some(period(it)?);
         Some(())
     }),
+    // Our own, and an operator's as RabbitMQ's `delayed-retry-min` and `-max` are.
+    Key::new("retry-delay-min", "is not a valid retry delay", |it, to| {
+        to.values.retry_delay_ms_min = Some(period(it).filter(|ms| *ms > 0)?);
+        Some(())
+    })
+    .operators(),
+    Key::new("retry-delay-max", "is not a valid retry delay", |it, to| {
+        to.values.retry_delay_ms_max = Some(period(it).filter(|ms| *ms > 0)?);
+        Some(())
+    })
+    .operators(),
     Key::new("consumer-disconnected-timeout", "is not a valid consumer timeout", count)
         .quorum_only(),
     Key::new("queue-mode", "is not a valid queue-mode value", |it, _| {

@@ -62,6 +62,8 @@ fn a_wrong_policy_is_refused_with_rabbitmqs_text() {
         (r#"{"dead-letter-strategy":1}"#, "1 is not a valid dead letter strategy"),
         (r#"{"alternate-exchange":1}"#, "1 is not a valid alternate exchange name"),
         (r#"{"delivery-limit":"x"}"#, r#"<<"x">> is not a valid delivery limit"#),
+        (r#"{"retry-delay-min":0}"#, "0 is not a valid retry delay"),
+        (r#"{"retry-delay-max":"x"}"#, r#"<<"x">> is not a valid retry delay"#),
         (r#"{"queue-mode":"x"}"#, r#"<<"x">> is not a valid queue-mode value"#),
         (r#"{"queue-version":3}"#, "3 is not a valid queue-version value"),
         (r#"{"queue-master-locator":"x"}"#, r#"<<"x">> invalid queue-master-locator value"#),

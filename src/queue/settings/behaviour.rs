@@ -126,7 +126,7 @@ pub struct Behaviour {
     /// Failed deliveries beyond this end a message.
     pub delivery_limit: Option<u64>,
     pub consumer_timeout_ms: Option<u64>,
-    /// How long a message that came back waits: the first time, and at most.
+    /// How long a message that failed waits: the first time, and at most, which is no less.
     pub retry_delay_ms: Option<(u64, u64)>,
     /// The header by which messages are delivered in order, one at a time.
     pub group_key: Option<Name>,
@@ -164,9 +164,7 @@ impl Behaviour {
                 arguments.period("x-consumer-timeout"),
                 policy.consumer_timeout_ms,
             ),
-            retry_delay_ms: arguments.period("x-retry-delay-min").map(|min| {
-                (min, arguments.period("x-retry-delay-max").map_or(min, |max| max.max(min)))
-            }),
+            retry_delay_ms: retry_delay_ms(arguments, policy),
             group_key: arguments.text("x-group-key").map(Name::new),
             fair_key: arguments.text("x-fair-key").map(Name::new),
             deduplication: arguments.is_set("x-message-deduplication").then(|| Deduplication {
@@ -188,6 +186,13 @@ fn delivery_limit(kind: QueueType, arguments: Arguments<'_>, policy: &PolicyValu
         Some(limit) => u64::try_from(limit).ok(),
         None => (kind == QueueType::Quorum).then_some(QUORUM_DELIVERY_LIMIT),
     }
+}
+
+/// Whoever gives the least alone wants every wait to be that long.
+fn retry_delay_ms(arguments: Arguments<'_>, policy: &PolicyValues) -> Option<(u64, u64)> {
+    let min = least(arguments.period("x-retry-delay-min"), policy.retry_delay_ms_min)?;
+    let max = least(arguments.period("x-retry-delay-max"), policy.retry_delay_ms_max);
+    Some((min, max.map_or(min, |max| max.max(min))))
 }
 
 fn overflow(kind: QueueType, arguments: Arguments<'_>, policy: &PolicyValues) -> Overflow {

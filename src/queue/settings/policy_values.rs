@@ -17,6 +17,9 @@ pub struct PolicyValues {
     /// Negative: as often as it takes.
     pub delivery_limit: Option<i64>,
     pub consumer_timeout_ms: Option<u64>,
+    pub retry_delay_ms_min: Option<u64>,
+    /// Says nothing where nobody gives the least.
+    pub retry_delay_ms_max: Option<u64>,
 }
 
 impl PolicyValues {
@@ -33,6 +36,8 @@ impl PolicyValues {
             overflow: operator.overflow.or(self.overflow),
             delivery_limit: Self::delivery_limit_of(self.delivery_limit, operator.delivery_limit),
             consumer_timeout_ms: least(self.consumer_timeout_ms, operator.consumer_timeout_ms),
+            retry_delay_ms_min: least(self.retry_delay_ms_min, operator.retry_delay_ms_min),
+            retry_delay_ms_max: least(self.retry_delay_ms_max, operator.retry_delay_ms_max),
             ..self.clone()
         }
     }

@@ -10,8 +10,8 @@ use crate::store::recovered::{StoredMessage, StoredPage};
 use std::collections::BTreeMap;
 
 impl Index {
-    /// The queue's messages that live, in order. Reads a page only if a part of it has ended, seqs
-    /// are missing or it meets another segment's.
+    /// The queue's messages that live, in order. Reads a page only if a part of it has ended or
+    /// waits, seqs are missing or it meets another segment's.
     ///
     /// # Errors
     /// If a page cannot be read.
@@ -78,12 +78,13 @@ fn lives(standing: &Standing, head: &PageHead) -> bool {
     standing.live.within(head.first, head.last).next().is_some()
 }
 
-/// The page if nothing of it ended and all of it is marked alike.
+/// The page if nothing of it ended or waits, and all of it is marked alike.
 fn whole(standing: &Standing, head: &PageHead) -> Option<StoredPage> {
     let all = Some((head.first, head.last));
     let dense = head.is_dense() && standing.live.within(head.first, head.last).next() == all;
+    let waits = standing.returns.range(head.first..=head.last).any(|(_, it)| it.waits());
     let marked = standing.redelivered.within(head.first, head.last).next();
-    (dense && (marked.is_none() || marked == all)).then_some(StoredPage::Dense {
+    (dense && !waits && (marked.is_none() || marked == all)).then_some(StoredPage::Dense {
         first: head.first,
         last: head.last,
         bytes: head.body_bytes,

@@ -130,6 +130,7 @@ impl World {
     pub(super) fn check(&mut self) {
         self.model.forget_blocked();
         self.check_counts();
+        self.check_waits();
         self.check_residence();
         self.check_alive();
         self.check_bounds();

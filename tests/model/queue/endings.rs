@@ -20,7 +20,9 @@ impl Model {
 
     /// There is no room for a message of this size.
     pub(super) fn refuses(&self, body_len: u64) -> bool {
-        let taken = |state| matches!(state, State::Ready { .. } | State::Reserved { .. });
+        let taken = |state| {
+            matches!(state, State::Ready { .. } | State::Waiting { .. } | State::Reserved { .. })
+        };
         let taken = || self.entries.iter().filter(move |entry| taken(entry.state));
         let bytes = taken().map(|entry| entry.body_len).sum::<u64>() + body_len;
         self.behaviour.overflow != Overflow::DropHead
@@ -47,8 +49,10 @@ impl Model {
         }
     }
 
-    /// What has expired at the head is gone; and if a get waits, so is what it would find.
+    /// What has waited long enough is ready, what has expired at the head is gone; and if a get
+    /// waits, so is what it would find.
     pub(super) fn look(&mut self) {
+        self.end_waits();
         while let Some(seq) = self.expired(self.head()) {
             self.die(seq, false, Reason::Expired);
         }
@@ -75,6 +79,14 @@ impl Model {
     /// The queue is as short as it must be, unless the head is invisible or not in memory.
     pub(super) fn trim(&mut self) {
         while self.behaviour.overflow == Overflow::DropHead && self.is_too_long() {
+            let oldest = self.head().map_or(u64::MAX, |head| head.seq);
+            let hidden = self.entries.iter().find(|e| matches!(e.state, State::Reserved { .. }));
+            let oldest = hidden.map_or(oldest, |hidden| hidden.seq.min(oldest));
+            let waits = self.waits().next().filter(|entry| entry.seq < oldest);
+            if let Some((seq, State::Waiting { evicted })) = waits.map(|e| (e.seq, e.state)) {
+                self.die(seq, evicted, Reason::MaxLength);
+                continue;
+            }
             let head = self.head().filter(|head| head.state == HERE);
             let Some(seq) = head.map(|head| head.seq) else { return };
             self.die(seq, false, Reason::MaxLength);
@@ -82,8 +94,9 @@ impl Model {
     }
 
     fn is_too_long(&self) -> bool {
-        let bytes = self.visible().map(|entry| entry.body_len).sum::<u64>();
-        self.behaviour.max_length.is_some_and(|max| self.visible().count() as u64 > max)
+        let all = || self.visible().chain(self.waits());
+        let bytes = all().map(|entry| entry.body_len).sum::<u64>();
+        self.behaviour.max_length.is_some_and(|max| all().count() as u64 > max)
             || self.behaviour.max_length_bytes.is_some_and(|max| bytes > max)
     }
 }

@@ -54,6 +54,7 @@ impl World {
         assert!(self.asked.is_none_or(|at| at > self.model.now), "it asks again without end");
         let head = self.model.head();
         assert!(head.is_none_or(|head| head.due == u64::MAX), "{head:?} has expired");
+        assert_eq!(self.model.waits().count(), 0, "every wait ends");
     }
 
     pub(super) fn touched(&mut self) {
@@ -158,6 +159,7 @@ impl World {
             .head()
             .filter(|head| !loads || head.state == State::Ready { evicted: false });
         let due = known.map_or(u64::MAX, |head| head.due).min(self.idle_from());
+        let due = due.min(self.model.next_retry());
         let asked = self.asked.is_some_and(|at| at <= due.max(self.model.now));
         assert!(due == u64::MAX || asked, "due at {due}, asked for {:?}", self.asked);
     }

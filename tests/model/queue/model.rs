@@ -6,8 +6,9 @@ use leveret::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use leveret::queue::{Behaviour, Delivery, Reason, Settlement};
 use std::collections::{BTreeSet, VecDeque};
 
-/// What the journal holds of a queue: seqs, their redelivered flags and when they expire.
-pub(super) type Stored = Vec<(u64, bool, u64)>;
+/// What the journal holds of a queue: seqs, their redelivered flags, when they expire, how often
+/// they came back and until when they were to wait.
+pub(super) type Stored = Vec<(u64, bool, u64, (u32, u64))>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -20,6 +21,9 @@ pub(super) struct Entry {
     /// The journal has to know it.
     pub(super) persistent: bool,
     pub(super) redelivered: bool,
+    /// How often it came back, where that is counted, and until when it was to wait then.
+    pub(super) times: u32,
+    pub(super) until: u64,
     pub(super) state: State,
 }
 
@@ -29,6 +33,8 @@ pub(super) enum State {
     Reserved { recorded: bool },
     /// `evicted` if it is not in memory, alone or in a page.
     Ready { evicted: bool },
+    /// It failed, and its next attempt is delayed.
+    Waiting { evicted: bool },
     /// The disk cannot give it back; nobody sees it again.
     Damaged,
     /// With a consumer, or with a get if `token` is none of a consumer.
@@ -128,7 +134,8 @@ impl Model {
     pub(super) fn stored(&self) -> Stored {
         let unrecorded = State::Reserved { recorded: false };
         let known = self.entries.iter().filter(|e| e.persistent && e.state != unrecorded);
-        known.map(|entry| (entry.seq, entry.redelivered, entry.due)).collect()
+        let stored = |e: &Entry| (e.seq, e.redelivered, e.due, (e.times, e.until));
+        known.map(stored).collect()
     }
 
     pub(super) fn find(&mut self, seq: u64) -> &mut Entry {
@@ -142,8 +149,7 @@ impl Model {
 
     /// What a consumer may be given next: an invisible message holds back those behind it.
     pub(super) fn head(&self) -> Option<&Entry> {
-        let passed =
-            |state| matches!(state, State::Out { .. } | State::Damaged | State::Dying { .. });
+        let passed = |state| !matches!(state, State::Ready { .. } | State::Reserved { .. });
         let head = self.entries.iter().find(|entry| !passed(entry.state))?;
         matches!(head.state, State::Ready { .. }).then_some(head)
     }
@@ -206,7 +212,7 @@ impl Model {
         let expected = Some((delivery.seq.0, State::Ready { evicted: false }));
         assert_eq!(first, expected, "a get takes the oldest visible message");
         self.leave(delivery, get.no_ack, get.channel, false);
-        assert_eq!(ready_left, self.visible().count() as u64);
+        assert_eq!(ready_left, (self.visible().count() + self.waits().count()) as u64);
     }
 
     /// A link counts what it got once it sees it, which never stops the get itself.
@@ -222,6 +228,8 @@ impl Model {
         let name = self.find(seq).name.to_string();
         assert_eq!(delivery.message.routing_key(), name.as_bytes(), "another's content");
         assert_eq!(delivery.redelivered, self.find(seq).redelivered, "redelivered of seq {seq}");
+        let counted = self.counts().then_some(self.find(seq).times).filter(|times| *times > 0);
+        assert_eq!(delivery.returned.told().map(u32::from), counted, "count of seq {seq}");
         assert_eq!(slot == Delivery::NO_SLOT, no_ack, "seq {seq} is settled, or has a slot");
         if no_ack {
             self.entries.retain(|entry| entry.seq != seq);
@@ -239,11 +247,7 @@ impl Model {
             owner.unacked -= 1;
         }
         match how {
-            Settlement::Requeue => {
-                let entry = self.find(seq);
-                entry.state = State::Ready { evicted };
-                entry.redelivered = true;
-            }
+            Settlement::Requeue | Settlement::Retry => self.came_back(seq, evicted, how),
             Settlement::Ack => self.entries.retain(|entry| entry.seq != seq),
             Settlement::Discard => self.die(seq, evicted, Reason::Rejected),
         }
@@ -251,7 +255,8 @@ impl Model {
     }
 
     pub(super) fn purged(&mut self) {
-        let stays = |state| !matches!(state, State::Ready { .. } | State::Damaged);
+        let stays =
+            |state| !matches!(state, State::Ready { .. } | State::Waiting { .. } | State::Damaged);
         self.entries.retain(|entry| stays(entry.state));
     }
 

@@ -97,13 +97,19 @@ fn policy() -> impl Strategy<Value = Behaviour> {
     let bytes = prop::option::weighted(0.2, bytes);
     let ttl_ms = prop::option::weighted(0.3, 0..=TTL_MS_MAX);
     let expires_ms = prop::option::weighted(0.2, 1..=TTL_MS_MAX);
-    (overflow, len, bytes, ttl_ms, expires_ms, any::<bool>()).prop_map(
-        |(overflow, max_length, max_length_bytes, message_ttl_ms, expires_ms, dies)| Behaviour {
+    let delivery_limit = prop::option::weighted(0.2, 0..4_u64);
+    let delay = (1..=TTL_MS_MAX / 5, 0..TTL_MS_MAX);
+    let delay = prop::option::weighted(0.4, delay.prop_map(|(min, more)| (min, min + more)));
+    let limits = (len, bytes, delivery_limit);
+    (overflow, limits, (ttl_ms, expires_ms, delay), any::<bool>()).prop_map(
+        |(overflow, limits, (message_ttl_ms, expires_ms, retry_delay_ms), dies)| Behaviour {
             overflow,
-            max_length,
-            max_length_bytes,
+            max_length: limits.0,
+            max_length_bytes: limits.1,
+            delivery_limit: limits.2,
             message_ttl_ms,
             expires_ms,
+            retry_delay_ms,
             dead_letter: dies.then(dead_letter),
             ..Behaviour::default()
         },
@@ -169,6 +175,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         Settlement::Ack,
         Settlement::Ack,
         Settlement::Requeue,
+        Settlement::Retry,
+        Settlement::Retry,
         Settlement::Discard,
     ]);
     let picks = prop::collection::vec(0..64_usize, 1..6);

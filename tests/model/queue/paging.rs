@@ -109,7 +109,9 @@ impl World {
         }
         let mut bytes = self.follow_absent(|seq| holds(&stored, seq));
         for entry in &mut self.model.entries {
-            if let State::Out { evicted, .. } | State::Dying { evicted, .. } = &mut entry.state
+            if let State::Out { evicted, .. }
+            | State::Dying { evicted, .. }
+            | State::Waiting { evicted } = &mut entry.state
                 && !*evicted
                 && holds(&stored, entry.seq)
             {
@@ -184,6 +186,7 @@ impl World {
         assert_eq!(absent, self.model.absent());
         let in_memory = self.model.entries.iter().filter(|entry| match entry.state {
             State::Ready { evicted }
+            | State::Waiting { evicted }
             | State::Out { evicted, .. }
             | State::Dying { evicted, .. } => !evicted,
             State::Reserved { .. } => true,
@@ -195,6 +198,7 @@ impl World {
         assert_eq!(self.core.damaged_len(), damaged.count());
         let on_disk_only = self.model.entries.iter().filter(|entry| match entry.state {
             State::Ready { evicted }
+            | State::Waiting { evicted }
             | State::Out { evicted, .. }
             | State::Dying { evicted, .. } => evicted,
             State::Reserved { .. } | State::Damaged => false,

@@ -45,6 +45,8 @@ impl World {
             due: self.model.due(publish.ttl_ms),
             persistent: publish.persistent && self.durable,
             redelivered: false,
+            times: 0,
+            until: 0,
             state,
         };
         self.contents.insert(seq, publish.message.clone());

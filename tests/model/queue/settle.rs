@@ -21,7 +21,7 @@ impl World {
                 _ => None,
             });
             let pairs: Vec<_> = stray.into_iter().chain(pairs).collect();
-            if transaction && how != Settlement::Requeue {
+            if transaction && !how.gives_back() {
                 self.record_ends(&pairs, how);
             }
             let mut limited = 0;
@@ -37,6 +37,7 @@ impl World {
             } else {
                 self.core.settle(&pairs, how, records, effects);
             }
+            self.learn_waits();
             self.drain(true);
             if limited > 0 {
                 let taken = &mut self.model.limits[channel].taken;

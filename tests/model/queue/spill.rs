@@ -9,9 +9,10 @@ use leveret::store::OnDisk;
 
 fn is_resident(entry: &Entry) -> bool {
     match entry.state {
-        State::Ready { evicted } | State::Out { evicted, .. } | State::Dying { evicted, .. } => {
-            !evicted
-        }
+        State::Ready { evicted }
+        | State::Waiting { evicted }
+        | State::Out { evicted, .. }
+        | State::Dying { evicted, .. } => !evicted,
         State::Reserved { .. } | State::Damaged => false,
     }
 }

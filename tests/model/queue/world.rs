@@ -208,6 +208,10 @@ impl World {
     }
 
     pub(super) fn get(&mut self, channel: usize, no_ack: bool) {
+        // One that comes before the tick makes it: others may get something then.
+        while self.model.next_retry() <= self.model.now {
+            assert!(self.tick(), "it asked for it");
+        }
         self.tokens += 1;
         let token = self.tokens;
         let waiting = Waiting { token, channel, no_ack };
