@@ -110,6 +110,8 @@ pub const OPERATIONS_PER_TURN: usize = 20_000;
 pub const DESTINATIONS_PER_OPERATION: usize = 64;
 /// The ticker looks at the clock at least this often, in milliseconds.
 pub const TICK_MS_MAX: u64 = 10_000;
+/// A system clock that was set by more is worth a line in the log.
+pub const CLOCK_JUMP_MS: u64 = 3_600_000;
 /// Queues that the ticker looks at before it looks at the clock again.
 pub const TICKS_PER_TURN: usize = 256;
 /// Dead letters that one turn moves, each new place counted; the ticker moves the rest.

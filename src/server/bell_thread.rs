@@ -5,7 +5,7 @@
 //! One that panics ends the broker, as the store's thread does: without it memory or the disk would
 //! fill up, or consumers wait for good, and nobody knows what it left half done.
 
-use super::clock::Clock;
+use super::clock::{Clock, Jumps};
 use super::{ServerError, panicked};
 use crate::broker::Broker;
 use crate::broker::link::Workspace;
@@ -77,8 +77,12 @@ impl Start {
     pub(super) fn ticker(&self) -> io::Result<BellThread> {
         let clock = self.clock;
         let mut workspace = Workspace::default();
+        let mut jumps = Jumps::default();
         let tick = move |broker: &Broker| {
             workspace.effects.now = clock.now();
+            if let Some(jump_ms) = jumps.seen(workspace.effects.now) {
+                log_jump(jump_ms);
+            }
             let next = broker.tick(&mut workspace);
             Some(pause(next, clock.now().unix))
         };
@@ -142,6 +146,17 @@ impl Drop for BellThread {
             panic!("{error}");
         }
     }
+}
+
+fn log_jump(jump_ms: i64) {
+    let (minutes, direction, effect) = match jump_ms {
+        0.. => (jump_ms / 60_000, "forward", "expire or leave their delay at once"),
+        _ => (jump_ms / -60_000, "back", "wait for longer than they should"),
+    };
+    tracing::warn!(
+        "the system's clock was set {direction} by {minutes} minutes: messages with a time to live \
+         or a delay {effect}"
+    );
 }
 
 /// The system's clock may be set: however far the next time seems, it is looked at again soon.
