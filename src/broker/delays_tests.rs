@@ -403,6 +403,54 @@ fn what_waits_is_listed_and_cancelled_and_stays_so() {
     assert_eq!(world.take("q"), [(2, Some(-2_000))]);
 }
 
+/// Each second message of many, most of which lie in pages, waits until another time.
+#[test]
+fn what_waits_can_be_rescheduled_wherever_it_lies_and_a_power_loss_leaves_it_in_one_place() {
+    for seed in 0..20 {
+        let mut world = World::on(MemoryDisk::new(), 2_000);
+        world.declare("x", "fanout", true);
+        world.queue("q");
+        world.bind("x", "q", b"");
+        for nth in 0..100 {
+            world.publish("x", &until(5_000 + nth), nth % 3 > 0, nth as u8);
+        }
+        world.sync();
+        world.broker.keep(&world.disk);
+        world.broker.relieve(&world.disk);
+        let list = r#"{"verb":"list_delayed","vhost":"/","exchange":"x","limit":100}"#;
+        let answer: serde_json::Value = serde_json::from_str(&world.ask(list)).unwrap();
+        for (row, nth) in answer["ok"].as_array().unwrap().iter().zip(0..) {
+            if nth % 2 == 0 {
+                let request = format!(
+                    r#"{{"verb":"reschedule_delayed","vhost":"/","exchange":"x","id":{},"deliver_at":{}}}"#,
+                    row["id"],
+                    4_000 - nth
+                );
+                assert_eq!(world.ask(&request), r#"{"ok":null}"#);
+                assert!(world.ask(&request).contains("waits in exchange 'x' any more"));
+            }
+        }
+        world.at(3_000).tick();
+        assert_eq!((world.waiting("x"), world.ready("q")), (100, 0));
+        let crashed = World::on(world.disk.crash(seed), u64::MAX);
+        let persistent = 66;
+        assert_eq!(crashed.waiting("x"), persistent, "each in one place, seed {seed}");
+        world.sync();
+        let expected = |persistent_only: bool| -> Vec<u8> {
+            let early = (0..100_u8).rev().filter(|nth| nth % 2 == 0);
+            let late = (0..100_u8).filter(|nth| nth % 2 == 1);
+            early.chain(late).filter(|nth| !persistent_only || nth % 3 > 0).collect()
+        };
+        let bodies = |world: &mut World| -> Vec<u8> {
+            world.at(9_000).tick();
+            world.take("q").iter().map(|(body, _)| *body).collect()
+        };
+        let mut crashed = World::on(world.disk.crash(seed), u64::MAX);
+        assert_eq!(bodies(&mut crashed), expected(true), "seed {seed}");
+        assert_eq!(bodies(&mut world), expected(false));
+    }
+}
+
 /// Far more than memory may hold, persistent and not, over many segments and checkpoints.
 #[test]
 fn what_memory_does_not_hold_comes_back_in_order() {

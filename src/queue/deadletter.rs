@@ -16,6 +16,7 @@ use crate::limits::DYING_MAX;
 use crate::message::Message;
 use crate::name::Name;
 use crate::store::RecordBatch;
+use crate::time::UnixMillis;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub enum Reason {
     DeliveryLimit,
     /// It is not dead: its wait is over, see `delay`.
     Released,
+    /// It is not dead either: it goes on waiting, until another time.
+    Rescheduled(UnixMillis),
 }
 
 impl Reason {
@@ -43,6 +46,7 @@ impl Reason {
             Self::MaxLength => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
             Self::Released => "released",
+            Self::Rescheduled(_) => "rescheduled",
         }
     }
 }

@@ -109,10 +109,26 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
-        let Some(persistent) = self.ready.cancel(seq.0, effects) else { return false };
-        if persistent {
+        let Some(entry) = self.ready.take_waiting(seq.0) else { return false };
+        if entry.persistent {
             records.ack(self.id, [(seq, seq)]);
         }
+        effects.ended.extend(entry.message);
+        true
+    }
+
+    /// Has a message that waits wait until another time. It keeps its place until one record says
+    /// that it has moved, and is another one from then on. False if it does not wait here any more.
+    pub fn reschedule_waiting(
+        &mut self,
+        seq: Seq,
+        until: UnixMillis,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(entry) = self.ready.take_waiting(seq.0) else { return false };
+        self.send_away(entry, Reason::Rescheduled(until), effects);
+        self.dispatch(records, effects);
         true
     }
 }
@@ -155,19 +171,17 @@ impl Ready {
         found.into_iter().map(waiting).collect()
     }
 
-    /// Takes a visible message out; says whether the journal knows it.
-    fn cancel(&mut self, seq: u64, effects: &mut Effects) -> Option<bool> {
+    /// Takes a visible message out.
+    fn take_waiting(&mut self, seq: u64) -> Option<Entry> {
         let in_fifo = self.fifo.binary_search_by_key(&seq, |entry| entry.seq).ok();
         let entry = match in_fifo {
             Some(at) => self.fifo.remove(at),
             None if self.returned.get(&seq).is_some_and(|entry| !entry.reserved) => {
                 self.returned.remove(&seq)
             }
-            None => return self.cancel_paged(seq),
+            None => return self.take_paged(seq),
         }?;
         self.uncount(&entry);
-        let persistent = entry.persistent;
-        effects.ended.extend(entry.message);
-        Some(persistent)
+        Some(entry)
     }
 }

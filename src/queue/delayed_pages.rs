@@ -5,7 +5,7 @@ use super::core::QueueCore;
 use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
 use super::page_out::Freed;
-use super::ready::{Ready, shrink};
+use super::ready::{Entry, Ready, shrink};
 use super::runs::holds;
 use super::spill::Transient;
 use crate::id::Seq;
@@ -74,18 +74,19 @@ impl Ready {
         freed
     }
 
-    /// Takes a message out of its page; says whether the journal knows it.
-    pub(super) fn cancel_paged(&mut self, seq: u64) -> Option<bool> {
+    /// Takes a message out of its page.
+    pub(super) fn take_paged(&mut self, seq: u64) -> Option<Entry> {
         let middle = self.middle.as_mut()?;
-        let (persistent, body_len) = middle.take_out(seq)?;
+        let Paged { body_len, persistent, redelivered, due, .. } = middle.take_out(seq)?;
         if middle.pages.is_empty()
             && let Some(middle) = self.middle.take()
         {
             middle.join(&mut self.fifo);
         }
         self.count_present(0);
-        self.count_fewer_bytes(body_len);
-        Some(persistent)
+        self.count_fewer_bytes(body_len.into());
+        let (message, reserved) = (None, false);
+        Some(Entry { seq, message, body_len, due, persistent, redelivered, reserved })
     }
 }
 
@@ -118,8 +119,8 @@ impl Middle {
         self.pages.extend(written.into_iter().chain(behind));
     }
 
-    /// Takes one message out of its page; says whether it is persistent, and its body bytes, about.
-    fn take_out(&mut self, seq: u64) -> Option<(bool, u64)> {
+    /// Takes one message out of its page; says its body bytes about.
+    fn take_out(&mut self, seq: u64) -> Option<Paged> {
         let at = self.pages.partition_point(|page| page.last().0 < seq);
         let page = self.pages.get(at)?;
         let taken = page.messages().find(|message| message.seq.0 == seq)?;
@@ -129,7 +130,7 @@ impl Middle {
             Some(rest) => self.pages[at] = rest,
             None => drop(self.pages.remove(at)),
         }
-        Some((taken.persistent, taken.body_len.into()))
+        Some(taken)
     }
 }
 

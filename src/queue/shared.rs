@@ -22,8 +22,8 @@ use crate::exception::Resource;
 use crate::id::{ConsumerToken, Lsn, QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::name::Name;
-use crate::store::OnDisk;
-use crate::store::{Log, RecordBatch, Target};
+use crate::store::{Log, OnDisk, RecordBatch, Target};
+use crate::time::UnixMillis;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -450,6 +450,22 @@ impl Queue {
     /// `Gone`.
     pub fn cancel_waiting(&self, seq: Seq, turn: &mut Turn<'_>) -> Result<(Lsn, bool), Gone> {
         self.run(turn, |core, turn| core.cancel_waiting(seq, turn.records, turn.effects))
+    }
+
+    /// As `QueueCore::reschedule_waiting`.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn reschedule_waiting(
+        &self,
+        seq: Seq,
+        until: UnixMillis,
+        turn: &mut Turn<'_>,
+    ) -> Result<bool, Gone> {
+        let reschedule = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.reschedule_waiting(seq, until, turn.records, turn.effects)
+        };
+        self.run(turn, reschedule).map(|(_, found)| found)
     }
 
     /// As `QueueCore::transient`. Nothing if the queue is gone.

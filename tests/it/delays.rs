@@ -201,7 +201,7 @@ fn declare_raw(raw: &mut Raw) {
 }
 
 #[test]
-fn an_operator_lists_what_waits_and_cancels_it() {
+fn an_operator_lists_what_waits_cancels_and_reschedules_it() {
     let directory = tempfile::tempdir().unwrap();
     let program = Program::start(directory.path());
     let mut raw = Raw::channel_to(program.address);
@@ -224,7 +224,17 @@ fn an_operator_lists_what_waits_and_cancels_it() {
     let (code, _, complaints) = ctl(&["cancel_delayed", "x", rows[0][0]]);
     let why = format!("Error:\nno message {} waits in exchange 'x' any more\n", rows[0][0]);
     assert_eq!((code, complaints), (69, why));
-    assert_eq!(listed().lines().count(), 1);
+    let left = listed();
+    let left: Vec<_> = left.lines().map(|row| row.split('\t').next().unwrap()).collect();
+    let reschedule = ["reschedule_delayed", "x", left[0], "9000000000007"];
+    assert_eq!((left.len(), ctl(&reschedule)), (1, (0, String::new(), String::new())));
+    let (code, _, complaints) = ctl(&reschedule);
+    assert_eq!(code, 69, "{complaints}");
+    let rows = listed();
+    assert_eq!(
+        rows.lines().map(|row| row.split('\t').nth(1)).collect::<Vec<_>>(),
+        [Some("9000000000007")]
+    );
     let (code, _, complaints) = ctl(&["list_delayed", "-p", "none", "x"]);
     assert_eq!((code, complaints.as_str()), (65, "Virtual host 'none' does not exist\n"));
 }

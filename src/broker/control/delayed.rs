@@ -1,4 +1,4 @@
-//! Delayed messages: list those that wait, and cancel one.
+//! Delayed messages: list those that wait, cancel one, or let it wait until another time.
 
 use super::{Arguments, Done, Error, Kind, parse};
 use crate::broker::Broker;
@@ -8,6 +8,7 @@ use crate::id::Seq;
 use crate::limits::DELAYED_LIST_LEN_MAX;
 use crate::queue::Queue;
 use crate::store::Reach;
+use crate::time::UnixMillis;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,6 +27,15 @@ struct Cancel {
     vhost: String,
     exchange: String,
     id: u64,
+}
+
+#[derive(Deserialize)]
+struct Reschedule {
+    vhost: String,
+    exchange: String,
+    id: u64,
+    /// Unix milliseconds.
+    deliver_at: u64,
 }
 
 pub(super) fn list_delayed(
@@ -61,11 +71,33 @@ pub(super) fn cancel_delayed(
             tracing::info!("delayed message {id} of exchange '{exchange}' is cancelled");
             Ok(Done { value: Value::Null, reach: Reach::of(lsn, queue.durability()) })
         }
-        Ok((_, false)) | Err(_) => {
-            let text = format!("no message {id} waits in exchange '{exchange}' any more");
-            Err(Error { kind: Kind::NotFound, text })
-        }
+        Ok((_, false)) | Err(_) => Err(not_waiting(id, &exchange)),
     }
+}
+
+pub(super) fn reschedule_delayed(
+    broker: &Broker,
+    arguments: Arguments,
+    workspace: &mut Workspace,
+) -> Result<Done, Error> {
+    let Reschedule { vhost, exchange, id, deliver_at } = parse(arguments)?;
+    let queue = find(broker, &vhost, &exchange)?;
+    let until = UnixMillis(deliver_at);
+    let found = queue.reschedule_waiting(Seq(id), until, &mut workspace.turn(broker));
+    broker.finish_turn(workspace);
+    if found == Ok(true) {
+        tracing::info!(
+            "delayed message {id} of exchange '{exchange}' now waits until {deliver_at}"
+        );
+        // A power loss leaves it waiting until the one time or the other.
+        return Ok(Done { value: Value::Null, reach: Reach::default() });
+    }
+    Err(not_waiting(id, &exchange))
+}
+
+fn not_waiting(id: u64, exchange: &str) -> Error {
+    let text = format!("no message {id} waits in exchange '{exchange}' any more");
+    Error { kind: Kind::NotFound, text }
 }
 
 fn find(broker: &Broker, vhost: &str, exchange: &str) -> Result<Arc<Queue>, Error> {

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 type Arguments = Map<String, Value>;
 type Verb = fn(&Broker, Arguments, &mut Workspace) -> Result<Done, Error>;
 
-const VERBS: [(&str, Verb); 8] = [
+const VERBS: [(&str, Verb); 9] = [
     ("set_policy", policies::set_policy),
     ("clear_policy", policies::clear_policy),
     ("list_policies", policies::list_policies),
@@ -33,6 +33,7 @@ const VERBS: [(&str, Verb); 8] = [
     ("list_operator_policies", policies::list_operator_policies),
     ("list_delayed", delayed::list_delayed),
     ("cancel_delayed", delayed::cancel_delayed),
+    ("reschedule_delayed", delayed::reschedule_delayed),
 ];
 
 /// An answer, to be given once the journal has come so far.

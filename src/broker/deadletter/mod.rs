@@ -194,8 +194,12 @@ impl Broker {
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Fate {
-        if dead.reason == Reason::Released {
-            return self.reserve_released(dead, origin, shown, workspace);
+        match dead.reason {
+            Reason::Released => return self.reserve_released(dead, origin, shown, workspace),
+            Reason::Rescheduled(until) => {
+                return self.reserve_rescheduled(dead, origin, until, shown, workspace);
+            }
+            _ => {}
         }
         let Some(to) = dead.behaviour.dead_letter.as_ref() else { return Fate::Ends };
         let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };

@@ -3,15 +3,17 @@
 
 use super::letter::copies;
 use super::{Fate, Places, reserve_places};
-use crate::broker::Broker;
 use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
-use crate::exchange::{Published, waited};
+use crate::broker::{Broker, Vhost};
+use crate::exchange::{ExchangeShared, Published, waited};
 use crate::id::Seq;
 use crate::message::Message;
 use crate::queue::{Dead, Origin, Publish};
 use crate::table::TableRef;
+use crate::time::{Delay, UnixMillis};
 use crate::wire::Properties;
+use std::sync::Arc;
 
 impl Broker {
     /// As `reserve`. What no queue takes ends here, counted by its exchange.
@@ -23,10 +25,7 @@ impl Broker {
         workspace: &mut Workspace,
     ) -> Fate {
         let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };
-        // What waits ends with its exchange; another of its name is another one.
-        let exchange = vhost.exchange(&origin.name);
-        let exchange = exchange.filter(|it| it.kind.delay_queue() == Some(dead.queue));
-        let Some(exchange) = exchange else { return Fate::Ends };
+        let Some(exchange) = held_in(&vhost, dead, origin) else { return Fate::Ends };
         let Some(message) = released(&dead.message, &mut workspace.scratch) else {
             return Fate::Ends;
         };
@@ -57,6 +56,38 @@ impl Broker {
         };
         reserve_places(&publish, queues, false, shown, self, workspace)
     }
+
+    /// As `reserve`, for one that goes on waiting.
+    pub(super) fn reserve_rescheduled(
+        &self,
+        dead: &Dead,
+        origin: &Origin,
+        until: UnixMillis,
+        shown: &mut Places<Seq>,
+        workspace: &mut Workspace,
+    ) -> Fate {
+        let exchange = self.vhost(&origin.vhost).and_then(|vhost| held_in(&vhost, dead, origin));
+        let queue = exchange.and_then(|_| self.queue_by_id(dead.queue));
+        let (Some(queue), Ok(properties)) = (queue, Properties::check(dead.message.header()))
+        else {
+            return Fate::Ends;
+        };
+        let publish = Publish {
+            message: dead.message.clone(),
+            persistent: properties.is_persistent(),
+            priority: properties.priority().unwrap_or(0),
+            ttl_ms: Publish::FOREVER,
+            delay: Some(Delay::until(until)),
+            mark: 0,
+        };
+        reserve_places(&publish, vec![queue], false, shown, self, workspace)
+    }
+}
+
+/// The exchange in which it waits. What waits ends with it; another of its name is another one.
+fn held_in(vhost: &Vhost, dead: &Dead, origin: &Origin) -> Option<Arc<ExchangeShared>> {
+    let exchange = vhost.exchange(&origin.name);
+    exchange.filter(|exchange| exchange.kind.delay_queue() == Some(dead.queue))
 }
 
 /// The message as it goes on.

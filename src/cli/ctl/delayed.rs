@@ -1,4 +1,4 @@
-//! list_delayed and cancel_delayed.
+//! list_delayed, cancel_delayed and reschedule_delayed.
 
 use super::Question;
 use clap::Args;
@@ -29,6 +29,18 @@ pub(super) struct CancelDelayed {
     id: u64,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct RescheduleDelayed {
+    /// The exchange in which it waits
+    exchange: String,
+
+    /// Which message, as list_delayed says; it gets another id
+    id: u64,
+
+    /// When it is to be delivered, in Unix milliseconds; a time that is past is at once
+    deliver_at: u64,
+}
+
 pub(super) fn list(args: &ListDelayed, vhost: &str) -> Question {
     let ListDelayed { limit, after, exchange } = args;
     Question {
@@ -57,6 +69,23 @@ pub(super) fn cancel(args: &CancelDelayed, vhost: &str) -> Question {
             "vhost": vhost,
             "exchange": exchange,
             "id": id,
+        }),
+        columns: None,
+    }
+}
+
+pub(super) fn reschedule(args: &RescheduleDelayed, vhost: &str) -> Question {
+    let RescheduleDelayed { exchange, id, deliver_at } = args;
+    Question {
+        banner: format!(
+            "Rescheduling delayed message {id} of exchange \"{exchange}\" in vhost \"{vhost}\" ..."
+        ),
+        request: json!({
+            "verb": "reschedule_delayed",
+            "vhost": vhost,
+            "exchange": exchange,
+            "id": id,
+            "deliver_at": deliver_at,
         }),
         columns: None,
     }

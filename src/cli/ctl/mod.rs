@@ -106,6 +106,8 @@ enum Command {
     ListDelayed(delayed::ListDelayed),
     /// Cancel a message that waits in a delayed exchange
     CancelDelayed(delayed::CancelDelayed),
+    /// Let a message that waits in a delayed exchange wait until another time
+    RescheduleDelayed(delayed::RescheduleDelayed),
 }
 
 /// One question to the broker, and how its answer is printed.
@@ -167,6 +169,7 @@ impl Command {
             Self::ListOperatorPolicies => list(&OPERATOR, vhost),
             Self::ListDelayed(args) => delayed::list(args, vhost),
             Self::CancelDelayed(args) => delayed::cancel(args, vhost),
+            Self::RescheduleDelayed(args) => delayed::reschedule(args, vhost),
         }
     }
 }
