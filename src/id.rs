@@ -47,6 +47,11 @@ impl QueueId {
 }
 
 id!(
+    /// What a queue or an exchange remembers of its publishes: the queue's own number, or one of
+    /// the same series.
+    CacheId(u64)
+);
+id!(
     /// A client connection of this broker run.
     ConnectionId(u64)
 );

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod counters;
+pub mod deduplication;
 pub mod exception;
 pub mod id;
 pub mod limits;

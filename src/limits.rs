@@ -206,9 +206,9 @@ pub const SPILL_BYTES_MIN: u64 = 2 * LOAD_BYTES;
 // Queue arguments and policies.
 /// Longest expiry of a message or queue in milliseconds (RabbitMQ: 10 years).
 pub const EXPIRY_MS_MAX: i64 = 315_360_000_000;
-/// Publishes that a queue remembers if it leaves out repeated ones and says no more.
+/// Keys that a queue or exchange remembers if it leaves out duplicates and says no more (LavinMQ).
 pub const DEDUPLICATION_CACHE_LEN: u64 = 128;
-/// The same, at most: some 100 MiB.
+/// The same, at most: some 150 MiB.
 pub const DEDUPLICATION_CACHE_MAX: i64 = 1 << 20;
 /// Bytes of a policy's pattern and definition: real ones have some hundred.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;

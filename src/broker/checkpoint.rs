@@ -2,10 +2,12 @@
 
 use super::Broker;
 use super::vhost::{State, Vhost};
+use crate::deduplication::Deduplicator;
 use crate::exchange::{Destination, Exchange};
-use crate::id::QueueId;
+use crate::id::{CacheId, QueueId};
 use crate::queue::Queue;
-use crate::store::{BoundTo, Definition, Source, Standing};
+use crate::store::{BoundTo, Definition, Source, Standing, StoredKeys};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What the record of a message takes beside its body, about.
@@ -42,6 +44,21 @@ impl Source for Broker {
                         returns: alive.returns.into_iter().collect(),
                     };
                     each(queue.id, standing);
+                }
+            }
+        }
+    }
+
+    fn caches(&self, all: bool, each: &mut dyn FnMut(CacheId, StoredKeys)) {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for vhost in vhosts {
+            let deduplicators = vhost.state.read().deduplicators();
+            for deduplicator in deduplicators {
+                let changed = deduplicator.take_changed();
+                if changed || all {
+                    let cache = deduplicator.lock();
+                    let (next_number, entries) = (cache.next_number(), cache.stored().collect());
+                    each(deduplicator.id, StoredKeys { next_number, entries });
                 }
             }
         }
@@ -98,6 +115,14 @@ impl State {
         }
     }
 
+    /// Those of what is durable.
+    pub(super) fn deduplicators(&self) -> Vec<Arc<Deduplicator>> {
+        let queues = self.by_id.values().filter_map(|queue| queue.deduplicator.as_ref());
+        let exchanges = self.topology.exchanges();
+        let exchanges = exchanges.iter().filter_map(|it| it.shared().deduplicator.as_ref());
+        queues.chain(exchanges).filter(|it| it.durable).cloned().collect()
+    }
+
     fn is_durable(&self, destination: &Destination) -> bool {
         match destination {
             Destination::Queue(id) => {
@@ -119,6 +144,7 @@ fn exchange_declared(vhost: &str, exchange: &Exchange) -> Definition {
         auto_delete: settings.auto_delete,
         internal: settings.internal,
         arguments: settings.arguments.clone(),
+        cache: settings.cache,
     }
 }
 

@@ -421,11 +421,14 @@ fn what_waits_can_be_rescheduled_wherever_it_lies_and_a_power_loss_leaves_it_in_
         let answer: serde_json::Value = serde_json::from_str(&world.ask(list)).unwrap();
         for (row, nth) in answer["ok"].as_array().unwrap().iter().zip(0..) {
             if nth % 2 == 0 {
-                let request = format!(
-                    r#"{{"verb":"reschedule_delayed","vhost":"/","exchange":"x","id":{},"deliver_at":{}}}"#,
-                    row["id"],
-                    4_000 - nth
-                );
+                let request = serde_json::json!({
+                    "verb": "reschedule_delayed",
+                    "vhost": "/",
+                    "exchange": "x",
+                    "id": row["id"],
+                    "deliver_at": 4_000 - nth,
+                });
+                let request = request.to_string();
                 assert_eq!(world.ask(&request), r#"{"ok":null}"#);
                 assert!(world.ask(&request).contains("waits in exchange 'x' any more"));
             }

@@ -16,12 +16,12 @@ use crate::exception::Resource;
 use crate::exchange::{
     DELAYED, DelayedKind, Destination, ExchangeTypes, Kind, Settings, alternate_exchange,
 };
-use crate::id::{QueueId, Seq};
+use crate::id::{CacheId, QueueId, Seq};
 use crate::name::Name;
 use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
-    self, BoundTo, CameBack, Definitions, Disk, Reach, Recovered, RecoveredQueue, StoredMessage,
-    StoredPage, StoredQueue, StoredVhost,
+    self, BoundTo, CameBack, Definitions, Disk, Reach, Recovered, RecoveredKeys, RecoveredQueue,
+    StoredMessage, StoredPage, StoredQueue, StoredVhost,
 };
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
@@ -76,7 +76,7 @@ impl Broker {
             ..store::Options::new(config.durability, salt)
         };
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
-        let Recovered { definitions, mut queues, next_queue_id, .. } = recovered;
+        let Recovered { definitions, mut queues, caches, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         let residence = Arc::default();
         let access = open_access(&config, &entropy)?;
@@ -84,6 +84,7 @@ impl Broker {
             let vhost = Vhost::new(Name::new(name), Reach::default());
             restore_exchanges(&vhost, stored, &definitions, &exchange_types)?;
             restore_queues(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
+            restore_caches(&vhost, &caches);
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -176,6 +177,7 @@ fn restore_exchanges(
             internal: exchange.internal,
             arguments: exchange.arguments.clone(),
             alternate: alternate.map_err(|error| StartError::Definition(error.text()))?,
+            cache: exchange.cache,
         };
         state.topology.declare(Name::new(name), settings);
     }
@@ -207,6 +209,15 @@ fn restore_queues(
             .map_err(|error| StartError::Definition(error.text()))?;
     }
     Ok(())
+}
+
+/// What its queues and exchanges remember.
+fn restore_caches(vhost: &Vhost, caches: &HashMap<CacheId, RecoveredKeys>) {
+    for deduplicator in vhost.state.read().deduplicators() {
+        if let Some(RecoveredKeys { keys, changed }) = caches.get(&deduplicator.id) {
+            deduplicator.restore(keys.entries.iter().copied(), keys.next_number, *changed);
+        }
+    }
 }
 
 impl State {

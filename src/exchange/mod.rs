@@ -45,7 +45,7 @@ pub use shared::ExchangeShared;
 pub use topology::{Declared, Exchange, Topology};
 
 use crate::exception::{ArgumentText, Exception, Resource};
-use crate::id::QueueId;
+use crate::id::{CacheId, QueueId};
 use crate::name::Name;
 use crate::table::{Table, TableRef, Value};
 
@@ -130,6 +130,8 @@ pub struct Settings {
     pub arguments: Table,
     /// What `alternate_exchange` found in `arguments`.
     pub alternate: Option<Name>,
+    /// Which cache is its own, if its arguments ask for one.
+    pub cache: Option<CacheId>,
 }
 
 impl Settings {
@@ -143,6 +145,7 @@ impl Settings {
             internal: false,
             arguments: Table::default(),
             alternate: None,
+            cache: None,
         }
     }
 
@@ -170,7 +173,7 @@ impl Settings {
                 return Err(Exception::inequivalent(flag, resource, &received, &current));
             }
         }
-        // RabbitMQ: every other argument is ignored when an exchange is declared again.
+        // RabbitMQ: every other argument of its own is ignored when an exchange is declared again.
         if received.alternate != self.alternate {
             return Err(Exception::inequivalent_argument(
                 ALTERNATE_EXCHANGE,
@@ -238,6 +241,7 @@ mod tests {
             internal: true,
             arguments: Table::default(),
             alternate: Some(Name::new("ae")),
+            cache: None,
         };
         let prefix = "for exchange 'e2' in vhost '/': received";
         assert_eq!(

@@ -1,9 +1,11 @@
 //! What publishers hold of an exchange without looking into the topology.
 
-use super::Kind;
+use super::{Kind, Settings};
 use crate::counters::ExchangeCounters;
+use crate::deduplication::{Deduplication, Deduplicator};
 use crate::name::Name;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -17,6 +19,8 @@ pub struct ExchangeShared {
     pub kind: Kind,
     pub internal: bool,
     pub durable: bool,
+    /// What it remembers of its publishes.
+    pub deduplicator: Option<Arc<Deduplicator>>,
     version: AtomicU64,
     pub counters: OwnLine<ExchangeCounters>,
 }
@@ -35,12 +39,16 @@ impl<T> Deref for OwnLine<T> {
 }
 
 impl ExchangeShared {
-    pub(super) fn new(name: Name, kind: Kind, internal: bool, durable: bool) -> Self {
+    pub(super) fn new(name: Name, settings: &Settings) -> Self {
+        let Settings { ref kind, internal, durable, ref arguments, cache, .. } = *settings;
+        let deduplicator = cache.zip(Deduplication::of(arguments.as_ref()));
+        let deduplicator = deduplicator.map(|(id, it)| Deduplicator::new(id, &it, durable));
         Self {
             name,
-            kind,
+            kind: kind.clone(),
             internal,
             durable,
+            deduplicator: deduplicator.map(Arc::new),
             version: AtomicU64::new(0),
             counters: OwnLine::default(),
         }
@@ -79,7 +87,7 @@ mod tests {
 
     #[test]
     fn no_version_of_a_deleted_exchange_is_current() {
-        let shared = ExchangeShared::new(Name::new("e"), Kind::Direct, false, true);
+        let shared = ExchangeShared::new(Name::new("e"), &Settings::durable(Kind::Direct));
         let first = shared.version();
         assert!(shared.is_at(first) && !shared.is_gone());
         shared.bump();

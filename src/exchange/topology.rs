@@ -49,10 +49,8 @@ pub enum Declared<'a> {
 
 impl Exchange {
     fn new(name: Name, settings: Settings) -> Self {
-        let (internal, durable) = (settings.internal, settings.durable);
-        let kind = settings.kind.clone();
         Self {
-            shared: Arc::new(ExchangeShared::new(name, kind, internal, durable)),
+            shared: Arc::new(ExchangeShared::new(name, &settings)),
             matcher: Matcher::new(&settings),
             settings,
             policy_alternate: None,

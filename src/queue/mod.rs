@@ -73,8 +73,8 @@ pub use page_out::{Freed, Sweep};
 pub use ready::Dropped;
 pub use residence::Residence;
 pub use settings::{
-    Behaviour, DeadLetter, DeadLetterStrategy, Deduplication, Overflow, PolicyValues,
-    QueueSettings, QueueType,
+    Behaviour, DeadLetter, DeadLetterStrategy, Overflow, PolicyValues, QueueSettings, QueueType,
+    check_deduplication, check_same_deduplication,
 };
 pub use shared::{Gone, Queue, Turn};
 pub use spill::Transient;

@@ -18,8 +18,9 @@ use super::settings::{Behaviour, QueueSettings, QueueType};
 use super::spill::Transient;
 use crate::config::Durability;
 use crate::counters::QueueCounters;
+use crate::deduplication::Deduplicator;
 use crate::exception::Resource;
-use crate::id::{ConsumerToken, Lsn, QueueId, Seq};
+use crate::id::{CacheId, ConsumerToken, Lsn, QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::name::Name;
 use crate::store::{Log, OnDisk, RecordBatch, Target};
@@ -43,6 +44,8 @@ pub struct Queue {
     pub kind: QueueType,
     pub settings: QueueSettings,
     pub counters: QueueCounters,
+    /// What it remembers of its publishes. Whoever publishes asks it; no verb here does.
+    pub deduplicator: Option<Arc<Deduplicator>>,
     durability: Durability,
     /// For its dead letters.
     origin: Arc<Origin>,
@@ -78,6 +81,9 @@ impl Queue {
     ) -> Self {
         let durability = Durability::default();
         let origin = Origin { vhost: vhost.clone(), name: name.clone(), durability };
+        let deduplication = core.behaviour().deduplication.as_ref();
+        let deduplicator = deduplication
+            .map(|it| Arc::new(Deduplicator::new(CacheId(core.id().0), it, settings.durable)));
         let queue = Self {
             id: core.id(),
             vhost,
@@ -85,6 +91,7 @@ impl Queue {
             kind: settings.queue_type(),
             settings,
             counters: QueueCounters::default(),
+            deduplicator,
             durability,
             origin: Arc::new(origin),
             gone: Arc::default(),

@@ -3,8 +3,9 @@
 use super::catalogue::CatalogueError;
 use super::definitions::Definitions;
 use super::entries::{self, Complete, Entry, Meta, Standing};
+use super::stored_keys::StoredKeys;
 use super::sum::Sum;
-use crate::id::{Lsn, QueueId, SegmentNo};
+use crate::id::{CacheId, Lsn, QueueId, SegmentNo};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub(super) struct Base {
     pub(super) meta: Meta,
     pub(super) definitions: Definitions,
     pub(super) standings: HashMap<QueueId, Standing>,
+    pub(super) caches: HashMap<CacheId, StoredKeys>,
     /// The segments before those that are replayed, as far as anything of them lives.
     pub(super) segments: BTreeMap<SegmentNo, Complete>,
     /// The journal was safe up to here at least; zero if nobody wrote that down.
@@ -23,7 +25,8 @@ pub(super) struct Base {
 type Each<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The kinds of entries in an order in which each finds what it names.
-pub(super) const KINDS: [&[u8]; 10] = [b"m", b"j", b"v", b"p", b"x", b"q", b"b", b"h", b"t", b"s"];
+pub(super) const KINDS: [&[u8]; 11] =
+    [b"m", b"j", b"v", b"p", b"x", b"q", b"b", b"h", b"d", b"t", b"s"];
 
 impl Base {
     /// Before the first record.
@@ -40,6 +43,7 @@ impl Base {
             },
             definitions: Definitions::default(),
             standings: HashMap::new(),
+            caches: HashMap::new(),
             segments: BTreeMap::new(),
             safe: Lsn(0),
         }
@@ -94,6 +98,11 @@ impl Base {
                 let redelivered = part.redelivered.runs();
                 redelivered.for_each(|(first, last)| standing.redelivered.insert(first..=last));
                 standing.returns.extend(part.returns);
+            }
+            Entry::Keys(id, part) => {
+                let keys = self.caches.entry(id).or_default();
+                keys.next_number = keys.next_number.max(part.next_number);
+                part.entries.into_iter().for_each(|entry| keys.push(entry));
             }
             Entry::Segment(number, complete) => {
                 self.segments.insert(number, complete);

@@ -5,7 +5,8 @@
 
 use super::definition::Definition;
 use super::record::{self, CameBack, PREFIX_LEN, Target};
-use crate::id::{QueueId, SegmentNo, Seq};
+use crate::deduplication::KeyEntry;
+use crate::id::{CacheId, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
 use bytes::Bytes;
@@ -101,6 +102,18 @@ impl RecordBatch {
         put_varint(&mut self.block.bytes, queue.0);
         put_varint(&mut self.block.bytes, below.0);
         self.block.put_runs(except);
+        self.end(start);
+    }
+
+    /// What a publish leaves in a cache: belongs in one transaction with its message.
+    pub fn key(&mut self, cache: CacheId, entry: &KeyEntry) {
+        let start = self.block.begin(record::KEY);
+        let bytes = &mut self.block.bytes;
+        put_varint(bytes, cache.0);
+        put_varint(bytes, entry.number);
+        // Of one that stays for good, which is most of them, this is one byte.
+        put_varint(bytes, entry.due.0.wrapping_add(1));
+        bytes.extend_from_slice(&entry.key.0);
         self.end(start);
     }
 

@@ -21,8 +21,9 @@ use super::failpoints::Failpoint;
 use super::journal::Journal;
 use super::segment::{file_name, index_name};
 use super::snapshot::{self, SnapshotError};
+use super::stored_keys::StoredKeys;
 use super::sum::Sum;
-use crate::id::{QueueId, SegmentNo, Seq};
+use crate::id::{CacheId, QueueId, SegmentNo, Seq};
 use crate::limits::CATALOGUE_SLICE_MAX;
 use hashbrown::{HashMap, HashSet};
 use std::fmt::Display;
@@ -38,6 +39,10 @@ pub trait Source {
 
     /// Hands over where the stored queues stand: those that changed since the last time, or `all`.
     fn standings(&self, all: bool, each: &mut dyn FnMut(QueueId, Standing));
+
+    /// Hands over the keys of the stored caches: those that changed since the last time, or `all`.
+    /// A source without caches has none.
+    fn caches(&self, _all: bool, _each: &mut dyn FnMut(CacheId, StoredKeys)) {}
 
     /// Bytes of messages in stored queues, about.
     fn live_bytes(&self) -> u64;
@@ -209,6 +214,8 @@ impl Checkpointer {
             }
             standings.push((queue, standing));
         });
+        let mut caches = Vec::new();
+        source.caches(all, &mut |cache, keys| caches.push((cache, keys)));
         for definition in &definitions {
             if let Definition::QueueDeleted { id } = definition {
                 self.histories.remove(id);
@@ -224,7 +231,7 @@ impl Checkpointer {
         disk.reach(Failpoint::StandingsTaken)?;
         journal.flush(disk)?;
         disk.reach(Failpoint::JournalFlushed)?;
-        Ok(Taken { definitions, standings, oldest })
+        Ok(Taken { definitions, standings, caches, oldest })
     }
 
     fn write(
@@ -255,6 +262,10 @@ impl Checkpointer {
             if slice.len() >= CATALOGUE_SLICE_MAX {
                 sum.write(catalogue, &mut slice)?;
             }
+        }
+        for (cache, keys) in &taken.caches {
+            entries::keys(*cache, keys, catalogue, &mut slice)?;
+            sum.write(catalogue, &mut slice)?;
         }
         for (number, complete) in contents.segments() {
             slice.push(entries::segment(number, Some(&complete)));
@@ -403,6 +414,7 @@ impl Checkpointer {
 struct Taken {
     definitions: Vec<Definition>,
     standings: Vec<(QueueId, Standing)>,
+    caches: Vec<(CacheId, StoredKeys)>,
     /// Nothing that lives lies before it.
     oldest: SegmentNo,
 }

@@ -4,7 +4,7 @@
 //! numbers variants and fields by their place: new variants go to the end, and a variant that was
 //! ever released keeps its fields.
 
-use crate::id::QueueId;
+use crate::id::{CacheId, QueueId};
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub enum Definition {
         auto_delete: bool,
         internal: bool,
         arguments: Table,
+        /// Its cache of keys, if it has one.
+        cache: Option<CacheId>,
     },
     /// Ends its bindings, as source and as destination.
     ExchangeDeleted {

@@ -5,7 +5,7 @@
 //! A binding may name an exchange that is not listed: predeclared ones (`amq.*`) are not stored.
 
 use super::definition::{BoundTo, Definition};
-use crate::id::QueueId;
+use crate::id::{CacheId, QueueId};
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -37,6 +37,7 @@ pub struct StoredExchange {
     pub auto_delete: bool,
     pub internal: bool,
     pub arguments: Table,
+    pub cache: Option<CacheId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,12 @@ impl Definitions {
     /// The queues of all vhosts, oldest first.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &StoredQueue)> {
         self.queues.iter().map(|(id, queue)| (*id, queue))
+    }
+
+    /// Whether a queue or an exchange has this cache.
+    pub(super) fn has_cache(&self, id: CacheId) -> bool {
+        let mut exchanges = self.vhosts.values().flat_map(|vhost| vhost.exchanges.values());
+        self.queues.contains_key(&QueueId(id.0)) || exchanges.any(|it| it.cache == Some(id))
     }
 
     #[must_use]
@@ -225,15 +232,15 @@ impl StoredVhost {
 impl StoredExchange {
     /// The definition that leads to it.
     pub(super) fn declared(self, vhost: String, name: String) -> Definition {
-        let Self { kind, auto_delete, internal, arguments } = self;
-        Definition::ExchangeDeclared { vhost, name, kind, auto_delete, internal, arguments }
+        let Self { kind, auto_delete, internal, arguments, cache } = self;
+        Definition::ExchangeDeclared { vhost, name, kind, auto_delete, internal, arguments, cache }
     }
 
     pub(super) fn of(declared: &Definition) -> Option<Self> {
         match declared.clone() {
-            Definition::ExchangeDeclared { kind, auto_delete, internal, arguments, .. } => {
-                Some(Self { kind, auto_delete, internal, arguments })
-            }
+            Definition::ExchangeDeclared {
+                kind, auto_delete, internal, arguments, cache, ..
+            } => Some(Self { kind, auto_delete, internal, arguments, cache }),
             _ => None,
         }
     }
@@ -310,6 +317,7 @@ mod tests {
             auto_delete: false,
             internal: false,
             arguments: Table::default(),
+            cache: None,
         }
     }
 

@@ -11,18 +11,24 @@
 //! s len vhost len source hash         the key of a binding, by its source
 //! p len vhost len component name      a parameter: its value
 //! h id part                           where a queue stands: `Standing`
+//! d id range                          keys of a cache: `KeyRange`
 //! t number                            a segment that is complete: `Complete`
 //! ```
 //! Numbers in keys are big-endian, so that they sort. Values are postcard, those of `m` and `j`
 //! with their crc32c behind them: no sum covers these.
+
+mod keys;
+
+pub(super) use keys::keys;
 
 use super::catalogue::{Catalogue, CatalogueError, Change};
 use super::definition::{BoundTo, Definition};
 use super::definitions::{StoredBinding, StoredExchange, StoredQueue};
 use super::record::CameBack;
 use super::run_set::RunSet;
+use super::stored_keys::StoredKeys;
 use super::sum::Sum;
-use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use crate::id::{CacheId, Lsn, QueueId, SegmentNo, Seq};
 use crate::time::UnixMillis;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -93,6 +99,7 @@ pub(super) enum Entry {
     Meta(Meta),
     Definition(Definition),
     Standing(QueueId, Standing),
+    Keys(CacheId, StoredKeys),
     Segment(SegmentNo, Complete),
     Safe(Lsn),
     /// Says nothing that another entry does not say.
@@ -198,7 +205,13 @@ pub(super) fn definition(
             out.extend(StoredExchange::of(definition).map(|exchange| put(key, &exchange)));
         }
         Definition::ExchangeDeleted { vhost, name } => {
-            out.push(([exchange_prefix(vhost), name.as_bytes().to_vec()].concat(), None));
+            let key = [exchange_prefix(vhost), name.as_bytes().to_vec()].concat();
+            let exchange = catalogue.get(&key)?;
+            let exchange = exchange.and_then(|value| get::<StoredExchange>(&value));
+            if let Some(cache) = exchange.and_then(|exchange| exchange.cache) {
+                keys::delete(cache, catalogue, out)?;
+            }
+            out.push((key, None));
             let source = source_prefix(vhost, name);
             catalogue.scan(&source, &mut |key, binding| {
                 out.extend([(key.to_vec(), None), (binding.to_vec(), None)]);
@@ -248,6 +261,14 @@ fn delete_vhost(
     for id in queues {
         delete_queue(id, catalogue, out)?;
     }
+    let mut caches = Vec::new();
+    catalogue.scan(&exchange_prefix(name), &mut |_, value| {
+        caches.extend(get::<StoredExchange>(value).and_then(|exchange| exchange.cache));
+        true
+    })?;
+    for id in caches {
+        keys::delete(id, catalogue, out)?;
+    }
     for prefix in [exchange_prefix(name), with_len(b's', name), with_len(b'p', name)] {
         catalogue.scan(&prefix, &mut |key, value| {
             out.push((key.to_vec(), None));
@@ -270,6 +291,7 @@ fn delete_queue(
         out.push((key.to_vec(), None));
         true
     })?;
+    keys::delete(CacheId(id.0), catalogue, out)?;
     delete_bindings(&destination_prefix("", &BoundTo::Queue(id)), catalogue, out)
 }
 
@@ -315,6 +337,7 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
             let standing = Standing { next_seq, due, live, redelivered, returns };
             Entry::Standing(id_of(key)?, standing)
         }
+        b'd' => Entry::Keys(CacheId(id_of(key)?.0), keys::read(value)?),
         b't' => {
             let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;
             Entry::Segment(SegmentNo(number), get(value)?)

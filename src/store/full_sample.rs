@@ -5,9 +5,11 @@ use super::samples::{message, queue, run, to, vhost};
 use super::{
     BoundTo, Definition, Disk, Durability, Journal, Options, RecordBatch, Recovered, Store, open,
 };
-use crate::id::{QueueId, Seq};
+use crate::deduplication::{Key, KeyEntry};
+use crate::id::{CacheId, QueueId, Seq};
 use crate::table::{Table, TableBuilder, Value};
 use crate::time::UnixMillis;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// So small that everything crosses segments, frames and pages.
@@ -28,6 +30,7 @@ fn exchange(name: &str, kind: &str) -> Definition {
         auto_delete: false,
         internal: kind == "fanout",
         arguments: arguments(),
+        cache: (kind == "topic").then_some(CacheId(9)),
     }
 }
 
@@ -39,6 +42,11 @@ fn bound(source: &str, destination: BoundTo, key: &[u8]) -> Definition {
         key: key.to_vec(),
         arguments: arguments(),
     }
+}
+
+fn key(number: u64, due: UnixMillis) -> KeyEntry {
+    let octet = u8::try_from(number).unwrap();
+    KeyEntry { number, key: Key([octet; 16]), due }
 }
 
 fn parameter(vhost: &str, name: &str, value: &str) -> Definition {
@@ -104,6 +112,9 @@ fn settle(batch: &mut RecordBatch) {
     batch.begin_transaction();
     batch.ack(QueueId(2), [run(1, 2)]);
     batch.enqueue(&message(&b"within a transaction".repeat(100)), &[to(2, 101), to(4, 1)]);
+    batch.key(CacheId(2), &key(1, UnixMillis::NEVER));
+    batch.key(CacheId(9), &key(5, UnixMillis(77)));
+    batch.key(CacheId(8), &key(1, UnixMillis::NEVER));
     batch.end_transaction();
     batch.purge(QueueId(3), Seq(4), [run(2, 2)]);
 }
@@ -127,6 +138,7 @@ pub(super) fn fill(disk: &dyn Disk) -> Store {
     round(store.journal(), disk, |batch| {
         batch.enqueue(&message(&vec![b'L'; 20_000]), &[Target::new(QueueId(4), Seq(2))]);
         batch.ack(QueueId(3), [run(2, 2)]);
+        batch.key(CacheId(9), &key(7, UnixMillis::NEVER));
     });
     store
 }
@@ -142,7 +154,7 @@ pub(super) fn text(disk: &dyn Disk, store: &Store, recovered: &Recovered) -> Str
     for (name, vhost) in recovered.definitions.vhosts() {
         writeln!(out, "vhost {name}").unwrap();
         for (name, exchange) in vhost.exchanges() {
-            let super::StoredExchange { kind, auto_delete, internal, arguments } = exchange;
+            let super::StoredExchange { kind, auto_delete, internal, arguments, .. } = exchange;
             let arguments = arguments.as_ref().bytes().escape_ascii();
             writeln!(out, "exchange {name} {kind} {auto_delete} {internal} {arguments}").unwrap();
         }
@@ -157,6 +169,13 @@ pub(super) fn text(disk: &dyn Disk, store: &Store, recovered: &Recovered) -> Str
             let (source, key) = (&binding.source, binding.key.escape_ascii());
             let arguments = binding.arguments.as_ref().bytes().escape_ascii();
             writeln!(out, "binding {source} {destination} {key} {arguments}").unwrap();
+        }
+    }
+    let caches: BTreeMap<_, _> = recovered.caches.iter().collect();
+    for (id, cache) in caches {
+        writeln!(out, "cache {id} next {}", cache.keys.next_number).unwrap();
+        for KeyEntry { number, key, due } in &cache.keys.entries {
+            writeln!(out, "key {number} {} due {}", key.0[0], due.0).unwrap();
         }
     }
     for (id, queue) in recovered.definitions.queues() {

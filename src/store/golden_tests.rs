@@ -105,6 +105,8 @@ fn what_the_golden_directory_holds_was_written_down_by_hand() {
     assert_eq!((has("binding "), has("binding topics queue 1 a.#")), (3, 1));
     assert_eq!((has("queue "), has("queue 4 / queue-4 false next 3")), (4, 1));
     assert_eq!((has("returned "), has("returned 8 3 times, waits until 5000")), (2, 1));
+    assert_eq!((has("cache "), has("key "), has("cache 9 next 8")), (2, 3, 1));
+    assert_eq!((has("key 5 5 due 77"), has("key 1 1 due 18446744073709551615")), (1, 1));
     // Queue 1: 60 but four; 2: 15 but two, and one more; 3: 15 but three; 4: two.
     assert_eq!(has("message "), 56 + 13 + 1 + 12 + 2);
     assert_eq!(has("message 2 redelivered 20000 bytes"), 1);

@@ -56,6 +56,7 @@ mod segment;
 mod snapshot;
 mod spill;
 mod start;
+mod stored_keys;
 mod sum;
 mod supply;
 mod waiters;
@@ -113,9 +114,12 @@ pub use on_disk::OnDisk;
 pub use open::open;
 pub use reach::Reach;
 pub use record::{CameBack, Target};
-pub use recovered::{Recovered, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn};
+pub use recovered::{
+    Recovered, RecoveredKeys, RecoveredMessage, RecoveredQueue, StoredMessage, StoredPage, Torn,
+};
 pub use repair::{Repair, repair};
 pub use run_set::RunSet;
+pub use stored_keys::StoredKeys;
 pub use waiters::Waiter;
 
 use crate::id::{QueueId, Seq};

@@ -7,7 +7,7 @@ use super::entries::Standing;
 use super::entries::{self, Meta};
 use super::error::StoreError;
 use super::failpoints::Failpoint;
-use super::recovered::{Recovered, RecoveredQueue};
+use super::recovered::{Recovered, RecoveredKeys, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
 use super::segment;
 use super::spill::{self, Spill};
@@ -99,6 +99,11 @@ pub(super) fn open_with(
         let changed = replay.changed.contains(&id);
         queues.insert(id, RecoveredQueue { next_seq, due, changed, pages, returns });
     }
+    let changed = &replay.changed_caches;
+    let caches = replay.caches.into_iter();
+    let caches =
+        caches.map(|(id, keys)| (id, RecoveredKeys { keys, changed: changed.contains(&id) }));
+    let caches = caches.collect();
     let writer = Writer::after(tail, options);
     let journal = Journal::new(writer, options.durability, replay.defined);
     // What this broker delivers leaves no record. Without a mark, a crash would look like the clean
@@ -109,6 +114,7 @@ pub(super) fn open_with(
     let recovered = Recovered {
         definitions: replay.definitions,
         queues,
+        caches,
         next_queue_id: replay.next_queue_id,
         last_lsn: replay.last_lsn,
         clean: replay.clean,

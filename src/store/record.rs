@@ -10,6 +10,7 @@
 //!                                                          until when they wait, or 0
 //! PURGE   = queue | below | (first, last - first)*         all below are gone, but not these runs
 //! TX      = record*                                        all or nothing
+//! KEY     = cache | number | due + 1, or 0 | key 16       what a publish leaves in a cache
 //! DEF     = a `Definition`
 //! OPENED, CLEAN = nothing                                  a broker began; one stopped cleanly
 //! CHECKPOINT = generation | freed segment*                 the catalogue knows all up to a segment
@@ -18,7 +19,8 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::definition::Definition;
-use crate::id::{QueueId, SegmentNo, Seq};
+use crate::deduplication::{Key, KeyEntry};
+use crate::id::{CacheId, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
 use std::fmt;
@@ -34,6 +36,7 @@ pub(super) const OPENED: u8 = 7;
 pub(super) const CLEAN: u8 = 8;
 pub(super) const CHECKPOINT: u8 = 9;
 pub(super) const RETURNED: u8 = 10;
+pub(super) const KEY: u8 = 11;
 
 /// Kind and payload length.
 pub(super) const PREFIX_LEN: usize = 5;
@@ -106,6 +109,10 @@ pub(super) enum Record {
         queue: QueueId,
         below: Seq,
         except: Runs,
+    },
+    Key {
+        cache: CacheId,
+        entry: KeyEntry,
     },
     Definition(Definition),
     Opened,
@@ -313,6 +320,7 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Record, BadRecord> {
             below: Seq(take_varint(&mut rest)?),
             except: take_runs(&mut rest)?,
         },
+        KEY => Record::Key { cache: CacheId(take_varint(&mut rest)?), entry: take_key(&mut rest)? },
         OPENED => Record::Opened,
         CLEAN => Record::Clean,
         CHECKPOINT => {
@@ -339,6 +347,14 @@ fn take_targets(rest: &mut &[u8], targets: &mut Vec<Target>) -> Result<(), BadRe
         targets.push(target);
     }
     Ok(())
+}
+
+fn take_key(rest: &mut &[u8]) -> Result<KeyEntry, BadRecord> {
+    let number = take_varint(rest)?;
+    let due = UnixMillis(take_varint(rest)?.wrapping_sub(1));
+    let (key, tail) = rest.split_first_chunk().ok_or(BadRecord::Truncated)?;
+    *rest = tail;
+    Ok(KeyEntry { number, key: Key(*key), due })
 }
 
 fn take_runs(rest: &mut &[u8]) -> Result<Runs, BadRecord> {

@@ -2,7 +2,8 @@
 
 use super::definitions::Definitions;
 use super::record::CameBack;
-use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use super::stored_keys::StoredKeys;
+use crate::id::{CacheId, Lsn, QueueId, SegmentNo, Seq};
 use crate::message::Message;
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
@@ -13,6 +14,8 @@ pub struct Recovered {
     pub definitions: Definitions,
     /// One for each queue of the definitions.
     pub queues: HashMap<QueueId, RecoveredQueue>,
+    /// The keys of caches that queues or exchanges of the definitions have; none if it is empty.
+    pub caches: HashMap<CacheId, RecoveredKeys>,
     /// No stored queue ever had this id or a higher one.
     pub next_queue_id: QueueId,
     pub last_lsn: Lsn,
@@ -20,6 +23,13 @@ pub struct Recovered {
     pub clean: bool,
     /// What a crash left of its last write, and is cut off now.
     pub torn: Option<Torn>,
+}
+
+#[derive(Debug, Default)]
+pub struct RecoveredKeys {
+    pub keys: StoredKeys,
+    /// The catalogue does not know all of this.
+    pub changed: bool,
 }
 
 #[derive(Debug, Default)]

@@ -10,8 +10,8 @@ use super::error::StoreError;
 use super::open::open_with;
 use super::recovered::{Recovered, StoredPage};
 use super::start::Copies;
-use super::{Options, RunSet};
-use crate::id::{Lsn, QueueId};
+use super::{Options, RunSet, StoredKeys};
+use crate::id::{CacheId, Lsn, QueueId};
 
 /// What became of it.
 #[derive(Debug)]
@@ -82,6 +82,11 @@ impl Source for Recovered {
             let (next_seq, due, returns) = (queue.next_seq, queue.due, queue.returns.clone());
             each(*id, Standing { next_seq, due, live, redelivered, returns });
         }
+    }
+
+    fn caches(&self, all: bool, each: &mut dyn FnMut(CacheId, StoredKeys)) {
+        let caches = self.caches.iter().filter(|(_, cache)| all || cache.changed);
+        caches.for_each(|(id, cache)| each(*id, cache.keys.clone()));
     }
 
     fn live_bytes(&self) -> u64 {

@@ -12,7 +12,8 @@ use super::definitions::Definitions;
 use super::entries::Standing;
 use super::frame::Frame;
 use super::record::{BadRecord, CameBack, RawRecord, Record, Runs, Target};
-use crate::id::{Lsn, QueueId, SegmentNo, Seq};
+use super::stored_keys::StoredKeys;
+use crate::id::{CacheId, Lsn, QueueId, SegmentNo, Seq};
 use hashbrown::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
@@ -20,6 +21,8 @@ use std::ops::RangeInclusive;
 pub(super) struct Replay {
     pub(super) definitions: Definitions,
     pub(super) queues: HashMap<QueueId, Standing>,
+    /// Those of caches that are gone go at the end.
+    pub(super) caches: HashMap<CacheId, StoredKeys>,
     pub(super) next_queue_id: QueueId,
     pub(super) last_lsn: Lsn,
     /// The last record says so, or there is none.
@@ -30,6 +33,8 @@ pub(super) struct Replay {
     pub(super) named: u64,
     /// Queues that are not as the checkpoint says.
     pub(super) changed: HashSet<QueueId>,
+    /// The same of caches.
+    pub(super) changed_caches: HashSet<CacheId>,
     /// Definitions behind the checkpoint.
     pub(super) defined: Vec<Definition>,
     /// Segments that checkpoints on the way gave up.
@@ -44,12 +49,14 @@ impl Replay {
         let queues = queues.filter(|(id, _)| base.definitions.queue(*id).is_some()).collect();
         let mut replay = Self {
             queues,
+            caches: base.caches,
             next_queue_id: base.meta.next_queue,
             last_lsn: base.meta.last_lsn,
             clean: base.meta.clean,
             generation: base.meta.generation,
             named: 0,
             changed: HashSet::new(),
+            changed_caches: HashSet::new(),
             defined: Vec::new(),
             freed: Vec::new(),
             targets: Vec::new(),
@@ -79,6 +86,8 @@ impl Replay {
 
     /// Nothing more comes. What a crash left counts as delivered.
     pub(super) fn finish(&mut self) {
+        let definitions = &self.definitions;
+        self.caches.retain(|id, _| definitions.has_cache(*id));
         if !self.clean {
             self.redeliver_all();
         }
@@ -117,6 +126,10 @@ impl Replay {
                 except.sort_unstable_by_key(|run| *run.start());
                 self.change(queue, |queue| queue.purge(below, &except));
             }
+            Record::Key { cache, entry } => {
+                self.caches.entry(cache).or_default().replay(entry);
+                self.changed_caches.insert(cache);
+            }
             Record::Definition(definition) => self.define(&definition),
             // The broker before this one did not say what it had delivered.
             Record::Opened if !self.clean => self.redeliver_all(),
@@ -139,8 +152,9 @@ impl Replay {
         match definition {
             Definition::QueueDeclared { id, .. } => {
                 self.queues.entry(*id).or_default();
-                self.next_queue_id = self.next_queue_id.max(QueueId(id.number() + 1));
+                self.gave(id.number());
             }
+            Definition::ExchangeDeclared { cache: Some(id), .. } => self.gave(id.0),
             Definition::QueueDeleted { id } => {
                 self.queues.remove(id);
             }
@@ -150,6 +164,10 @@ impl Replay {
             }
             _ => {}
         }
+    }
+
+    fn gave(&mut self, id: u64) {
+        self.next_queue_id = self.next_queue_id.max(QueueId(id.saturating_add(1)));
     }
 
     fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Standing)) {

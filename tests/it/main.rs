@@ -14,6 +14,7 @@ mod counting;
 mod crash;
 mod ctl;
 mod deadletter;
+mod deduplication;
 mod delays;
 mod disk;
 mod durability;

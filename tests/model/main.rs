@@ -4,6 +4,7 @@ mod catalogue;
 mod check;
 mod codec;
 mod deadletter;
+mod deduplication;
 mod delay;
 mod history;
 mod journal;

@@ -1,10 +1,12 @@
 //! exchange.declare and exchange.delete.
 
 use crate::broker::link::{Link, Workspace};
+use crate::deduplication::Deduplication;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{DELAYED, DelayedKind, Kind, Settings, alternate_exchange, api_table};
-use crate::id::QueueId;
+use crate::id::{CacheId, QueueId};
 use crate::name::Name;
+use crate::queue::{check_deduplication, check_same_deduplication};
 use crate::store::{Definition, Reach};
 use crate::table::TableRef;
 use std::sync::Arc;
@@ -58,11 +60,14 @@ impl Link {
         }
         let routes = delayed.then(|| self.broker.exchange_types.delayed(declare.arguments));
         if !exists {
+            check_deduplication(declare.arguments, resource)?;
             let routes = routes.clone().transpose()?;
             if let Kind::Plugged(kind) = routes.as_ref().unwrap_or(&kind) {
                 kind.check_arguments(&api_table(declare.arguments))?;
             }
         }
+        let cache = Deduplication::of(declare.arguments)
+            .map(|_| CacheId(self.broker.next_queue_id().number()));
         let mut settings = Settings {
             kind,
             durable: declare.durable,
@@ -70,11 +75,12 @@ impl Link {
             internal: declare.internal,
             arguments: declare.arguments.to_table(),
             alternate,
+            cache,
         };
         let definition = definition(&vhost.name, declare, &settings);
         let mut state = vhost.state.write();
         if let Some(exchange) = state.topology.exchange(declare.name) {
-            exchange.settings().check_equivalent(&settings, resource)?;
+            check_equivalent(exchange.settings(), &settings, resource)?;
             let durable = exchange.settings().durable;
             return Ok(if durable { state.defined } else { Reach::default() });
         }
@@ -139,6 +145,16 @@ impl Link {
     }
 }
 
+fn check_equivalent(
+    current: &Settings,
+    received: &Settings,
+    exchange: Resource<'_>,
+) -> Result<(), Exception> {
+    current.check_equivalent(received, exchange)?;
+    let [received, current] = [received, current].map(|settings| settings.arguments.as_ref());
+    check_same_deduplication(received, current, exchange)
+}
+
 fn definition(vhost: &str, declare: &DeclareExchange<'_>, settings: &Settings) -> Definition {
     Definition::ExchangeDeclared {
         vhost: vhost.to_owned(),
@@ -147,5 +163,6 @@ fn definition(vhost: &str, declare: &DeclareExchange<'_>, settings: &Settings) -
         auto_delete: settings.auto_delete,
         internal: settings.internal,
         arguments: settings.arguments.clone(),
+        cache: settings.cache,
     }
 }

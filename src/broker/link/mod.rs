@@ -7,6 +7,7 @@
 
 mod confirms;
 mod consumers;
+mod decisions;
 mod inbox;
 mod overdue;
 mod publish;
@@ -17,6 +18,7 @@ mod settle;
 mod shared_routes;
 mod transaction;
 mod unacked;
+mod unique;
 
 pub use confirms::{Ack, Confirms};
 pub use consumers::{Consume, Run};

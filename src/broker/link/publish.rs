@@ -6,6 +6,7 @@
 
 use super::confirms::Confirms;
 use super::route::Route;
+use super::unique::UniqueGroup;
 use super::{Link, Workspace};
 use crate::broker::Broker;
 use crate::config::Durability;
@@ -45,6 +46,8 @@ pub struct PublishBatch {
     index: HashMap<usize, usize>,
     /// Messages that need one record over several queues, all for the same ones.
     shared: Option<SharedGroup>,
+    /// Messages of which some may be duplicates, all of one way. Never beside `shared` or `groups`.
+    unique: Option<UniqueGroup>,
     /// What the flushed part of this batch waits for.
     reach: Reach,
     /// Channels that published.
@@ -117,8 +120,12 @@ impl PublishBatch {
         broker: &Broker,
         workspace: &mut Workspace,
     ) -> Added {
-        self.count(route);
         self.operations += route.operations;
+        if route.deduplicates {
+            self.push_unique(route, publish, broker, workspace);
+            return Added::Routed;
+        }
+        self.count(route);
         route.hand_aside(&publish, &mut workspace.effects);
         match &*route.targets {
             [] if !route.has_replies() => return Added::Unroutable(publish.message),
@@ -204,8 +211,34 @@ impl PublishBatch {
         self.shared = Some(SharedGroup { queues, messages: vec![publish] });
     }
 
+    /// Whether it is a duplicate, or comes to nobody, is known when it is flushed.
+    fn push_unique(
+        &mut self,
+        route: &Route,
+        publish: Publish,
+        broker: &Broker,
+        workspace: &mut Workspace,
+    ) {
+        let publish = match &mut self.unique {
+            Some(group) if route.asides.is_empty() => group.push(route, publish),
+            _ => Some(publish),
+        };
+        let Some(publish) = publish else { return };
+        self.flush(broker, workspace);
+        if route.asides.is_empty() {
+            self.unique = Some(UniqueGroup::new(route, publish));
+            return;
+        }
+        let group = UniqueGroup::new(route, publish.clone());
+        let (reach, dropped) = group.publish(route.has_replies(), broker, workspace);
+        self.reach = self.reach.max(reach);
+        if !dropped {
+            route.hand_aside(&publish, &mut workspace.effects);
+        }
+    }
+
     fn end_shared(&mut self, broker: &Broker, workspace: &mut Workspace) {
-        if self.shared.is_some() {
+        if self.shared.is_some() || self.unique.is_some() {
             self.flush(broker, workspace);
         }
     }
@@ -225,6 +258,9 @@ impl PublishBatch {
         }
         if let Some(group) = self.shared.take() {
             self.reach = self.reach.max(publish_shared(group, broker, workspace));
+        }
+        if let Some(group) = self.unique.take() {
+            self.reach = self.reach.max(group.publish(false, broker, workspace).0);
         }
         if let Some((exchange, published_in, published_out)) = self.counts.take() {
             exchange.counters.published_in.add(published_in);
@@ -307,7 +343,7 @@ pub fn refused(mark: u64) -> Option<(u16, u64)> {
     (number > 0).then_some(((mark >> 1) as u16, number))
 }
 
-fn unrouted(publish: Publish) -> Unrouted {
+pub(super) fn unrouted(publish: Publish) -> Unrouted {
     let channel = (publish.mark >> 1) as u16;
     Unrouted { channel, mandatory: publish.mark & 1 == 1, message: publish.message }
 }

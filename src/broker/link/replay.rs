@@ -88,7 +88,8 @@ impl Link {
             now: workspace.effects.now.unix,
         };
         let found = self.find_route(admitted, published, &mut workspace.routing);
-        found.ok().map(|(route, _)| route)
+        // What was published before is no duplicate of itself.
+        found.ok().map(|(route, _)| Route { deduplicates: false, ..route })
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Route {
     pub(super) operations: usize,
     /// The strongest that one of these asks for.
     pub(super) durability: Durability,
+    /// The exchange or some target remembers keys.
+    pub(super) deduplicates: bool,
     /// How long a message waits where it waits first. Such a route is never cached.
     pub delay: Option<Delay>,
     /// Neither is such a one.
@@ -81,10 +83,15 @@ impl Route {
         asked || self.has_quorum
     }
 
-    /// What the confirm of a publish waits for.
+    /// What the confirm of a publish waits for. That of a duplicate waits for its original, which
+    /// may have gone to other queues.
     #[must_use]
     pub fn durability(&self, persistent: bool) -> Durability {
-        if persistent { self.durability } else { Durability::Os }
+        match persistent {
+            true if self.deduplicates => Durability::Fsync,
+            true => self.durability,
+            false => Durability::Os,
+        }
     }
 }
 
@@ -210,6 +217,8 @@ impl Link {
             durability: strongest(durable()),
             has_quorum: durable().any(|queue| queue.kind == QueueType::Quorum),
             operations: queues.len() + routed.operations,
+            deduplicates: exchange.deduplicator.is_some()
+                || queues.iter().any(|queue| queue.deduplicator.is_some()),
             targets: queues.iter().map(Arc::downgrade).collect(),
             gone: queues.iter().map(|queue| queue.gone()).collect(),
             delay: routed.delay,

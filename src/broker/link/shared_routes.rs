@@ -85,6 +85,7 @@ mod tests {
             durability: Durability::Os,
             operations: queues.len(),
             delay: None,
+            deduplicates: false,
             asides: Vec::new(),
             exchange: Arc::clone(exchange),
             access_version: 1,

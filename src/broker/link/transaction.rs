@@ -4,18 +4,20 @@
 //! all of it, and only then shows the messages and ends the deliveries. After a crash all of it is
 //! there or none. (RabbitMQ promises neither.)
 
+use super::decisions::{Caches, Decision, Decisions, in_order};
 use super::route::Route;
 use super::settle::Settled;
 use super::unacked::Unacked;
 use super::{Link, Workspace};
 use crate::broker::Broker;
 use crate::config::Durability;
+use crate::deduplication::{Deduplicator, Original};
 use crate::exception::Exception;
 use crate::id::{QueueId, Seq};
 use crate::limits::{TX_BYTES_MAX, TX_OPERATIONS_MAX};
 use crate::message::Message;
 use crate::queue::{Publish, Queue, Settlement};
-use crate::store::{Reach, Target};
+use crate::store::{Reach, RecordBatch, Target};
 use hashbrown::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
@@ -106,15 +108,20 @@ impl Link {
         let transaction = self.transaction.replace(Transaction::default()).unwrap_or_default();
         let broker = Arc::clone(&self.broker);
         let _gate = broker.gate.read();
-        let mut parts = parts(&transaction.publishes);
-        if !reserve(&mut parts, &transaction.publishes, &broker, workspace) {
+        let publishes = &transaction.publishes;
+        let ordered = caches_of(publishes);
+        let mut caches = Caches::lock(&ordered, workspace.effects.now.unix);
+        let decisions = Decisions::new(publishes, &mut caches);
+        let mut parts = parts(publishes, &decisions);
+        if !reserve(&mut parts, publishes, &broker, workspace) {
             let settled = transaction.settlements.into_iter().flat_map(|(settled, _)| settled);
             self.unacked.put_back(settled.collect());
             return Err(Exception::precondition("partial tx completion"));
         }
 
         workspace.records.begin_transaction();
-        let mut durability = self.record_publishes(&parts, &transaction.publishes, workspace);
+        let mut durability =
+            record_publishes(&parts, publishes, (&decisions, &mut caches), &mut workspace.records);
         let mut unrecorded = HashSet::new();
         for (nth, (deliveries, how)) in transaction.settlements.iter().enumerate() {
             if !how.gives_back() {
@@ -124,56 +131,29 @@ impl Link {
         }
         workspace.records.end_transaction();
         let lsn = self.broker.log().append_as(&mut workspace.records, durability);
-        let reach = Reach::of(lsn, durability);
-
-        let mut taken = vec![false; transaction.publishes.len()];
-        for part in parts {
-            for nth in &part.publishes {
-                taken[*nth] = true;
-            }
-            let seqs: Vec<Seq> = part.targets.iter().flatten().map(|target| target.seq).collect();
-            // A queue that went meanwhile took its messages along.
-            let _ = part.queue.show(&seqs, &mut workspace.turn(&self.broker));
-        }
+        caches.appended(Original { lsn, durability });
+        let reach = Reach::of(lsn, durability).max(decisions.reach());
+        let taken = show(parts, publishes.len(), &broker, workspace);
         for (nth, (deliveries, how)) in transaction.settlements.into_iter().enumerate() {
             self.settle_committed((nth, deliveries), how, &unrecorded, workspace);
         }
-        self.counters.published.add(transaction.publishes.len() as u64);
+        self.counters.published.add(publishes.len() as u64);
         let mut returned = Vec::new();
-        for ((route, publish), taken) in transaction.publishes.into_iter().zip(taken) {
+        for (nth, (route, publish)) in transaction.publishes.into_iter().enumerate() {
+            let decision = decisions.get(nth);
             route.exchange.counters.published_in.add(1);
-            route.exchange.counters.published_out.add(route.targets.len() as u64);
+            decision.inspect(|decision| caches.count(&route.exchange, decision));
+            if decision.is_some_and(Decision::is_dropped) {
+                continue;
+            }
+            route.exchange.counters.published_out.add(taken_of(&route, decision));
             route.hand_aside(&publish, &mut workspace.effects);
-            if !taken && !route.has_replies() && publish.mark & 1 == 1 {
+            let is_duplicate = decision.is_some_and(Decision::is_duplicate);
+            if !taken[nth] && !is_duplicate && !route.has_replies() && publish.mark & 1 == 1 {
                 returned.push(publish.message);
             }
         }
         Ok(Committed { reach, returned })
-    }
-
-    /// Writes the messages that must last, and says how safe they must be.
-    fn record_publishes(
-        &self,
-        parts: &[Part],
-        publishes: &[(Arc<Route>, Publish)],
-        workspace: &mut Workspace,
-    ) -> Durability {
-        let mut durability = Durability::Os;
-        let mut rows: Vec<Vec<Target>> = vec![Vec::new(); publishes.len()];
-        for part in parts.iter().filter(|part| part.queue.settings.durable) {
-            for (nth, target) in part.publishes.iter().zip(&part.targets) {
-                rows[*nth].extend(target);
-                if publishes[*nth].1.persistent {
-                    durability = durability.max(part.queue.durability());
-                }
-            }
-        }
-        for (row, (_, publish)) in rows.iter().zip(publishes) {
-            if publish.persistent && !row.is_empty() {
-                workspace.records.enqueue(&publish.message, row);
-            }
-        }
-        durability
     }
 
     /// Writes the end of those deliveries that the journal knows, and says how safe it must be. A
@@ -245,11 +225,80 @@ impl Transaction {
     }
 }
 
-fn parts(publishes: &[(Arc<Route>, Publish)]) -> Vec<Part> {
+/// All caches that the publishes meet.
+fn caches_of(publishes: &[(Arc<Route>, Publish)]) -> Vec<Arc<Deduplicator>> {
+    let unique = publishes.iter().map(|(route, _)| route).filter(|route| route.deduplicates);
+    let targets = unique.clone().flat_map(|route| &route.targets);
+    let queues: Vec<_> = targets.filter_map(Weak::upgrade).collect();
+    in_order(unique.map(|route| &*route.exchange), queues.iter())
+}
+
+/// Writes the messages that must last with their keys, and says how safe they must be.
+fn record_publishes(
+    parts: &[Part],
+    publishes: &[(Arc<Route>, Publish)],
+    (decisions, caches): (&Decisions, &mut Caches<'_>),
+    records: &mut RecordBatch,
+) -> Durability {
+    let mut durability = Durability::Os;
+    let mut rows: Vec<Vec<Target>> = vec![Vec::new(); publishes.len()];
+    let mut takers: HashMap<usize, Vec<QueueId>> = HashMap::new();
+    for part in parts {
+        for (nth, target) in part.publishes.iter().zip(&part.targets) {
+            if !decisions.is_empty() {
+                takers.entry(*nth).or_default().push(part.queue.id);
+            }
+            if part.queue.settings.durable {
+                rows[*nth].extend(target);
+                if publishes[*nth].1.persistent {
+                    durability = durability.max(part.queue.durability());
+                }
+            }
+        }
+    }
+    for (nth, (row, (_, publish))) in rows.iter().zip(publishes).enumerate() {
+        let recorded = publish.persistent && !row.is_empty();
+        if recorded {
+            records.enqueue(&publish.message, row);
+        }
+        if let Some(taken) = takers.get_mut(&nth) {
+            taken.sort_unstable();
+            decisions.remember(nth, taken, recorded, caches, records);
+        }
+    }
+    durability
+}
+
+/// Shows the reserved messages; says of each publish whether a queue took it.
+fn show(
+    parts: Vec<Part>,
+    publishes: usize,
+    broker: &Broker,
+    workspace: &mut Workspace,
+) -> Vec<bool> {
+    let mut taken = vec![false; publishes];
+    for part in parts {
+        for nth in &part.publishes {
+            taken[*nth] = true;
+        }
+        let seqs: Vec<Seq> = part.targets.iter().flatten().map(|target| target.seq).collect();
+        // A queue that went meanwhile took its messages along.
+        let _ = part.queue.show(&seqs, &mut workspace.turn(broker));
+    }
+    taken
+}
+
+/// How many queues a publish went to.
+fn taken_of(route: &Route, decision: Option<&Decision>) -> u64 {
+    (route.targets.len() - decision.map_or(0, Decision::skipped_len)) as u64
+}
+
+fn parts(publishes: &[(Arc<Route>, Publish)], decisions: &Decisions) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut places: HashMap<QueueId, usize> = HashMap::new();
     for (nth, (route, _)) in publishes.iter().enumerate() {
-        for queue in route.targets.iter().filter_map(Weak::upgrade) {
+        let targets = route.targets.iter().filter_map(Weak::upgrade);
+        for queue in targets.filter(|queue| decisions.want(nth, queue.id)) {
             let place = *places.entry(queue.id).or_insert(parts.len());
             if place == parts.len() {
                 parts.push(Part { queue, publishes: Vec::new(), targets: Vec::new() });

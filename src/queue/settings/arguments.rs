@@ -6,6 +6,7 @@
 use super::behaviour::{DeadLetterStrategy, Overflow, QueueType};
 use super::{DURABILITY, QUEUE_TYPE, QueueSettings};
 use crate::config::Durability;
+use crate::deduplication;
 use crate::exception::{Exception, Resource};
 use crate::limits::{DEDUPLICATION_CACHE_MAX, EXPIRY_MS_MAX, NAME_BYTES_MAX};
 use crate::table::{TableRef, Value};
@@ -38,7 +39,7 @@ const fn stream(name: &'static str, check: fn(Value<'_>, TableRef<'_>) -> Checke
     Argument { name, classic: false, quorum: false, check }
 }
 
-const ARGUMENTS: [Argument; 34] = [
+const ARGUMENTS: [Argument; 35] = [
     both(QUEUE_TYPE, |value, _| known_queue_type(value)),
     both("x-expires", |value, _| period(value, 1)),
     both("x-message-ttl", |value, _| period(value, 0)),
@@ -79,9 +80,10 @@ const ARGUMENTS: [Argument; 34] = [
     both("x-retry-delay-max", retry_delay_max),
     both("x-group-key", |value, _| header_name(value)),
     both("x-fair-key", |value, _| header_name(value)),
-    both("x-message-deduplication", |value, _| boolean(value)),
-    both("x-cache-size", |value, _| at_most(value, 1, DEDUPLICATION_CACHE_MAX)),
-    both("x-cache-ttl", |value, _| period(value, 1)),
+    both(deduplication::ENABLED, |value, _| boolean(value)),
+    both(deduplication::CACHE_SIZE, |value, _| at_most(value, 1, DEDUPLICATION_CACHE_MAX)),
+    both(deduplication::CACHE_TTL, |value, _| period(value, 1)),
+    both(deduplication::HEADER, |value, _| header_name(value)),
 ];
 
 const LOCATORS: [&str; 5] = ["client-local", "balanced", "random", "least-leaders", "min-masters"];
@@ -101,6 +103,12 @@ pub(super) fn queue_type(arguments: TableRef<'_>) -> Option<QueueType> {
 }
 
 impl Argument {
+    fn check(&self, arguments: TableRef<'_>, resource: Resource<'_>) -> Result<(), Exception> {
+        let Some(value) = arguments.get(self.name.as_bytes()) else { return Ok(()) };
+        (self.check)(value, arguments)
+            .map_err(|reason| Exception::invalid_argument(self.name, resource, &reason))
+    }
+
     fn is_known_to(&self, kind: QueueType) -> bool {
         match kind {
             QueueType::Classic => self.classic,
@@ -117,12 +125,7 @@ impl QueueSettings {
     /// 406 for the first that is wrong.
     pub fn check_arguments(&self, queue: Resource<'_>) -> Result<(), Exception> {
         let arguments = self.arguments.as_ref();
-        for argument in &ARGUMENTS {
-            if let Some(value) = arguments.get(argument.name.as_bytes()) {
-                (argument.check)(value, arguments)
-                    .map_err(|reason| Exception::invalid_argument(argument.name, queue, &reason))?;
-            }
-        }
+        ARGUMENTS.iter().try_for_each(|argument| argument.check(arguments, queue))?;
         let kind = self.queue_type();
         let of_another_type = |key: &[u8]| {
             ARGUMENTS.iter().find(|it| it.name.as_bytes() == key && !it.is_known_to(kind))
@@ -148,6 +151,18 @@ impl QueueSettings {
         let property = refused.into_iter().find(|(_, refused)| *refused);
         property.map_or(Ok(()), |(name, _)| Err(Exception::invalid_property(name, queue)))
     }
+}
+
+/// Checks those arguments of an exchange that it has in common with queues.
+///
+/// # Errors
+/// 406 for the first that is wrong.
+pub fn check_deduplication(
+    arguments: TableRef<'_>,
+    exchange: Resource<'_>,
+) -> Result<(), Exception> {
+    let mut about = ARGUMENTS.iter().filter(|it| deduplication::ARGUMENTS.contains(&it.name));
+    about.try_for_each(|argument| argument.check(arguments, exchange))
 }
 
 fn unacceptable(value: Value<'_>) -> String {

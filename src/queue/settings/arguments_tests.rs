@@ -103,6 +103,8 @@ fn header_names_are_what_a_header_can_be_called() {
         refused("x-group-key", string(bad), "invalid_header_name");
     }
     refused("x-fair-key", Value::LongStr(b"\xff"), "invalid_header_name");
+    refused("x-deduplication-header", Value::I32(1), "{unacceptable_type,signedint}");
+    refused("x-deduplication-header", string(""), "invalid_header_name");
     accepted(&[("x-group-key", string(&long[1..])), ("x-fair-key", string("tenant"))]);
 }
 

@@ -2,9 +2,8 @@
 
 use super::policy_values::PolicyValues;
 use super::{QueueSettings, arguments};
-use crate::limits::{
-    DEDUPLICATION_CACHE_LEN, EXPIRY_MS_MAX, NAME_BYTES_MAX, QUORUM_DELIVERY_LIMIT,
-};
+use crate::deduplication::Deduplication;
+use crate::limits::{EXPIRY_MS_MAX, NAME_BYTES_MAX, QUORUM_DELIVERY_LIMIT};
 use crate::name::Name;
 use crate::table::{TableRef, Value};
 
@@ -98,14 +97,6 @@ pub struct DeadLetter {
     pub strategy: DeadLetterStrategy,
 }
 
-/// How many publishes are remembered so that none comes twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deduplication {
-    pub cache_len: u64,
-    /// How long each is remembered; none: until others displace it.
-    pub ttl_ms: Option<u64>,
-}
-
 /// What a queue does. Where nothing is said, nothing is limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
@@ -167,10 +158,7 @@ impl Behaviour {
             retry_delay_ms: retry_delay_ms(arguments, policy),
             group_key: arguments.text("x-group-key").map(Name::new),
             fair_key: arguments.text("x-fair-key").map(Name::new),
-            deduplication: arguments.is_set("x-message-deduplication").then(|| Deduplication {
-                cache_len: arguments.count("x-cache-size").unwrap_or(DEDUPLICATION_CACHE_LEN),
-                ttl_ms: arguments.period("x-cache-ttl"),
-            }),
+            deduplication: Deduplication::of(arguments.0),
         }
     }
 }

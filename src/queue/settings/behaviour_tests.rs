@@ -38,6 +38,7 @@ fn every_argument_has_its_effect() {
         ("x-message-deduplication", Value::Bool(true)),
         ("x-cache-size", Value::I32(9)),
         ("x-cache-ttl", Value::I32(10)),
+        ("x-deduplication-header", string("id")),
     ]);
     let expected = Behaviour {
         kind: QueueType::Classic,
@@ -59,13 +60,14 @@ fn every_argument_has_its_effect() {
         retry_delay_ms: Some((7, 8)),
         group_key: Some(Name::new("group")),
         fair_key: Some(Name::new("tenant")),
-        deduplication: Some(Deduplication { cache_len: 9, ttl_ms: Some(10) }),
+        deduplication: Some(Deduplication {
+            header: Name::new("id"),
+            cache_len: 9,
+            ttl_ms: Some(10),
+        }),
     };
     assert_eq!(all, expected);
     assert_eq!(of(&[("x-retry-delay-min", Value::I32(7))]).retry_delay_ms, Some((7, 7)));
-    let deduplication = of(&[("x-message-deduplication", Value::Bool(true))]).deduplication;
-    let default = Deduplication { cache_len: DEDUPLICATION_CACHE_LEN, ttl_ms: None };
-    assert_eq!(deduplication, Some(default));
     assert_eq!(of(&[("x-cache-size", Value::I32(9))]).deduplication, None);
 }
 

@@ -2,6 +2,7 @@
 
 use super::arguments::known;
 use super::{QUEUE_TYPE, QueueSettings};
+use crate::deduplication;
 use crate::exception::{Exception, Resource};
 use crate::table::{TableRef, Value};
 
@@ -27,6 +28,19 @@ impl QueueSettings {
         let (received, current) = (received.arguments.as_ref(), self.arguments.as_ref());
         known(self.queue_type()).try_for_each(|arg| check_argument(arg, received, current, queue))
     }
+}
+
+/// Checks that an exchange declared again is to remember its publishes as it does.
+///
+/// # Errors
+/// 406 for the first difference.
+pub fn check_same_deduplication(
+    received: TableRef<'_>,
+    current: TableRef<'_>,
+    exchange: Resource<'_>,
+) -> Result<(), Exception> {
+    let mut arguments = deduplication::ARGUMENTS.into_iter();
+    arguments.try_for_each(|arg| check_argument(arg, received, current, exchange))
 }
 
 fn check_argument(

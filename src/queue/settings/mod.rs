@@ -6,9 +6,9 @@ mod behaviour;
 mod equivalence;
 mod policy_values;
 
-pub use behaviour::{
-    Behaviour, DeadLetter, DeadLetterStrategy, Deduplication, Overflow, QueueType,
-};
+pub use arguments::check_deduplication;
+pub use behaviour::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow, QueueType};
+pub use equivalence::check_same_deduplication;
 pub use policy_values::PolicyValues;
 
 use crate::config::Durability;

@@ -1,0 +1,266 @@
+//! The newest keys, each until it is too old. Pure: the time is passed in.
+//!
+//! No timer: a key that is too old counts as absent and goes when others come, so a call costs
+//! constant time, taken over many. What is held is bounded by the keys that may be remembered.
+
+use super::key::{Key, KeyEntry};
+use crate::config::Durability;
+use crate::id::Lsn;
+use crate::time::UnixMillis;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+/// Numbers of replaced keys that may lie in `order` beside as many as there are keys.
+const REPLACED_MAX: usize = 64;
+
+/// The keys of one queue or exchange.
+#[derive(Debug)]
+pub struct Cache {
+    len_max: usize,
+    next_number: u64,
+    by_key: HashMap<Key, Known>,
+    /// By number. A key that came again has a later number, and the earlier one says nothing.
+    order: VecDeque<(u64, Key)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    number: u64,
+    due: UnixMillis,
+    /// Its record is in the journal.
+    stored: bool,
+    original: Original,
+}
+
+/// The record of the message that had the key first: a duplicate's confirm promises what its own
+/// does. The default is a message without one, or of an earlier run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Original {
+    pub lsn: Lsn,
+    pub durability: Durability,
+}
+
+impl Cache {
+    #[must_use]
+    pub fn new(len_max: usize) -> Self {
+        let (by_key, order) = (HashMap::new(), VecDeque::new());
+        Self { len_max: len_max.max(1), next_number: 1, by_key, order }
+    }
+
+    /// The message that had this key, if it is remembered.
+    #[must_use]
+    pub fn find(&self, key: &Key, now: UnixMillis) -> Option<Original> {
+        let known = self.by_key.get(key).filter(|known| now < known.due)?;
+        Some(known.original)
+    }
+
+    /// Whether a key is still remembered when so many others have come.
+    #[must_use]
+    pub fn outlasts(&self, key: &Key, others: usize) -> bool {
+        let newer = self.by_key.get(key).map(|known| self.next_number - known.number);
+        newer.is_some_and(|newer| newer.saturating_add(others as u64) <= self.len_max as u64)
+    }
+
+    /// Remembers a key that `find` does not know, in place of the oldest if there is no room.
+    /// `stored` says that its record comes next.
+    pub fn remember(
+        &mut self,
+        key: Key,
+        due: UnixMillis,
+        now: UnixMillis,
+        stored: bool,
+    ) -> KeyEntry {
+        let number = self.next_number;
+        self.next_number += 1;
+        while let Some((number, key)) = self.order.front() {
+            let current = self.by_key.get(key).filter(|known| known.number == *number);
+            if current.is_some_and(|known| now < known.due) {
+                break;
+            }
+            self.drop_oldest();
+        }
+        self.insert(KeyEntry { number, key, due }, stored);
+        KeyEntry { number, key, due }
+    }
+
+    /// The record of the message with this key was appended.
+    pub fn appended(&mut self, key: &Key, original: Original) {
+        if let Some(known) = self.by_key.get_mut(key) {
+            known.original = original;
+        }
+    }
+
+    /// Takes stored keys by ascending number, and the number behind all that were given.
+    pub fn restore(&mut self, entries: impl IntoIterator<Item = KeyEntry>, next_number: u64) {
+        for entry in entries {
+            self.next_number = self.next_number.max(entry.number.saturating_add(1));
+            self.insert(entry, true);
+        }
+        self.next_number = self.next_number.max(next_number);
+    }
+
+    /// The keys whose records are in the journal, by number.
+    pub fn stored(&self) -> impl Iterator<Item = KeyEntry> {
+        self.order.iter().filter_map(|(number, key)| {
+            let known = self.by_key.get(key).filter(|known| known.number == *number)?;
+            known.stored.then_some(KeyEntry { number: *number, key: *key, due: known.due })
+        })
+    }
+
+    /// No key has this number or a later one.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Keys that are held, those included that are too old and have not gone yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    fn insert(&mut self, KeyEntry { number, key, due }: KeyEntry, stored: bool) {
+        let known = Known { number, due, stored, original: Original::default() };
+        self.by_key.insert(key, known);
+        self.order.push_back((number, key));
+        while self.by_key.len() > self.len_max {
+            self.drop_oldest();
+        }
+        if self.order.len() > 2 * self.by_key.len() + REPLACED_MAX {
+            let by_key = &self.by_key;
+            self.order.retain(|(number, key)| {
+                by_key.get(key).is_some_and(|known| known.number == *number)
+            });
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((number, key)) = self.order.pop_front() else { return };
+        if self.by_key.get(&key).is_some_and(|known| known.number == number) {
+            self.by_key.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn key(n: u8) -> Key {
+        Key([n; 16])
+    }
+
+    /// Publishes a key; says whether it was new.
+    fn publish(cache: &mut Cache, n: u8, due: u64, now: u64, stored: bool) -> bool {
+        let (now, due) = (UnixMillis(now), UnixMillis(due));
+        let is_new = cache.find(&key(n), now).is_none();
+        if is_new {
+            cache.remember(key(n), due, now, stored);
+        }
+        is_new
+    }
+
+    #[test]
+    fn a_duplicate_names_the_record_of_the_first() {
+        let mut cache = Cache::new(2);
+        cache.remember(key(1), UnixMillis::NEVER, UnixMillis(0), true);
+        assert_eq!(cache.find(&key(1), UnixMillis(9)), Some(Original::default()));
+        let original = Original { lsn: Lsn(7), durability: Durability::Fsync };
+        cache.appended(&key(1), original);
+        assert_eq!(cache.find(&key(1), UnixMillis(9)), Some(original));
+        assert_eq!(cache.find(&key(2), UnixMillis(9)), None);
+    }
+
+    #[test]
+    fn keys_that_come_again_and_again_take_no_more_room() {
+        let mut cache = Cache::new(10);
+        publish(&mut cache, 0, u64::MAX, 0, false);
+        for now in 0..100_000 {
+            assert!(publish(&mut cache, 1 + (now % 3) as u8, now + 1, now, false));
+            assert!(cache.order.len() <= 2 * 10 + REPLACED_MAX + 1);
+        }
+        assert!(!publish(&mut cache, 0, u64::MAX, 100_000, false));
+    }
+
+    #[test]
+    fn a_key_outlasts_as_many_others_as_there_is_room_for() {
+        let mut cache = Cache::new(4);
+        (1..=2).for_each(|n| assert!(publish(&mut cache, n, u64::MAX, 0, true)));
+        assert!(cache.outlasts(&key(1), 2) && !cache.outlasts(&key(1), 3));
+        (3..=4).for_each(|n| assert!(publish(&mut cache, n, u64::MAX, 0, true)));
+        assert!(!publish(&mut cache, 1, u64::MAX, 0, true));
+        assert!(publish(&mut cache, 5, u64::MAX, 0, true));
+        assert!(publish(&mut cache, 1, u64::MAX, 0, true));
+        assert!(!cache.outlasts(&key(2), 0));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Step {
+        key: u8,
+        /// None: without end.
+        ttl: Option<u64>,
+        passes: u64,
+        stored: bool,
+        /// Keeps only what is stored, as a restart does.
+        restarts: bool,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let ttl = prop::option::of(0..20_u64);
+        let restarts = prop::bool::weighted(0.05);
+        let all = (0..12_u8, ttl, 0..4_u64, any::<bool>(), restarts);
+        all.prop_map(|(key, ttl, passes, stored, restarts)| Step {
+            key,
+            ttl,
+            passes,
+            stored,
+            restarts,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_cache_knows_what_a_list_of_the_newest_keys_knows(
+            len_max in 1..9_usize,
+            steps in vec(step(), 1..200),
+        ) {
+            let mut cache = Cache::new(len_max);
+            // Key, due and whether it is stored, the newest last.
+            let mut model: Vec<(u8, u64, bool)> = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                now += step.passes;
+                let due = step.ttl.map_or(u64::MAX, |ttl| now + ttl);
+                let known = model.iter().any(|known| known.0 == step.key && now < known.1);
+                let is_new = publish(&mut cache, step.key, due, now, step.stored);
+                prop_assert_eq!(is_new, !known);
+                if is_new {
+                    model.retain(|known| known.0 != step.key);
+                    model.push((step.key, due, step.stored));
+                    model.drain(..model.len().saturating_sub(len_max));
+                }
+                if step.restarts {
+                    let (stored, next) = (cache.stored(), cache.next_number());
+                    let stored: Vec<_> = stored.collect();
+                    prop_assert!(stored.windows(2).all(|pair| pair[0].number < pair[1].number));
+                    cache = Cache::new(len_max);
+                    cache.restore(stored, next);
+                    model.retain(|known| known.2);
+                }
+                prop_assert!(cache.len() <= len_max);
+                let live = cache.stored().filter(|entry| now < entry.due.0);
+                let live: Vec<_> = live.map(|entry| (entry.key, entry.due.0)).collect();
+                let expected = model.iter().filter(|known| known.2 && now < known.1);
+                let expected: Vec<_> = expected.map(|known| (key(known.0), known.1)).collect();
+                prop_assert_eq!(live, expected);
+            }
+        }
+    }
+}
