@@ -143,6 +143,8 @@ pub const DELAYED_LIST_LEN_MAX: usize = 100_000;
 pub const DELAYED_PAGED_AT_ONCE: usize = 8_192;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
+/// Octets of a message's key (`x-group-key`, `x-fair-key`) that count.
+pub const LANE_KEY_BYTES_MAX: usize = 255;
 
 // Paging.
 /// What a message in memory costs beside its body: its entry, its names and properties, and what

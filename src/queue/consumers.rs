@@ -15,7 +15,7 @@ use crate::limits::{CONSUMER_CREDIT_BYTES, CONSUMER_CREDIT_MESSAGES};
 use std::sync::Arc;
 
 /// A consumer's place in its queue; never valid for another consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerKey {
     pub(super) index: u32,
     /// Which of the queue's consumers it is: places are used again, and unacked deliveries name
@@ -186,6 +186,11 @@ impl Consumers {
                 None => self.rings.pop_stale(),
             }
         }
+    }
+
+    /// Whether this consumer could take a message if it had the turn.
+    pub(super) fn can_take(&mut self, key: ConsumerKey) -> bool {
+        self.get_mut(key).is_some_and(|consumer| consumer.can_take())
     }
 
     /// The consumer that `next` named cannot take anything for a reason of its own.

@@ -7,6 +7,7 @@ use super::deadletter::Reason;
 use super::effects::Effects;
 use super::expiry::Deadlines;
 use super::held_back::HeldBack;
+use super::keyed::Keyed;
 use super::load::Paging;
 use super::outlet::{Delivery, EndReason, Event, Outlet};
 use super::overflow::Limits;
@@ -115,6 +116,8 @@ pub struct QueueCore {
     pub(super) retries: Option<Box<Retries>>,
     pub(super) deadlines: Deadlines,
     pub(super) limits: Option<Limits>,
+    /// Only there if the queue looks at its messages' keys.
+    pub(super) keyed: Option<Box<Keyed>>,
     pub(super) consumers: Consumers,
     pub(super) get_waiters: VecDeque<GetWaiter>,
     pub(super) paging: Paging,
@@ -141,6 +144,7 @@ impl QueueCore {
             retries: None,
             deadlines: Deadlines::default(),
             limits: None,
+            keyed: None,
             consumers: Consumers::default(),
             get_waiters: VecDeque::new(),
             paging: Paging::default(),
@@ -163,10 +167,10 @@ impl QueueCore {
         } else {
             Consumers::default()
         };
-        let limits = Limits::of(&behaviour);
+        let (limits, keyed) = (Limits::of(&behaviour), Keyed::of(&behaviour));
         let mut returns = self.returns;
         returns.obey(&behaviour);
-        Self { consumers, limits, returns, behaviour: Arc::new(behaviour), ..self }
+        Self { consumers, limits, keyed, returns, behaviour: Arc::new(behaviour), ..self }
     }
 
     #[must_use]
@@ -289,18 +293,16 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        if self.keyed.is_some() {
+            for publish in batch.drain(..) {
+                let entry = self.accept(publish, records, effects);
+                entry.into_iter().for_each(|entry| self.push(entry));
+            }
+            return self.dispatch(records, effects);
+        }
         let hands_over = self.hands_over();
         for publish in batch.drain(..) {
-            if self.limits.is_some() && self.refuse(&publish, effects) {
-                continue;
-            }
-            let entry = self.next_entry(publish, effects.now.unix);
-            if entry.persistent
-                && let Some(message) = &entry.message
-            {
-                let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
-                records.enqueue(message, &[target]);
-            }
+            let Some(entry) = self.accept(publish, records, effects) else { continue };
             let is_next = hands_over && self.ready.is_clear();
             match is_next.then(|| self.next_consumer()).flatten() {
                 Some((key, limited)) => self.hand_over(key, entry, limited, records),
@@ -308,6 +310,27 @@ impl QueueCore {
             }
         }
         self.dispatch(records, effects);
+    }
+
+    /// Makes an entry of a message and records it if it must last. `None` if it is refused.
+    #[inline]
+    fn accept(
+        &mut self,
+        publish: Publish,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> Option<Entry> {
+        if self.limits.is_some() && self.refuse(&publish, effects) {
+            return None;
+        }
+        let entry = self.next_entry(publish, effects.now.unix);
+        if entry.persistent
+            && let Some(message) = &entry.message
+        {
+            let target = Target { queue: self.id, seq: Seq(entry.seq), due: entry.due };
+            records.enqueue(message, &[target]);
+        }
+        Some(entry)
     }
 
     /// Takes a place for a message whose record names several queues. Nobody sees it until `show`.
@@ -468,6 +491,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        let keyed = self.keyed.is_some().then(|| self.to_settle(deliveries));
         let (mut run, mut returned) = (Run::default(), ReturnedRun::default());
         for &(slot, seq) in deliveries {
             let Some(out) = self.checkout.take(slot, seq.0) else {
@@ -505,6 +529,7 @@ impl QueueCore {
             Settlement::Requeue | Settlement::Retry => records.requeue(self.id, [run]),
             Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
         });
+        keyed.into_iter().for_each(|settled| self.settled(settled));
     }
 
     /// To its old place, redelivered from now on.
@@ -537,6 +562,9 @@ impl QueueCore {
         effects: &mut Effects,
     ) {
         self.consumers.grant(key, messages, bytes);
+        if let Some(keyed) = &mut self.keyed {
+            keyed.wake(key);
+        }
         self.dispatch(records, effects);
     }
 
@@ -594,7 +622,10 @@ impl QueueCore {
         no_ack: bool,
         records: &mut RecordBatch,
     ) -> Option<Delivery> {
-        let entry = self.ready.pop_visible()?;
+        let entry = match &self.keyed {
+            None => self.ready.pop_visible()?,
+            Some(_) => self.take_known_for_get(no_ack)?,
+        };
         self.delivered.gotten += 1;
         if no_ack {
             self.record_end(&entry, records);

@@ -14,6 +14,9 @@ impl QueueCore {
     /// Hands over what can be handed over. Stops at a message that is not in memory; asks for those
     /// that will be wanted.
     pub(super) fn dispatch(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
+        if self.keyed.is_some() {
+            return self.dispatch_keyed(records, effects);
+        }
         let mut budget = WORK_PER_LOCK_MAX;
         if self.retries.is_some() {
             self.end_waits(&mut budget, effects.now.unix);
@@ -58,18 +61,37 @@ impl QueueCore {
     pub(super) fn next_consumer(&mut self) -> Option<(ConsumerKey, bool)> {
         loop {
             let key = self.consumers.next()?;
-            let consumer = self.consumers.get_mut(key)?;
-            let spec = &consumer.spec;
-            let taken = if spec.no_ack { None } else { spec.limiter.take(spec.token) };
-            match taken {
-                Some(false) => self.consumers.park(key),
-                taken => return Some((key, taken == Some(true))),
+            match self.pay(key) {
+                None => self.consumers.park(key),
+                Some(limited) => return Some((key, limited)),
             }
         }
     }
 
+    /// Takes what a delivery costs this consumer's channel; says whether it costs anything. `None`
+    /// if the channel has reached its limit.
+    #[inline]
+    pub(super) fn pay(&mut self, key: ConsumerKey) -> Option<bool> {
+        let spec = &self.consumers.get_mut(key)?.spec;
+        let taken = if spec.no_ack { None } else { spec.limiter.take(spec.token) };
+        if taken == Some(false) { None } else { Some(taken.is_some()) }
+    }
+
     /// Gives one message to the consumer that `next_consumer` named.
     pub(super) fn hand_over(
+        &mut self,
+        key: ConsumerKey,
+        entry: Entry,
+        limited: bool,
+        records: &mut RecordBatch,
+    ) {
+        self.give(key, entry, limited, records);
+        self.consumers.rotate(key);
+    }
+
+    /// Gives one message to a consumer that can take it and has paid for it.
+    #[inline]
+    pub(super) fn give(
         &mut self,
         key: ConsumerKey,
         entry: Entry,
@@ -90,7 +112,6 @@ impl QueueCore {
         if let Some(delivery) = self.check_out(entry, token, owner, limited) {
             self.consumers.tell(key, Event::Delivery(delivery));
         }
-        self.consumers.rotate(key);
     }
 
     /// Makes a delivery of a resident message. `owner` is `None` if nothing is to be settled.

@@ -139,6 +139,9 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> Option<Head> {
+        if self.keyed.is_some() {
+            return self.find_known_for_get(budget, records, effects);
+        }
         loop {
             if !self.expire(budget, records, effects) {
                 return None;
@@ -192,7 +195,9 @@ impl QueueCore {
             _ if self.mourns_enough() => UnixMillis::NEVER,
             _ => self.ready.head_due(),
         };
-        let first = head.min(self.held_back_due()).min(self.next_retry());
+        let known = self.keyed.as_ref().filter(|_| !self.mourns_enough());
+        let known = known.map_or(UnixMillis::NEVER, |keyed| keyed.first_due());
+        let first = head.min(known).min(self.held_back_due()).min(self.next_retry());
         first.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
     }
 }

@@ -50,10 +50,10 @@ impl Default for Paging {
 }
 
 /// A message that was read, or could not be.
-struct Answer {
-    seq: u64,
+pub(super) struct Answer {
+    pub(super) seq: u64,
     due: UnixMillis,
-    message: Option<Message>,
+    pub(super) message: Option<Message>,
 }
 
 impl QueueCore {
@@ -84,6 +84,9 @@ impl QueueCore {
         // A message that could not be read at some checkpoint had no say in the queue's bound.
         let due = answers.iter().map(|answer| answer.due).min().unwrap_or(never);
         self.deadlines.first = self.deadlines.first.min(due);
+        if self.keyed.is_some() {
+            self.forget_lost(&answers);
+        }
         self.ready.loaded(answers, &mut effects.ended);
         self.dispatch(records, effects);
     }

@@ -19,6 +19,9 @@
 //! A ready message need not be in memory. `page_out` makes pages of the middle of a long queue, a
 //! few words for a thousand messages; `Effects::loads` asks for what is wanted again, and `loaded`
 //! brings it. Both are driven from outside: this module knows no disk and no budget.
+//!
+//! Queues that look at a header of their messages dispatch by lanes (`keyed`); the others do not
+//! know of it.
 
 mod alive;
 mod checkout;
@@ -35,6 +38,7 @@ mod effects;
 mod expiry;
 mod free_slots;
 mod held_back;
+mod keyed;
 #[cfg(test)]
 mod lifetime_tests;
 mod limiter;

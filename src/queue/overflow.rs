@@ -90,6 +90,9 @@ impl QueueCore {
                 Head::Evicted(seq) => return self.ask_to_load(seq, effects),
                 Head::Resident => {
                     let Some(entry) = self.ready.pop() else { return };
+                    if let Some(keyed) = &mut self.keyed {
+                        keyed.forget(&entry);
+                    }
                     self.bury(entry, Reason::MaxLength, records, effects);
                 }
             }

@@ -27,6 +27,7 @@ impl QueueCore {
             }
         }
         let purged = self.ready.take_all().with_retrying(self.retries.take());
+        let purged = purged.with_forgotten(self.forget_keys());
         self.returns.keep(&self.checkout);
         // Whoever waited for a message that is gone finds the queue empty.
         let mut budget = WORK_PER_LOCK_MAX;
@@ -77,7 +78,8 @@ impl QueueCore {
         let checked_out = self.checkout.take_all();
         self.dying = 0;
         self.absent_dead.clear();
-        (self.ready.take_all().with_retrying(self.retries.take()), checked_out)
+        let dropped = self.ready.take_all().with_retrying(self.retries.take());
+        (dropped.with_forgotten(self.forget_keys()), checked_out)
     }
 }
 

@@ -11,6 +11,7 @@
 //! was long gives its memory back as it drains.
 
 use super::damaged::Damaged;
+use super::keyed::Forgotten;
 use super::middle::Middle;
 use super::page::Page;
 use super::retry::Retries;
@@ -46,12 +47,18 @@ pub struct Dropped {
     _middle: Option<Box<Middle>>,
     _damaged: Option<Box<Damaged>>,
     _retrying: Option<Box<Retries>>,
+    _forgotten: Option<Forgotten>,
 }
 
 impl Dropped {
     /// The same and what waited for its next attempt.
     pub(super) fn with_retrying(self, _retrying: Option<Box<Retries>>) -> Self {
         Self { _retrying, ..self }
+    }
+
+    /// The same and what was known of their keys.
+    pub(super) fn with_forgotten(self, _forgotten: Option<Forgotten>) -> Self {
+        Self { _forgotten, ..self }
     }
 }
 
@@ -371,15 +378,23 @@ impl Ready {
                 middle.tail = go;
             }
         }
-        let (stay, go) = std::mem::take(&mut self.returned)
-            .into_iter()
-            .partition(|(_, entry)| self.reserved > 0 && entry.reserved);
-        self.returned = stay;
+        let mut returned = std::mem::take(&mut self.returned);
+        if self.reserved > 0 {
+            let (stay, go) = returned.into_iter().partition(|(_, entry)| entry.reserved);
+            self.returned = stay;
+            returned = go;
+        }
         self.bytes = 0;
         self.absent = 0;
         self.absent_bytes = 0;
-        let _damaged = self.damaged.take();
-        Dropped { _fifo: fifo, _returned: go, _middle: middle, _damaged, _retrying: None }
+        Dropped {
+            _fifo: fifo,
+            _returned: returned,
+            _middle: middle,
+            _damaged: self.damaged.take(),
+            _retrying: None,
+            _forgotten: None,
+        }
     }
 
     /// Body bytes of invisible messages.

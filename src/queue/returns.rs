@@ -47,7 +47,9 @@ impl Returns {
     pub(super) fn obey(&mut self, behaviour: &Behaviour) {
         // RabbitMQ: quorum queues count in any case, and 3.10 tells the first consumer too.
         let tells_zero = behaviour.kind == QueueType::Quorum;
-        let delay_ms = behaviour.retry_delay_ms;
+        // What waits would be overtaken by its own key.
+        let keyless = behaviour.group_key.is_none() && behaviour.fair_key.is_none();
+        let delay_ms = behaviour.retry_delay_ms.filter(|_| keyless);
         let counts = tells_zero || behaviour.delivery_limit.is_some() || delay_ms.is_some();
         let limit = behaviour.delivery_limit.unwrap_or(u64::MAX);
         self.rule = counts.then_some(Rule { limit, tells_zero, delay_ms });

@@ -24,6 +24,7 @@ mod exchanges;
 mod failed_deliveries;
 mod fuzz;
 mod hostile;
+mod keyed;
 mod kill;
 mod pressure;
 mod program;

@@ -8,6 +8,7 @@ mod deduplication;
 mod delay;
 mod history;
 mod journal;
+mod keyed;
 mod policy;
 mod queue;
 mod routing;

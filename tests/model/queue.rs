@@ -22,6 +22,7 @@ use paging::Answer;
 use proptest::prelude::*;
 use publish::Post;
 use world::World;
+pub(super) use world::{Mailbox, PAGING, QUEUE};
 
 impl World {
     /// In a plain queue nothing ever becomes due.

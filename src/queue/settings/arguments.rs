@@ -78,8 +78,19 @@ const ARGUMENTS: [Argument; 35] = [
     }),
     both("x-retry-delay-min", |value, _| period(value, 1)),
     both("x-retry-delay-max", retry_delay_max),
-    both("x-group-key", |value, _| header_name(value)),
-    both("x-fair-key", |value, _| header_name(value)),
+    both("x-group-key", |value, arguments| {
+        header_name(value)?;
+        let by_priority = ("x-max-priority", "group_key_but_max_priority_defined");
+        let delayed = ("x-retry-delay-min", "group_key_but_retry_delay_min_defined");
+        none_of(arguments, &[by_priority, delayed])
+    }),
+    both("x-fair-key", |value, arguments| {
+        header_name(value)?;
+        let by_priority = ("x-max-priority", "fair_key_but_max_priority_defined");
+        let delayed = ("x-retry-delay-min", "fair_key_but_retry_delay_min_defined");
+        let by_group = ("x-group-key", "fair_key_but_group_key_defined");
+        none_of(arguments, &[by_priority, delayed, by_group])
+    }),
     both(deduplication::ENABLED, |value, _| boolean(value)),
     both(deduplication::CACHE_SIZE, |value, _| at_most(value, 1, DEDUPLICATION_CACHE_MAX)),
     both(deduplication::CACHE_TTL, |value, _| period(value, 1)),
@@ -276,6 +287,12 @@ fn header_name(value: Value<'_>) -> Checked {
     } else {
         Err("invalid_header_name".to_owned())
     }
+}
+
+/// What asks for another order of delivery is refused: a queue has one.
+fn none_of(arguments: TableRef<'_>, others: &[(&str, &str)]) -> Checked {
+    let other = others.iter().find(|(name, _)| arguments.get(name.as_bytes()).is_some());
+    other.map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
 }
 
 /// `7D`: a number above zero and one of RabbitMQ's units.

@@ -105,7 +105,20 @@ fn header_names_are_what_a_header_can_be_called() {
     refused("x-fair-key", Value::LongStr(b"\xff"), "invalid_header_name");
     refused("x-deduplication-header", Value::I32(1), "{unacceptable_type,signedint}");
     refused("x-deduplication-header", string(""), "invalid_header_name");
-    accepted(&[("x-group-key", string(&long[1..])), ("x-fair-key", string("tenant"))]);
+    accepted(&[("x-group-key", string(&long[1..]))]);
+    accepted(&[("x-fair-key", string("tenant")), ("x-single-active-consumer", Value::Bool(true))]);
+}
+
+#[test]
+fn a_queue_has_one_order_of_delivery() {
+    let (group, fair) = (("x-group-key", string("g")), ("x-fair-key", string("f")));
+    let priority = ("x-max-priority", Value::I32(3));
+    refused_among(&[group, priority], group.0, "group_key_but_max_priority_defined");
+    refused_among(&[fair, priority], fair.0, "fair_key_but_max_priority_defined");
+    refused_among(&[fair, group], fair.0, "fair_key_but_group_key_defined");
+    let delay = ("x-retry-delay-min", Value::I32(3));
+    refused_among(&[group, delay], group.0, "group_key_but_retry_delay_min_defined");
+    refused_among(&[fair, delay], fair.0, "fair_key_but_retry_delay_min_defined");
 }
 
 #[test]

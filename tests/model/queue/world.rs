@@ -15,20 +15,20 @@ use std::sync::{Arc, Mutex};
 pub(super) const CHANNELS: usize = 4;
 /// Two channels each.
 pub(super) const LINKS: usize = 2;
-pub(super) const QUEUE: QueueId = QueueId(7);
+pub(in super::super) const QUEUE: QueueId = QueueId(7);
 /// When a history begins.
 const START: u64 = 1_000;
 
 /// So small that every run crosses every boundary.
-pub(super) const PAGING: Paging =
+pub(in super::super) const PAGING: Paging =
     Paging { page_len: 4, read_ahead_len: 3, load_len: 6, load_bytes: 1 << 20 };
 
 /// A link's inbox.
 #[derive(Default)]
-pub(super) struct Mailbox(Mutex<Vec<Event>>);
+pub(in super::super) struct Mailbox(Mutex<Vec<Event>>);
 
 impl Mailbox {
-    pub(super) fn take(&self) -> Vec<Event> {
+    pub(in super::super) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.lock().expect("no test thread has panicked"))
     }
 }
