@@ -1,6 +1,7 @@
 //! What a broker does in the background, on one thread that has time, and at its end.
 
 use super::Broker;
+use super::link::Workspace;
 use crate::store::{Disk, StoreError};
 
 impl Broker {
@@ -31,9 +32,19 @@ impl Broker {
     /// The disk's, of what the journal needs.
     pub fn close(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         self.store.drop_spilled(disk);
+        self.record_dying();
         if let Err(error) = self.checkpoint(disk) {
             tracing::error!("there is no last checkpoint, a start will take longer: {error}");
         }
         self.journal().close_clean(disk)
+    }
+
+    /// Dead letters that have not moved stay in their old queues, and some were delivered there.
+    fn record_dying(&self) {
+        let mut workspace = Workspace::default();
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        for queue in vhosts.iter().flat_map(|vhost| vhost.queues()) {
+            queue.record_dying(&mut workspace.turn(self));
+        }
     }
 }

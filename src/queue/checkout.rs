@@ -114,6 +114,10 @@ impl Checkout {
         self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
     }
 
+    pub(super) fn dying(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flatten().filter(|out| out.dying).map(|out| &out.entry)
+    }
+
     /// The message in this slot.
     pub(super) fn at(&self, slot: usize) -> Option<&Entry> {
         self.slots.get(slot)?.as_ref().map(|out| &out.entry)

@@ -8,7 +8,7 @@ use super::checkout::CheckedOut;
 use super::core::QueueCore;
 use super::effects::Effects;
 use super::ready::Entry;
-use super::runs::Run;
+use super::runs::{Run, runs};
 use super::settings::Behaviour;
 use crate::config::Durability;
 use crate::id::{QueueId, Seq};
@@ -127,17 +127,19 @@ impl QueueCore {
     /// Ends a message for that reason.
     pub(super) fn bury(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         reason: Reason,
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        self.returns.forget(entry.seq);
         if self.behaviour.dead_letter.is_none() {
+            self.returns.forget(entry.seq);
             self.record_end(&entry, records);
             effects.ended.extend(entry.message);
             return;
         }
+        // If it never moves, a start finds it here, and it has been out.
+        entry.redelivered |= matches!(reason, Reason::Rejected | Reason::DeliveryLimit);
         self.send_away(entry, reason, effects);
     }
 
@@ -208,6 +210,14 @@ impl QueueCore {
         }
     }
 
+    /// The broker stops: those that were out and have not moved come back redelivered.
+    pub fn record_dying(&self, records: &mut RecordBatch) {
+        let returned = self.checkout.dying().filter(|entry| entry.persistent && entry.redelivered);
+        let mut seqs: Vec<u64> = returned.map(|entry| entry.seq).collect();
+        seqs.sort_unstable();
+        records.requeue(self.id, runs(seqs));
+    }
+
     /// These dead letters have moved, or nobody wanted them. `record` says whether their end is
     /// still to be written.
     pub fn buried(
@@ -222,6 +232,7 @@ impl QueueCore {
         for &(slot, seq) in places {
             let Some(out) = self.checkout.take_dying(slot, seq.0) else { continue };
             self.dying -= 1;
+            self.returns.forget(seq.0);
             if record && out.entry.persistent {
                 run.extend(seq.0, |run| records.ack(self.id, [run]));
             }

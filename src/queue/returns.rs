@@ -107,6 +107,14 @@ impl Returns {
         count.times
     }
 
+    fn set(&mut self, seq: u64, times: u32) {
+        if times == 0 {
+            self.counts.remove(&seq);
+        } else if let Some(count) = self.counts.get_mut(&seq) {
+            count.times = times;
+        }
+    }
+
     /// Whether a message that came back so often has failed for good.
     fn are_too_many(&self, times: u32) -> bool {
         self.rule.is_some_and(|rule| u64::from(times) > rule.limit)
@@ -148,6 +156,8 @@ impl QueueCore {
     ) {
         let times = self.returns.add(&entry);
         if self.returns.are_too_many(times) {
+            // Until it has moved, it is known as its records say.
+            self.returns.set(entry.seq, times - 1);
             self.bury(entry, Reason::DeliveryLimit, records, effects);
             return;
         }
@@ -243,9 +253,34 @@ mod tests {
                 assert_eq!((world.core.ready_len(), world.core.unacked_len()), (0, 0));
                 let dead: Vec<_> = world.effects.dead.iter().map(|dead| dead.reason).collect();
                 assert_eq!(dead, vec![Reason::DeliveryLimit; usize::from(dead_letter.is_some())]);
+                let places: Vec<_> =
+                    world.effects.dead.iter().filter_map(|dead| dead.place).collect();
+                world.core.buried(&places, true, &mut world.records, &mut world.effects);
                 assert!(world.core.returns.counts.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn a_message_that_has_died_and_not_moved_keeps_its_count_and_has_been_out() {
+        let exchange = Name::new("dlx");
+        let strategy = DeadLetterStrategy::default();
+        let dead_letter = Some(DeadLetter { exchange, routing_key: None, strategy });
+        let mut world = World::new(Behaviour { dead_letter, ..limit(2) }, 2);
+        for _ in 0..3 {
+            let out = world.get();
+            world.settle(&[out], Settlement::Requeue);
+        }
+        let out = world.get();
+        world.settle(&[out], Settlement::Discard);
+        // At a checkpoint its old queue has both, and so has what a crash leaves.
+        let alive = world.core.alive();
+        let counts: Vec<_> = alive.returns.iter().map(|(seq, how)| (*seq, how.times)).collect();
+        assert_eq!(counts, [(Seq(1), 2)]);
+        assert_eq!(alive.redelivered, [(Seq(1), Seq(2))]);
+        world.records.clear();
+        world.core.record_dying(&mut world.records);
+        assert_eq!(world.records.records(), 1);
     }
 
     #[test]

@@ -247,6 +247,10 @@ impl Queue {
         let mut last = Lsn(0);
         for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
             let (lsn, ()) = self.run(turn, |core, turn| {
+                if how != Settlement::Ack {
+                    // What dies of it leaves a record when it moves, and is redelivered until then.
+                    self.mark_changed();
+                }
                 core.settle(part, how, turn.records, turn.effects);
             })?;
             last = last.max(lsn);
@@ -310,6 +314,11 @@ impl Queue {
         let hold =
             |core: &mut QueueCore, turn: &mut Turn<'_>| core.hold_back(letters, turn.effects);
         self.run(turn, hold).map(|(_, is_first)| is_first)
+    }
+
+    /// As `QueueCore::record_dying`. Nothing if the queue is gone.
+    pub fn record_dying(&self, turn: &mut Turn<'_>) {
+        let _ = self.run(turn, |core, turn| core.record_dying(turn.records));
     }
 
     /// Does what is due.

@@ -77,7 +77,10 @@ where
             session.peer().name
         );
     }
-    borrow(&mut connection.session, |session, loan| session.drop_connection(&mut loan.scratch));
+    let now = clock.now();
+    borrow(&mut connection.session, |session, loan| {
+        session.drop_connection(now, &mut loan.scratch);
+    });
     // The last bytes are on their way; a peer that is gone does not matter any more.
     let _ = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx)).await;
 }

@@ -89,7 +89,7 @@ impl Session {
         match self.phase {
             Phase::Running => self.close_connection_with(exception, now, scratch),
             Phase::Closing { .. } | Phase::Closed => {}
-            _ => self.drop_connection(scratch),
+            _ => self.drop_connection(self.now, scratch),
         }
     }
 

@@ -244,7 +244,7 @@ impl Session {
                 "closing AMQP connection ({}): time is up",
                 self.peer.name
             );
-            self.drop_connection(scratch);
+            self.drop_connection(now, scratch);
         } else if self
             .stalled_since
             .is_some_and(|since| now.monotonic.since(since) >= OUTPUT_STALLED_MS_MAX)
@@ -254,7 +254,7 @@ impl Session {
                 "closing AMQP connection ({}): it takes no output for {OUTPUT_STALLED_MS_MAX} ms",
                 self.peer.name
             );
-            self.drop_connection(scratch);
+            self.drop_connection(now, scratch);
         } else if self.heartbeat.tick(now.monotonic, reading, &mut self.output) {
             tracing::warn!(
                 connection = self.id.0,
@@ -262,7 +262,7 @@ impl Session {
                 self.peer.name,
                 self.heartbeat.interval_s()
             );
-            self.drop_connection(scratch);
+            self.drop_connection(now, scratch);
         } else if self.acks_due_at.is_some_and(|at| at <= now.monotonic) {
             self.check_acks(now, scratch);
         }
@@ -282,7 +282,7 @@ impl Session {
         };
         if notices.failed {
             // Confirms will never come: the broker stops, and the connection with it.
-            self.drop_connection(scratch);
+            self.drop_connection(now, scratch);
             return;
         }
         if notices.journal {
@@ -332,8 +332,9 @@ impl Session {
     }
 
     /// Ends everything at once, as a broken socket does.
-    pub fn drop_connection(&mut self, scratch: &mut Scratch) {
-        scratch.workspace.effects.now = self.now;
+    pub fn drop_connection(&mut self, now: Now, scratch: &mut Scratch) {
+        self.now = now;
+        scratch.workspace.effects.now = now;
         self.output = Output::new();
         self.stalled_since = None;
         self.phase_ends_at = None;
@@ -350,7 +351,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.drop_connection(&mut Scratch::default());
+        self.drop_connection(self.now, &mut Scratch::default());
         self.broker.disconnect(self.id);
     }
 }

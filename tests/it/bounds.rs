@@ -205,7 +205,7 @@ fn a_connection_of_many_channels_gives_everything_back_in_order() {
         }
         match end {
             Some(close) => consumer.say(&close),
-            None => consumer.session.drop_connection(&mut Scratch::default()),
+            None => consumer.session.drop_connection(Now::default(), &mut Scratch::default()),
         }
         for name in &names {
             assert_eq!(ready_and_out(&still, name), (EACH.into(), 0), "{name}");

@@ -11,10 +11,11 @@ mod steps;
 use leveret::id::{Lsn, QueueId, Seq};
 use leveret::message::Message;
 use leveret::store::{
-    self, Definition, Disk, Durability, Journal, MemoryDisk, Options, RecordBatch, Recovered,
-    Source, Standing, Store, StoreError, Target,
+    self, CameBack, Definition, Disk, Durability, Journal, MemoryDisk, Options, RecordBatch,
+    Recovered, Source, Standing, Store, StoreError, Target,
 };
 use leveret::table::Table;
+use leveret::time::UnixMillis;
 use mains::Mains;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -36,6 +37,8 @@ struct Queue {
     next_seq: u64,
     /// Body and redelivered by seq.
     messages: BTreeMap<u64, (Vec<u8>, bool)>,
+    /// How those of them came back last that did.
+    returns: BTreeMap<u64, CameBack>,
 }
 
 /// One broker's data directory over many starts, and what it should hold.
@@ -188,6 +191,7 @@ impl World {
                 };
                 let acked: Vec<u64> = some(queue, *at, *count);
                 queue.messages.retain(|seq, _| !acked.contains(seq));
+                queue.returns.retain(|seq, _| !acked.contains(seq));
                 batch.ack(QueueId(id), runs(&acked));
             }
             Change::Requeue(number, at, count) => {
@@ -201,6 +205,25 @@ impl World {
                 }
                 batch.requeue(QueueId(id), runs(&back));
             }
+            Change::Returned(number, at, count) => {
+                let id = self.ids[*number as usize];
+                let Some(queue) = state.queues.get_mut(&id) else {
+                    return;
+                };
+                // A record says one count for its run.
+                let back = some(queue, *at, *count);
+                let Some(run) = runs(&back).first().copied() else { return };
+                let seqs = run.0.0..=run.1.0;
+                let counts = queue.returns.range(seqs.clone()).map(|(_, how)| how.times);
+                let times = 1 + counts.max().unwrap_or(0);
+                let until = UnixMillis(if *at % 2 == 0 { 0 } else { 1000 + u64::from(times) });
+                let how = CameBack { times, until };
+                for seq in seqs {
+                    queue.messages.get_mut(&seq).unwrap().1 = true;
+                    queue.returns.insert(seq, how);
+                }
+                batch.returned(QueueId(id), run, how);
+            }
             Change::Purge(number, spared) => {
                 let id = self.ids[*number as usize];
                 let Some(queue) = state.queues.get_mut(&id) else {
@@ -208,6 +231,7 @@ impl World {
                 };
                 let spared = some(queue, 0, *spared);
                 queue.messages.retain(|seq, _| spared.contains(seq));
+                queue.returns.retain(|seq, _| spared.contains(seq));
                 batch.purge(QueueId(id), Seq(queue.next_seq), runs(&spared));
             }
         }
@@ -353,7 +377,8 @@ fn state_of(store: &Store, disk: &dyn Disk, recovered: &Recovered) -> State {
         assert!(messages.is_sorted_by_key(|message| message.0));
         let next_seq = queue.next_seq.0;
         let messages = messages.into_iter().collect();
-        (id.0, Queue { next_seq, messages })
+        let returns = queue.returns.iter().map(|(seq, how)| (seq.0, *how)).collect();
+        (id.0, Queue { next_seq, messages, returns })
     };
     let vhosts = recovered.definitions.vhosts();
     let parameters = vhosts.flat_map(|(_, vhost)| vhost.parameters());
@@ -394,6 +419,7 @@ impl Source for Standings<'_> {
                     next_seq,
                     live: seqs(false),
                     redelivered: seqs(true),
+                    returns: queue.returns.iter().map(|it| (Seq(*it.0), *it.1)).collect(),
                     ..Standing::default()
                 },
             );

@@ -22,6 +22,7 @@ pub(crate) enum Seen<'a> {
     GetOk { tag: u64, redelivered: bool, left: u32, content: Content<'a> },
     Return { content: Content<'a> },
     Ack { up_to: u64, multiple: bool },
+    Nack { up_to: u64, multiple: bool },
     Cancel { consumer: u32 },
 }
 
@@ -246,7 +247,7 @@ impl Client {
         let mut read = Fields(fields);
         let seen = match (method >> 16, method & 0xffff) {
             (60, 80) => Seen::Ack { up_to: read.u64(), multiple: read.u8() == 1 },
-            (60, 120) => panic!("nothing of ours is refused"),
+            (60, 120) => Seen::Nack { up_to: read.u64(), multiple: read.u8() == 1 },
             (60, 30) => Seen::Cancel { consumer: read.tag() },
             _ => Seen::Method { method, fields },
         };

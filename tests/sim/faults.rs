@@ -11,12 +11,13 @@ impl World {
         let number = self.seats[at].number;
         self.note(|| format!("{number} is cut"));
         self.oracle.stats.cuts += 1;
-        self.turn(at, |seat, _, scratch| {
-            seat.session.drop_connection(scratch);
+        self.turn(at, |seat, now, scratch| {
+            seat.session.drop_connection(now, scratch);
             seat.client.operations.clear();
         });
-        self.oracle.cut(number);
-        self.seats[at] = self.new_seat();
+        let is_ruled = self.seats[at].is_ruled;
+        self.forget(number, is_ruled);
+        self.seats[at] = self.new_seat(is_ruled);
     }
 
     /// Power loss: the broker and all connections are gone, and of the disk what chance leaves.
@@ -31,20 +32,28 @@ impl World {
             self.harm_catalogue();
         }
         let left = self.power_off();
-        let clients = self.seats.len();
-        for seat in self.seats.drain(..) {
-            self.oracle.cut(seat.number);
-        }
+        let seats: Vec<_> = self.seats.drain(..).map(|it| (it.number, it.is_ruled)).collect();
+        seats.iter().for_each(|(number, is_ruled)| self.forget(*number, *is_ruled));
+        let clients: Vec<_> = seats.into_iter().map(|seat| seat.1).collect();
         self.start(left);
-        self.connect(clients);
+        self.connect(&clients);
+    }
+
+    /// The client of that connection reads nothing more.
+    fn forget(&mut self, number: usize, is_ruled: bool) {
+        if is_ruled {
+            self.ledger.cut(number);
+        } else {
+            self.oracle.cut(number);
+        }
     }
 
     /// A stop in good order.
     pub(crate) fn stop(&mut self) {
         self.note(|| "clean stop".to_owned());
         self.oracle.stats.clean_stops += 1;
-        let clients = self.seats.len();
-        for at in 0..clients {
+        let clients: Vec<_> = self.seats.iter().map(|seat| seat.is_ruled).collect();
+        for at in 0..clients.len() {
             self.cut(at);
         }
         self.seats.clear();
@@ -58,7 +67,7 @@ impl World {
         }
         let left = self.power_off();
         self.start(left);
-        self.connect(clients);
+        self.connect(&clients);
     }
 
     /// What the power's loss leaves of the disk.
@@ -90,6 +99,7 @@ impl World {
                 Err(_) => (recovered.last_lsn.0, recovered.last_lsn.0 + 1),
             };
             self.oracle.started((&store, &twin), &recovered, synced, lsn);
+            self.ledger.started((&store, &twin), &recovered);
             match opened {
                 Ok(broker) => {
                     self.broker = broker;
@@ -145,7 +155,7 @@ impl World {
                     moved = true;
                 }
             }
-            moved |= self.load();
+            moved |= self.load() | self.tick();
             self.round();
             if self.fails_in.is_some() || self.disk.is_dark() {
                 self.crash();

@@ -173,7 +173,7 @@ fn one_flipped_bit_changes_nothing_silently() {
     let (seeds, flips) = if is_long() { (50, 100) } else { (8, 40) };
     let mut outcomes = Outcomes::default();
     for (seed, clean) in (0..seeds).flat_map(|seed| [(seed, true), (seed, false)]) {
-        let mut run = Run { seed, world: World::new(seed) };
+        let mut run = Run { seed, world: World::exact(seed) };
         let world = &mut run.world;
         let (disk, before) = end(world, clean);
         for with_catalogue in [true, false] {

@@ -84,6 +84,7 @@ impl World {
             return;
         }
         self.oracle.kept(journal.durable_lsn().0, journal.appended_lsn().0);
+        self.ledger.synced(journal.durable_lsn().0);
         self.note(|| format!("meanwhile, at {point:?}:"));
         let before = self.broker.journal().appended_lsn();
         for _ in 0..4 {
@@ -91,6 +92,9 @@ impl World {
         }
         let all = self.seats[at].client.out.len();
         self.deliver_bytes(at, all);
+        if self.rng.percent(50) {
+            self.tick();
+        }
         let appended = self.broker.journal().appended_lsn() > before;
         let is_early = matches!(point, Failpoint::CheckpointBegun | Failpoint::GatePassed);
         self.oracle.stats.ahead_of_checkpoints += u64::from(is_early && appended);

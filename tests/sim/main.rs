@@ -15,6 +15,8 @@ mod parts;
 mod points;
 mod regressions;
 mod rng;
+mod ruled;
+mod ruled_world;
 mod shortage;
 mod spill;
 mod wire;
@@ -24,12 +26,13 @@ mod world;
 use leveret::store::Failpoint;
 use ops::{Op, QUEUES};
 use oracle::Stats;
+use ruled::RuledStats;
 use std::ops::Range;
 use world::World;
 
 const SEEDS: Range<u64> = 0..150;
 const SEEDS_LONG: Range<u64> = 0..5000;
-const OPERATIONS: usize = 300;
+const OPERATIONS: usize = 400;
 
 /// Says which seed it was if the test ends badly.
 struct Run {
@@ -48,13 +51,20 @@ impl Drop for Run {
     }
 }
 
+/// What happened how often, and all that clients read, summed up.
+struct Outcome {
+    stats: Stats,
+    ruled: RuledStats,
+    digest: u64,
+}
+
 /// Runs one seed to its end; says what happened how often, and sums up all that clients read.
-fn run(seed: u64, operations: usize) -> (Stats, u64) {
+fn run(seed: u64, operations: usize) -> Outcome {
     let mut run = Run { seed, world: World::new(seed) };
     let world = &mut run.world;
     world.run(operations);
     world.calm_down();
-    world.oracle.check_quiet(&world.gauges());
+    world.check_quiet();
     // Either way it goes on with a disk that does not fail.
     world.cuts.clear();
     if world.rng.percent(50) {
@@ -65,7 +75,11 @@ fn run(seed: u64, operations: usize) -> (Stats, u64) {
     drain(world);
     world.stop();
     count_places(world);
-    (std::mem::take(&mut world.oracle.stats), world.digest)
+    Outcome {
+        stats: std::mem::take(&mut world.oracle.stats),
+        ruled: std::mem::take(&mut world.ledger.stats),
+        digest: world.digest,
+    }
 }
 
 /// Counts how often the store came to places that count.
@@ -107,8 +121,9 @@ fn drain(world: &mut World) {
         world.read(0, usize::MAX);
     }
     world.calm_down();
-    world.oracle.check_quiet(&world.gauges());
+    world.check_quiet();
     world.oracle.check_drained();
+    world.drain_ruled();
 }
 
 fn is_long() -> bool {
@@ -128,21 +143,24 @@ fn seeds() -> Range<u64> {
 
 #[test]
 fn any_history_keeps_every_promise() {
-    let mut total = Stats::default();
+    let (mut total, mut ruled) = (Stats::default(), RuledStats::default());
     let seeds = seeds();
     for seed in seeds.clone() {
-        total.add(&run(seed, OPERATIONS).0);
+        let outcome = run(seed, OPERATIONS);
+        total.add(&outcome.stats);
+        ruled.add(&outcome.ruled);
     }
-    println!("seeds {seeds:?}: {total:?}");
+    println!("seeds {seeds:?}: {total:?}, with rules: {ruled:?}");
     if seeds.end - seeds.start >= 100 {
         total.check_reach();
+        ruled.check_reach();
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_history() {
     for seed in 0..10 {
-        let [first, second] = [0, 1].map(|_| run(seed, OPERATIONS).1);
+        let [first, second] = [0, 1].map(|_| run(seed, OPERATIONS).digest);
         assert_eq!(first, second, "seed {seed}: all that clients have read");
     }
 }

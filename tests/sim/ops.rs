@@ -1,5 +1,7 @@
 //! What clients do, and the names that they do it with.
 
+use super::ruled::{Publication, Rules};
+
 /// Name, and whether it is durable.
 pub(crate) const QUEUES: [(&str, bool); 4] =
     [("d0", true), ("d1", true), ("d2", true), ("t0", false)];
@@ -66,12 +68,17 @@ pub(crate) enum Op {
     DeclareExchange(usize),
     DeleteExchange(usize),
     DeclareQueue(usize),
+    /// A queue with rules, by its own number.
+    DeclareRuled(usize, Rules),
+    DeclareFan,
+    BindFan(usize),
     DeleteQueue(usize),
     Purge(usize),
     Bind(Binding),
     Unbind(Binding),
     /// By its number.
     Publish(u32),
+    PublishRuled(Publication),
     Qos {
         count: u16,
         global: bool,

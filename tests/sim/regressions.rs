@@ -2,8 +2,10 @@
 //! with the workload, so the seeds are worth less than the ways.
 
 use super::ops::{Consume, How, Message, Mode, Op};
+use super::ruled::{LAST, Ledger, Publication, RANKED, number};
 use super::world::World;
 use super::{OPERATIONS, run};
+use leveret::broker::alarm::Alarm;
 
 /// They showed, in this order: confirms on a channel that was refused, -ok and commit-ok that left
 /// before the disk had them, deliveries of one connection in another's inbox, a cancel whose last
@@ -172,4 +174,74 @@ fn a_snapshot_is_no_copy_of_a_catalogue_that_has_rotted() {
         world.calm_down();
         world.oracle.check_quiet(&world.gauges());
     }
+}
+
+/// A client that holds the only message of a queue with that delivery limit, and uses channel 1.
+fn holds_one(limit: u32) -> World {
+    let mut world = World::still(0);
+    let mut setup = *world.ledger.setup();
+    setup.rules[RANKED].limit = Some(limit);
+    world.ledger = Ledger::new(setup, world.now);
+    world.connect(&[true]);
+    world.calm_down();
+    world.say(0, 1, Op::OpenChannel);
+    for queue in [LAST, RANKED] {
+        world.say(0, 1, Op::DeclareRuled(queue, setup.rules[queue]));
+    }
+    world.say(
+        0,
+        1,
+        Op::PublishRuled(Publication {
+            id: 1,
+            to: Some(RANKED),
+            persistent: true,
+            expiration_ms: None,
+            priority: 0,
+            body_len: 3,
+        }),
+    );
+    get_ruled(&mut world);
+    world
+}
+
+fn get_ruled(world: &mut World) {
+    world.say(0, 1, Op::Get { queue: number(RANKED), no_ack: false });
+    world.calm_down();
+}
+
+fn give_back(world: &mut World, tag: u64, requeue: bool) {
+    world.say(0, 1, Op::Settle { tag, multiple: false, how: How::Reject { requeue } });
+}
+
+/// A dead letter that had been delivered and could not move came back as a new message after a stop
+/// in good order.
+#[test]
+fn what_was_out_and_died_and_has_not_moved_comes_back_redelivered() {
+    for (limit, requeue) in [(0, true), (5, false)] {
+        let mut world = holds_one(limit);
+        world.broker.alarms.set(Alarm::Disk, true);
+        give_back(&mut world, 1, requeue);
+        // Its old queue has it still.
+        world.stop();
+        assert_eq!(world.ledger.stats.recovered, 1);
+        world.calm_down();
+        world.drain_ruled();
+    }
+}
+
+/// A checkpoint forgot the count of a message that had come back too often and could not move.
+#[test]
+fn what_came_back_too_often_and_has_not_moved_keeps_its_count() {
+    let mut world = holds_one(2);
+    for tag in [1, 2] {
+        give_back(&mut world, tag, true);
+        get_ruled(&mut world);
+    }
+    world.broker.alarms.set(Alarm::Disk, true);
+    give_back(&mut world, 3, true);
+    world.checkpoint();
+    world.crash();
+    assert_eq!(world.ledger.stats.recovered_counts, 1);
+    world.calm_down();
+    world.drain_ruled();
 }

@@ -1,6 +1,7 @@
 //! AMQP 0-9-1 from the client's side, by hand, so that the broker's codec is not its own judge.
 
 use super::ops::{EXCHANGES, How, Message, Mode, OS_QUEUE, Op, QUEUES};
+use super::ruled::{self, FAN, OVERFLOWS, Publication, RANK_MAX, Rules, name_of};
 
 /// Small, so that bodies come in many frames.
 pub(crate) const FRAME_MAX: u32 = 4096;
@@ -117,8 +118,20 @@ pub(crate) fn encode(op: &Op, channel: u16, messages: &[Message]) -> Vec<u8> {
                 long(out, if queue == OS_QUEUE { arguments } else { &[] });
             })
         }
-        Op::DeleteQueue(queue) => named(channel, (50, 40), QUEUES[queue].0, flags(&[0])),
-        Op::Purge(queue) => named(channel, (50, 30), QUEUES[queue].0, flags(&[0])),
+        Op::DeclareRuled(queue, rules) => declare_ruled(channel, queue, &rules),
+        Op::DeclareFan => named(channel, (40, 10), FAN, |out| {
+            short(out, "fanout");
+            out.push(0b10);
+            long(out, &[]);
+        }),
+        Op::BindFan(queue) => named(channel, (50, 20), ruled::NAMES[queue], |out| {
+            short(out, FAN);
+            short(out, "");
+            out.push(0);
+            long(out, &[]);
+        }),
+        Op::DeleteQueue(queue) => named(channel, (50, 40), name_of(queue), flags(&[0])),
+        Op::Purge(queue) => named(channel, (50, 30), name_of(queue), flags(&[0])),
         Op::Bind(binding) => named(channel, (50, 20), QUEUES[binding.queue].0, |out| {
             short(out, EXCHANGES[binding.exchange].0);
             short(out, binding.key);
@@ -131,12 +144,13 @@ pub(crate) fn encode(op: &Op, channel: u16, messages: &[Message]) -> Vec<u8> {
             long(out, &[]);
         }),
         Op::Publish(id) => publish(channel, id, &messages[id as usize]),
+        Op::PublishRuled(publication) => publish_ruled(channel, &publication),
         Op::Qos { count, global } => method(channel, 60, 10, |out| {
             out.extend_from_slice(&[0; 4]);
             out.extend_from_slice(&count.to_be_bytes());
             out.push(u8::from(global));
         }),
-        Op::Consume(consume) => named(channel, (60, 20), QUEUES[consume.queue].0, |out| {
+        Op::Consume(consume) => named(channel, (60, 20), name_of(consume.queue), |out| {
             short(out, &tag_text(consume.tag));
             out.push(u8::from(consume.no_ack) << 1 | u8::from(consume.exclusive) << 2);
             let mut arguments = Vec::new();
@@ -149,7 +163,7 @@ pub(crate) fn encode(op: &Op, channel: u16, messages: &[Message]) -> Vec<u8> {
             out.push(0);
         }),
         Op::Get { queue, no_ack } => {
-            named(channel, (60, 70), QUEUES[queue].0, |out| out.push(u8::from(no_ack)))
+            named(channel, (60, 70), name_of(queue), |out| out.push(u8::from(no_ack)))
         }
         Op::Settle { tag, multiple, how } => {
             let (id, bits) = match how {
@@ -180,6 +194,57 @@ fn publish(channel: u16, id: u32, message: &Message) -> Vec<u8> {
         frame(&mut out, 3, channel, body);
     }
     out
+}
+
+fn publish_ruled(channel: u16, publication: &Publication) -> Vec<u8> {
+    let (exchange, key) = publication.address();
+    let mut out = named(channel, (60, 40), exchange, |out| {
+        short(out, key);
+        out.push(0);
+    });
+    frame(&mut out, 2, channel, &publication.header());
+    for body in publication.body().chunks(FRAME_MAX as usize - 8) {
+        frame(&mut out, 3, channel, body);
+    }
+    out
+}
+
+fn declare_ruled(channel: u16, queue: usize, rules: &Rules) -> Vec<u8> {
+    let mut arguments = Vec::new();
+    let numbers = [
+        ("x-message-ttl", rules.ttl_ms),
+        ("x-max-length", rules.length),
+        ("x-max-priority", rules.ranked.then_some(RANK_MAX.into())),
+        ("x-delivery-limit", rules.limit),
+        ("x-expires", rules.expires_ms),
+    ];
+    for (key, number) in numbers {
+        if let Some(number) = number {
+            short(&mut arguments, key);
+            arguments.push(b'l');
+            arguments.extend(u64::from(number).to_be_bytes());
+        }
+    }
+    let texts = [
+        ("x-dead-letter-exchange", rules.dead_to.map(|_| "")),
+        ("x-dead-letter-routing-key", rules.dead_to.map(|queue| ruled::NAMES[queue])),
+        ("x-overflow", rules.overflow.map(|overflow| OVERFLOWS[overflow])),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            short(&mut arguments, key);
+            arguments.push(b'S');
+            long(&mut arguments, text.as_bytes());
+        }
+    }
+    if rules.single {
+        short(&mut arguments, "x-single-active-consumer");
+        arguments.extend(b"t\x01");
+    }
+    named(channel, (50, 10), ruled::NAMES[queue], |out| {
+        out.push(u8::from(rules.durable) << 1);
+        long(out, &arguments);
+    })
 }
 
 /// A frame of the server's.

@@ -183,7 +183,7 @@ impl Workload {
 }
 
 impl ChannelView {
-    fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.consumers.is_empty() && self.unsettled.is_empty() && self.kept.is_empty()
     }
 }
@@ -198,7 +198,7 @@ pub(crate) fn binding(rng: &Rng) -> Binding {
     Binding { exchange, queue: rng.below(QUEUES.len()), key }
 }
 
-fn settle(view: &ChannelView, rng: &Rng) -> Op {
+pub(crate) fn settle(view: &ChannelView, rng: &Rng) -> Op {
     let requeue = rng.percent(50);
     let how =
         rng.weighted(&[(70, How::Ack), (15, How::Nack { requeue }), (15, How::Reject { requeue })]);

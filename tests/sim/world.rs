@@ -5,6 +5,7 @@ use super::client::Client;
 use super::ops::{Binding, EXCHANGES, Op, QUEUES};
 use super::oracle::{Gauges, Oracle};
 use super::rng::Rng;
+use super::ruled::{self, Ledger};
 use super::workload::{Options, Workload, binding};
 use leveret::Config;
 use leveret::broker::alarm::Alarm;
@@ -39,6 +40,8 @@ impl Wake for Flag {
 pub(crate) struct Seat {
     /// Never used again.
     pub(crate) number: usize,
+    /// It uses the queues with rules, and no others.
+    pub(crate) is_ruled: bool,
     pub(crate) client: Client,
     pub(crate) session: Session,
     /// Arrived, and not taken.
@@ -52,14 +55,18 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) seats: Vec<Seat>,
     pub(crate) workload: Workload,
+    pub(crate) ledger: Ledger,
+    pub(crate) ruled: ruled::Workload,
     pub(crate) disk: MemoryDisk,
     pub(crate) broker: Arc<Broker>,
     scratch: Scratch,
     reader: Workspace,
-    now: Now,
+    pub(super) ticker: Workspace,
+    pub(crate) now: Now,
     connections: usize,
-    /// What the first clients declare.
+    /// What the first clients declare, of either kind.
     script: VecDeque<Op>,
+    pub(super) ruled_script: VecDeque<Op>,
     /// Steps from the disk's failure to the end of the broker.
     pub(crate) fails_in: Option<usize>,
     /// Where the power goes, one place after the other: the last comes first.
@@ -86,6 +93,9 @@ enum Step {
     Keep,
     Checkpoint,
     Time,
+    Pause,
+    Tick,
+    Policy,
     Alarm,
     Cut,
     Crash,
@@ -121,9 +131,20 @@ pub(crate) fn open(disk: &MemoryDisk, seed: u64) -> Result<Arc<Broker>, StartErr
 }
 
 impl World {
+    /// With queues of both kinds, and clients for each.
     pub(crate) fn new(seed: u64) -> Self {
+        let mut world = Self::exact(seed);
+        world.ruled_script = world.ruled.script().collect();
+        world.connect(&[true; 2]);
+        world
+    }
+
+    /// Without queues that have rules.
+    pub(crate) fn exact(seed: u64) -> Self {
         let rng = Rng::new(seed);
         let options = Options::new(&rng);
+        let setup = ruled::Setup::new(&rng);
+        let now = Now { monotonic: Millis(1000), unix: UnixMillis(1_700_000_000_000) };
         let disk = MemoryDisk::new();
         let queues = (0..QUEUES.len()).map(Op::DeclareQueue);
         let exchanges = (1..EXCHANGES.len()).map(Op::DeclareExchange);
@@ -134,13 +155,17 @@ impl World {
             oracle: Oracle::default(),
             seats: Vec::new(),
             workload: Workload::new(options),
+            ledger: Ledger::new(setup, now),
+            ruled: ruled::Workload::new(setup),
             broker: open(&MemoryDisk::new(), seed).expect("an empty disk opens"),
             disk: MemoryDisk::new(),
             scratch: Scratch::default(),
             reader: Workspace::default(),
-            now: Now { monotonic: Millis(1000), unix: UnixMillis(1_700_000_000_000) },
+            ticker: Workspace::default(),
+            now,
             connections: 0,
             script: queues.chain(exchanges).chain(bindings).collect(),
+            ruled_script: VecDeque::new(),
             fails_in: None,
             cuts: Vec::new(),
             reached: BTreeMap::new(),
@@ -151,7 +176,7 @@ impl World {
             rng,
         };
         world.start(disk);
-        world.connect(options.clients);
+        world.connect(&vec![false; options.clients]);
         world
     }
 
@@ -161,10 +186,10 @@ impl World {
     }
 
     pub(crate) fn still_from(seed: u64, clients: usize) -> Self {
-        let mut world = Self::new(seed);
+        let mut world = Self::exact(seed);
         world.script.clear();
         world.seats.clear();
-        world.connect(clients);
+        world.connect(&vec![false; clients]);
         world.calm_down();
         world
     }
@@ -187,14 +212,15 @@ impl World {
         self.disk.fail_sync_after(0);
     }
 
-    pub(crate) fn connect(&mut self, clients: usize) {
-        while self.seats.len() < clients {
-            let seat = self.new_seat();
+    /// More clients, each of this kind.
+    pub(crate) fn connect(&mut self, ruled: &[bool]) {
+        for is_ruled in ruled {
+            let seat = self.new_seat(*is_ruled);
             self.seats.push(seat);
         }
     }
 
-    pub(crate) fn new_seat(&mut self) -> Seat {
+    pub(crate) fn new_seat(&mut self, is_ruled: bool) -> Seat {
         self.connections += 1;
         let peer = Peer { name: format!("client {}", self.connections), is_loopback: true };
         let session = Session::new(Arc::clone(&self.broker), peer, self.now);
@@ -203,7 +229,7 @@ impl World {
         let heartbeat_s = *self.rng.pick(&[0, 0, 5]);
         let (wire, taken) = (Vec::new(), 0);
         let client = Client::new(heartbeat_s);
-        Seat { number: self.connections, client, session, wire, taken, woken }
+        Seat { number: self.connections, is_ruled, client, session, wire, taken, woken }
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
@@ -220,7 +246,8 @@ impl World {
     pub(crate) fn gauges(&self) -> Gauges {
         let vhost = self.broker.vhost("/");
         let queues = vhost.iter().flat_map(|vhost| vhost.queues());
-        let gauges = queues.map(|queue| {
+        let exact = queues.filter(|it| QUEUES.iter().any(|queue| *queue.0 == *it.name));
+        let gauges = exact.map(|queue| {
             let counters = &queue.counters;
             let (ready, unacked) = (counters.ready.get(), counters.unacked.get());
             (queue.name.to_string(), (ready, unacked, counters.consumers.get()))
@@ -231,7 +258,7 @@ impl World {
     /// One turn of a session, and what the oracle makes of it.
     pub(crate) fn turn(&mut self, at: usize, act: impl FnOnce(&mut Seat, Now, &mut Scratch)) {
         let before = self.gauges();
-        let lsn = self.broker.journal().appended_lsn().0;
+        let glance = self.glance();
         let seat = &mut self.seats[at];
         let was_blocked = seat.session.is_blocked();
         act(seat, self.now, &mut self.scratch);
@@ -239,6 +266,10 @@ impl World {
         self.oracle.stats.blocks += u64::from(blocks);
         let operations = seat.client.taken(seat.taken);
         let (number, closed) = (seat.number, seat.session.is_closed());
+        if seat.is_ruled {
+            self.note_ruled(&glance, number, operations, closed);
+            return self.end_other_turn(before, &glance);
+        }
         self.oracle.begin_turn(before, operations.len());
         for (channel, op) in operations {
             self.note(|| format!("{number}.{channel} {op:?}"));
@@ -249,7 +280,8 @@ impl World {
             self.oracle.end_connection(number);
         }
         let now = self.broker.journal().appended_lsn().0;
-        self.oracle.end_turn(&self.gauges(), lsn, now);
+        self.oracle.end_turn(&self.gauges(), glance.lsn, now);
+        self.check_untouched(&glance);
     }
 
     /// Until `operations` more were sent: whatever chance says.
@@ -257,6 +289,10 @@ impl World {
         self.is_busy = true;
         let Options { crashes, crashes_within, cuts, rounds, catalogue, .. } =
             self.workload.options;
+        // Where nobody looks, nothing is drawn.
+        let is_ruled = self.seats.iter().any(|seat| seat.is_ruled);
+        let policies = if is_ruled { self.ledger.setup().policies } else { 0 };
+        let pauses = if is_ruled { 4000 } else { 0 };
         while operations > 0 {
             let step = self.rng.weighted(&[
                 (30_000, Step::Send),
@@ -268,6 +304,9 @@ impl World {
                 (rounds / 4, Step::Keep),
                 (rounds / 16, Step::Checkpoint),
                 (500, Step::Time),
+                (pauses, Step::Pause),
+                (pauses, Step::Tick),
+                (policies, Step::Policy),
                 (300, Step::Alarm),
                 (cuts, Step::Cut),
                 (crashes, Step::Crash),
@@ -302,6 +341,9 @@ impl World {
             Step::Keep => self.keep(),
             Step::Checkpoint => self.checkpoint(),
             Step::Time => self.let_time_pass(),
+            Step::Pause => self.pause(),
+            Step::Tick => drop(self.tick()),
+            Step::Policy => self.change_policy(),
             Step::Alarm => self.change_alarm(),
             Step::Cut => self.cut(at),
             Step::Crash => self.crash(),
@@ -330,6 +372,9 @@ impl World {
 
     /// True if it had something to do.
     pub(super) fn send(&mut self, at: usize) -> bool {
+        if self.seats[at].is_ruled {
+            return self.send_ruled(at);
+        }
         let seat = &mut self.seats[at];
         let ready = seat.client.channels.get(&1).is_some_and(|view| view.is_open());
         let next = match self.script.front() {
@@ -394,14 +439,20 @@ impl World {
         for byte in &bytes {
             self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
-        let (oracle, number) = (&mut self.oracle, seat.number);
-        seat.client.read(&bytes, |channel, seen| oracle.saw((number, channel), seen));
+        let (oracle, ledger, number) = (&mut self.oracle, &mut self.ledger, seat.number);
+        let lsn = self.broker.journal().appended_lsn().0;
+        if seat.is_ruled {
+            seat.client.read(&bytes, |channel, seen| ledger.saw((number, channel), lsn, seen));
+        } else {
+            seat.client.read(&bytes, |channel, seen| oracle.saw((number, channel), seen));
+        }
     }
 
     pub(crate) fn round(&mut self) {
         let journal = self.broker.journal();
         let synced = journal.round(&self.disk).inspect(|_| {
             self.oracle.synced(journal.durable_lsn().0);
+            self.ledger.synced(journal.durable_lsn().0);
         });
         let sealed = if self.rng.percent(20) { journal.seal(&self.disk) } else { Ok(()) };
         match synced.and(sealed) {
@@ -420,13 +471,12 @@ impl World {
 
     /// The reader brings back what queues want; false if they want nothing.
     pub(crate) fn load(&mut self) -> bool {
-        let before = self.gauges();
-        let lsn = self.broker.journal().appended_lsn().0;
-        self.oracle.begin_turn(before, 0);
+        let (before, glance) = (self.gauges(), self.glance());
+        self.reader.effects.now = self.now;
+        self.ledger.begin_turn(&glance, self.now, 0);
         let any = self.broker.load(&self.disk, &mut self.reader);
         self.oracle.stats.loads += u64::from(any);
-        let now = self.broker.journal().appended_lsn().0;
-        self.oracle.end_turn(&self.gauges(), lsn, now);
+        self.end_other_turn(before, &glance);
         any
     }
 
@@ -463,6 +513,7 @@ impl World {
     fn kept(&mut self) {
         let journal = self.broker.journal();
         self.oracle.kept(journal.durable_lsn().0, journal.appended_lsn().0);
+        self.ledger.synced(journal.durable_lsn().0);
         if journal.error().is_some() {
             self.disk_fails();
         }
@@ -471,12 +522,23 @@ impl World {
     fn disk_fails(&mut self) {
         if self.fails_in.is_none() {
             self.oracle.disk_failed();
+            self.ledger.disk_failed();
             self.fails_in = Some(1 + self.rng.below(30));
         }
     }
 
+    /// A short time passes, in which messages and queues may become due.
+    fn pause(&mut self) {
+        let ms = 1 + self.rng.next() % self.ledger.setup().pause_ms_max;
+        self.pass(ms);
+    }
+
     fn let_time_pass(&mut self) {
         let ms = self.rng.next() % 6000;
+        self.pass(ms);
+    }
+
+    fn pass(&mut self, ms: u64) {
         self.now.monotonic = self.now.monotonic.plus(ms);
         self.now.unix = UnixMillis(self.now.unix.0 + ms);
         for at in 0..self.seats.len() {

@@ -12,6 +12,8 @@ pub(super) enum Change {
     Publish(Vec<u64>, usize),
     Ack(u64, usize, usize),
     Requeue(u64, usize, usize),
+    /// Where returns are counted.
+    Returned(u64, usize, usize),
     Purge(u64, usize),
     SetParameter(u64, u16),
     ClearParameter(u64),
@@ -45,6 +47,7 @@ fn change() -> impl Strategy<Value = Change> {
         8 => (vec(0..QUEUES, 1..4), size).prop_map(|(to, size)| Change::Publish(to, size)),
         4 => (0..QUEUES, 0..9_usize, 1..4_usize).prop_map(|(q, at, n)| Change::Ack(q, at, n)),
         2 => (0..QUEUES, 0..9_usize, 1..4_usize).prop_map(|(q, at, n)| Change::Requeue(q, at, n)),
+        2 => (0..QUEUES, 0..9_usize, 1..4_usize).prop_map(|(q, at, n)| Change::Returned(q, at, n)),
         1 => (0..QUEUES, 0..3_usize).prop_map(|(q, spared)| Change::Purge(q, spared)),
         1 => (0..3_u64, any::<u16>()).prop_map(|(name, value)| Change::SetParameter(name, value)),
         1 => (0..3_u64).prop_map(Change::ClearParameter),

@@ -43,7 +43,9 @@ impl Model {
             self.entries.retain(|entry| entry.seq != seq);
             return;
         }
-        self.find(seq).state = State::Dying { told: !evicted, reason, evicted };
+        let entry = self.find(seq);
+        entry.state = State::Dying { told: !evicted, reason, evicted };
+        entry.was_out |= matches!(reason, Reason::Rejected | Reason::DeliveryLimit);
         if !evicted {
             self.deaths.push((Some(seq), reason));
         }

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     /// How often it came back, where that is counted, and until when it was to wait then.
     pub(super) times: u32,
     pub(super) until: u64,
+    /// It died of a return and has not moved: it was out, though no record says so.
+    pub(super) was_out: bool,
     pub(super) state: State,
 }
 

@@ -227,8 +227,10 @@ impl World {
             let out = matches!(entry.state, State::Out { .. } | State::Dying { .. });
             let reserved = matches!(entry.state, State::Reserved { .. });
             assert!(live || reserved || out && !entry.persistent, "{entry:?} is alive");
-            assert!(!marked || entry.redelivered, "{entry:?} was never requeued");
-            assert!(marked || !entry.redelivered || out && !entry.persistent, "{entry:?}");
+            // What died of a return has been out: if it never moves, it comes back redelivered.
+            let redelivered = entry.redelivered || entry.was_out;
+            assert!(!marked || redelivered, "{entry:?} was never requeued");
+            assert!(marked || !redelivered || out && !entry.persistent, "{entry:?}");
         }
         for (first, last) in alive.live.iter().chain(&alive.redelivered) {
             let ended = self.persistent.range(first.0..=last.0).find(|seq| !known.contains(seq));

@@ -47,6 +47,7 @@ impl World {
             redelivered: false,
             times: 0,
             until: 0,
+            was_out: false,
             state,
         };
         self.contents.insert(seq, publish.message.clone());

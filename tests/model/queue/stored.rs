@@ -39,6 +39,16 @@ impl World {
             }
             let out: Vec<_> = self.model.out().map(|entry| entry.seq).collect();
             self.settle(&out, Settlement::Requeue, false);
+            // What died of a return and has not moved was out: now a record says so.
+            self.core.record_dying(&mut self.records);
+            let is_dying = |entry: &&mut Entry| matches!(entry.state, State::Dying { .. });
+            for entry in self.model.entries.iter_mut().filter(is_dying) {
+                entry.redelivered |= entry.was_out && entry.persistent;
+            }
+            let lsn = self.append();
+            if lsn.is_some() {
+                self.remember(lsn);
+            }
             self.store.journal().close_clean(&self.disk).expect("a healthy disk takes it all");
         }
         let durable = self.store.journal().durable_lsn();
@@ -117,6 +127,7 @@ impl World {
             due: message.due.0,
             persistent: true,
             redelivered: message.redelivered,
+            was_out: false,
             times: came_back.map_or(0, |it| it.times),
             until: came_back.map_or(0, |it| it.until.0),
             state,

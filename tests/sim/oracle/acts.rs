@@ -116,6 +116,9 @@ impl Oracle {
                 self.expect(place, Due::Method(90 << 16 | 31), false);
             }
             Op::Other | Op::CloseConnection | Op::OpenChannel | Op::CloseChannelOk => {}
+            Op::DeclareRuled(..) | Op::DeclareFan | Op::BindFan(_) | Op::PublishRuled(_) => {
+                panic!("{op:?} is for another ledger")
+            }
         }
     }
 

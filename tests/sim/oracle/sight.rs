@@ -63,6 +63,7 @@ impl Oracle {
                 let id = self.check_content(content);
                 assert_eq!(due, Some(id), "a return that is not due");
             }
+            Seen::Nack { .. } => panic!("no queue of these refuses anything"),
             Seen::Ack { up_to, multiple } => self.saw_confirm(place, *up_to, *multiple),
             Seen::Cancel { consumer } => {
                 let channel = self.channel(place);
