@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             borrow(&mut self.session, |session, loan| session.handle_inbox(now, &mut loan.scratch));
             let read =
-                if self.session.wants_input() { self.poll_input(cx, now)? } else { Poll::Pending };
+                if self.session.wants_input() { self.poll_input(cx)? } else { Poll::Pending };
             let held = !self.session.wants_input();
             let written = self.poll_output(cx, now)?;
             if self.session.is_closed() && self.session.output().is_empty() {
@@ -123,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Reads once and lets the session take what it can.
-    fn poll_input(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Input>> {
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<Input>> {
         borrow(&mut self.session, |session, Loan { scratch, buffer }| {
             let kept = self.leftover.len();
             if buffer.len() < kept + READ_BYTES / 2 {
@@ -145,6 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
             }
+            // What was read may have been sent just now, and no delay of it begins earlier.
+            let now = self.clock.now();
             let taken = session.handle_input(now, &buffer[..len], scratch);
             let left = &buffer[taken.consumed..len];
             self.leftover.clear();

@@ -26,6 +26,7 @@ mod fuzz;
 mod hostile;
 mod keyed;
 mod kill;
+mod perf;
 mod pressure;
 mod program;
 mod queues;

@@ -1,6 +1,8 @@
 //! The command line of `perf throughput`, and the plan it asks for.
 use super::error::Result;
-use super::plan::{ExchangeKind, Plan, QueueDurability};
+use super::plan::{Deferral, ExchangeKind, Plan, QueueDurability};
+use super::properties::HeaderCycle;
+use super::table::Argument;
 use super::url::AmqpUrl;
 use clap::Args;
 use std::time::Duration;
@@ -21,7 +23,18 @@ Examples:
     leveret perf throughput --exchange topic --bindings 5000 --keys 100000
   Fill a queue, then drain it:
     leveret perf throughput --consumers 0 --messages 2000000 --keep-queues
-    leveret perf throughput --publishers 0 --messages 2000000 --ack-every 100";
+    leveret perf throughput --publishers 0 --messages 2000000 --ack-every 100
+  A queue with groups: 100 keys in turn, 4 consumers:
+    leveret perf throughput --queue-argument x-group-key=tenant --header tenant=100 \\
+      --consumers 4 --ack-every 100
+  How late delayed messages are, by a delayed exchange and by a queue with TTL and dead letters:
+    leveret perf throughput --rate 10000 --delay 1000
+    leveret perf throughput --rate 10000 --dead-letter-after 1000
+  Delivery latency while a million messages expire beside it:
+    leveret perf throughput --rate 10000 --expiring 1000000";
+
+/// How long messages may be deferred: the run waits for them.
+const DEFERRAL_MS_MAX: u64 = 3_600_000;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -78,6 +91,35 @@ pub(crate) struct ThroughputArgs {
     #[arg(long, value_enum, value_name = "WHAT", requires = "durable")]
     durability: Option<QueueDurability>,
 
+    /// Declare the queues with this argument too: a number, true or false, else text; repeatable
+    #[arg(long = "queue-argument", value_name = "NAME=VALUE")]
+    queue_arguments: Vec<Argument>,
+
+    /// Publish with this header, which takes N values in turn (k0, k1, ...), or with 0 a new one
+    /// for each message; repeatable
+    #[arg(long = "header", value_name = "NAME=N")]
+    headers: Vec<HeaderCycle>,
+
+    /// Publish with the priorities 0 to N-1 in turn; 0 is without
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    priorities: u8,
+
+    /// Publish to an x-delayed-message exchange with this x-delay, and report lateness, which is
+    /// latency beyond the delay
+    #[arg(long, value_name = "MS", conflicts_with = "dead_letter_after")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=DEFERRAL_MS_MAX))]
+    delay: Option<u64>,
+
+    /// Publish into queues with this TTL, which dead-letter to those that are consumed from, and
+    /// report lateness
+    #[arg(long, value_name = "MS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=DEFERRAL_MS_MAX))]
+    dead_letter_after: Option<u64>,
+
+    /// Fill another queue before, whose messages all expire when the measured time begins
+    #[arg(long, value_name = "MESSAGES", default_value_t = 0)]
+    expiring: u64,
+
     /// Where to publish to; fanout copies each message to every queue
     #[arg(long, value_enum, value_name = "TYPE", default_value = "default")]
     exchange: ExchangeKind,
@@ -95,7 +137,8 @@ pub(crate) struct ThroughputArgs {
     messages: Option<u64>,
 
     /// Seconds that publishers may be ahead of consumers, so that it is the broker that is measured
-    /// and not the socket buffers before it; 0 is no limit; with --rate there is none
+    /// and not the socket buffers before it; 0 is no limit; with --rate, --delay or
+    /// --dead-letter-after there is none
     #[arg(long, value_name = "SECONDS", default_value = "0.25", value_parser = seconds)]
     lead: Duration,
 
@@ -103,7 +146,8 @@ pub(crate) struct ThroughputArgs {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     duration: Duration,
 
-    /// Seconds before that, under the same load, that are not measured
+    /// Seconds before that, under the same load, that are not measured; --delay or
+    /// --dead-letter-after come on top
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     warm_up: Duration,
 
@@ -141,6 +185,11 @@ impl ThroughputArgs {
             mandatory: self.mandatory,
             durable: self.durable,
             durability: self.durability,
+            queue_arguments: self.queue_arguments.clone(),
+            headers: self.headers.clone(),
+            priorities: self.priorities,
+            deferral: self.deferral(),
+            expiring: self.expiring,
             exchange: self.exchange,
             bindings,
             keys: self.keys.unwrap_or(bindings),
@@ -153,6 +202,14 @@ impl ThroughputArgs {
             pid: self.pid,
         };
         plan.check().map(|()| plan)
+    }
+
+    fn deferral(&self) -> Option<Deferral> {
+        let delay = self.delay.map(|ms| Deferral::Delay(Duration::from_millis(ms)));
+        delay.or_else(|| {
+            let ms = self.dead_letter_after?;
+            Some(Deferral::DeadLetter(Duration::from_millis(ms)))
+        })
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 256 * 1024;
+/// Brokers count deferrals in milliseconds: up to one of them less is not too early.
+const CLOCK_NS: u64 = 1_000_000;
 
 pub(crate) struct Consumer {
     run: Arc<Run>,
@@ -31,6 +33,8 @@ pub(crate) struct Consumer {
 pub(crate) struct Consumed {
     pub(crate) latency: Histogram,
     pub(crate) out_of_order: u64,
+    /// Deliveries of deferred messages before their time.
+    pub(crate) early: u64,
 }
 
 /// Counts deliveries and says what to ack.
@@ -44,7 +48,10 @@ struct Tally {
     acks: Vec<u8>,
     measured: bool,
     now_ns: u64,
+    /// How long messages are deferred. Latency begins after that.
+    deferred_ns: u64,
     latency: Histogram,
+    early: u64,
     /// Last sequence number seen of each publisher; empty if order says nothing.
     sequences: Vec<u64>,
     out_of_order: u64,
@@ -73,7 +80,7 @@ impl Consumer {
         let mut buffer = vec![0; READ_BYTES];
         buffer[..input.len()].copy_from_slice(&input);
         // Between the copies of several queues there is no order to keep.
-        let ordered = queues.count() == 1 && plan.measures_latency();
+        let ordered = queues.count() == 1 && plan.measures_latency() && plan.keeps_order();
         let publishers = if ordered { plan.publishers } else { 0 };
         Ok(Self {
             run: Arc::clone(run),
@@ -82,7 +89,7 @@ impl Consumer {
             buffer,
             filled: input.len(),
             scanner: Scanner::default(),
-            tally: Tally::new(plan.ack_every, publishers),
+            tally: Tally::new(plan.ack_every, plan.deferred_by(), publishers),
         })
     }
 
@@ -92,7 +99,8 @@ impl Consumer {
         if let Err(error) = ended {
             self.run.fail(error.inside(format_args!("consumer {}", self.index)));
         }
-        Consumed { latency: self.tally.latency, out_of_order: self.tally.out_of_order }
+        let Tally { latency, out_of_order, early, .. } = self.tally;
+        Consumed { latency, out_of_order, early }
     }
 
     fn consume_loop(&mut self) -> Result<()> {
@@ -177,7 +185,7 @@ impl Consumer {
 }
 
 impl Tally {
-    fn new(ack_every: u64, publishers: usize) -> Self {
+    fn new(ack_every: u64, deferred: Duration, publishers: usize) -> Self {
         Self {
             ack_every,
             delivered: 0,
@@ -186,7 +194,9 @@ impl Tally {
             acks: Vec::new(),
             measured: false,
             now_ns: 0,
+            deferred_ns: deferred.as_nanos() as u64,
             latency: Histogram::new(),
+            early: 0,
             sequences: vec![0; publishers],
             out_of_order: 0,
             closing: false,
@@ -222,7 +232,9 @@ impl Receive for Tally {
         if clock != [0; 8] && self.measured {
             let number =
                 |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
-            self.latency.record(self.now_ns.saturating_sub(number(clock)));
+            let due_ns = number(clock).saturating_add(self.deferred_ns);
+            self.latency.record(self.now_ns.saturating_sub(due_ns));
+            self.early += u64::from(self.now_ns.saturating_add(CLOCK_NS) < due_ns);
             self.check_order(number(sequence));
         }
         if self.ack_every > 0 {
@@ -240,5 +252,26 @@ impl Receive for Tally {
             return Ok(());
         }
         broker_refusal(frame).map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn lateness_begins_when_the_deferral_ends() {
+        let mut tally = Tally::new(0, Duration::from_millis(500), 0);
+        tally.measured = true;
+        for now_ms in [508, 509, 510, 513] {
+            tally.now_ns = now_ms * MS;
+            let mut stamp = [0; STAMP_BYTES];
+            stamp[..8].copy_from_slice(&(10 * MS).to_be_bytes());
+            tally.delivered(1, &stamp);
+        }
+        assert_eq!((tally.latency.count(), tally.latency.max()), (4, 3 * MS));
+        assert_eq!(tally.early, 1);
     }
 }

@@ -177,6 +177,7 @@ fn whole_delivery(input: &[u8]) -> Option<Delivery<'_>> {
 #[cfg(test)]
 mod tests {
     use super::super::frame::Frame;
+    use super::super::properties::Properties;
     use super::super::wire;
     use super::*;
 
@@ -209,12 +210,12 @@ mod tests {
             wire::short(out, "queue");
         });
         let mut publish = Vec::new();
+        let properties = Properties::new(None, true, None, None);
         let envelope = wire::Envelope {
             exchange: "",
             routing_key: "",
-            header: None,
-            persistent: true,
             mandatory: false,
+            properties: &properties,
         };
         let body_at = wire::publish(&mut publish, &envelope, size, 4096);
         if size >= STAMP_BYTES {

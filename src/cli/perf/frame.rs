@@ -46,6 +46,7 @@ pub(crate) const BASIC_CANCEL: MethodId = 60 << 16 | 30;
 pub(crate) const BASIC_PUBLISH: MethodId = 60 << 16 | 40;
 pub(crate) const BASIC_RETURN: MethodId = 60 << 16 | 50;
 pub(crate) const BASIC_DELIVER: MethodId = 60 << 16 | 60;
+pub(crate) const BASIC_GET: MethodId = 60 << 16 | 70;
 pub(crate) const BASIC_ACK: MethodId = 60 << 16 | 80;
 pub(crate) const BASIC_NACK: MethodId = 60 << 16 | 120;
 pub(crate) const CONFIRM_SELECT: MethodId = 85 << 16 | 10;
@@ -114,7 +115,7 @@ pub(crate) fn broker_refusal(frame: &Frame<'_>) -> Option<PerfError> {
     let text_len = frame.payload.get(6).map_or(0, |&len| usize::from(len));
     let text = frame.payload.get(7..7 + text_len).unwrap_or_default();
     let text = String::from_utf8_lossy(text);
-    Some(PerfError::new(format!("the broker closed the {what}: {code} {text}")))
+    Some(PerfError::refusal(code, format!("the broker closed the {what}: {code} {text}")))
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //! thread a connection, and nothing of the broker itself.
 //!
 //! ```text
-//! args -> plan -> throughput -> topology     declares what the plan needs
-//!                            -> publisher    publishes, pacing, lead, replies, confirms
+//! args -> plan -> throughput -> topology     declares what the plan needs, by its names
+//!                            -> expiring     a queue beside, that expires at once
+//!                            -> publisher    publishes, properties, pacing, replies, confirms
 //!                            -> consumer     deliveries, histogram
+//!                            -> watch        lead, waiting, memory
 //!                            -> report
 //! scenarios                  many plans, several brokers, one table
 //! ```
@@ -14,21 +16,26 @@ mod connection;
 mod consumer;
 mod deliveries;
 mod error;
+mod expiring;
 mod frame;
 mod histogram;
 mod lead;
+mod names;
 mod pacing;
 mod plan;
+mod properties;
 mod publisher;
 mod publishes;
 mod replies;
 mod report;
 mod run;
 mod scenarios;
+mod table;
 mod throughput;
 mod topology;
 mod url;
 mod usage;
+mod watch;
 mod wire;
 
 use args::ThroughputArgs;

@@ -1,8 +1,9 @@
-//! One load run, as numbers: who publishes what where, who consumes, for how long; and the names of
-//! the queues, bindings and routing keys that follow from it. Checked here, run elsewhere.
+//! One load run, as numbers: who publishes what where, who consumes, for how long. Checked here,
+//! run elsewhere; the names of its queues, bindings and routing keys follow from it in `names`.
 use super::error::{PerfError, Result};
+use super::properties::HeaderCycle;
+use super::table::Argument;
 use super::url::AmqpUrl;
-use super::wire::{HEADER_NAME, Table};
 use clap::ValueEnum;
 use std::time::Duration;
 
@@ -44,6 +45,15 @@ impl QueueDurability {
     }
 }
 
+/// How messages get to the consumers' queues later than they are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deferral {
+    /// An exchange of type `x-delayed-message` keeps them so long.
+    Delay(Duration),
+    /// Queues without consumers keep them so long, and dead-letter them to those with.
+    DeadLetter(Duration),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) url: AmqpUrl,
@@ -64,6 +74,15 @@ pub(crate) struct Plan {
     pub(crate) durable: bool,
     /// None leaves it to the broker.
     pub(crate) durability: Option<QueueDurability>,
+    /// Arguments of the consumers' queues.
+    pub(crate) queue_arguments: Vec<Argument>,
+    /// Headers that go through their values.
+    pub(crate) headers: Vec<HeaderCycle>,
+    /// Message priorities are 0 to this less one, in turn; 0 is without priorities.
+    pub(crate) priorities: u8,
+    pub(crate) deferral: Option<Deferral>,
+    /// Messages of another queue that expire together when the measured time begins.
+    pub(crate) expiring: u64,
     pub(crate) exchange: ExchangeKind,
     /// Bindings of all queues together.
     pub(crate) bindings: usize,
@@ -98,6 +117,11 @@ impl Plan {
             mandatory: false,
             durable: false,
             durability: None,
+            queue_arguments: Vec::new(),
+            headers: Vec::new(),
+            priorities: 0,
+            deferral: None,
+            expiring: 0,
             exchange: ExchangeKind::Default,
             bindings: 1,
             keys: 1,
@@ -137,6 +161,13 @@ impl Plan {
         if self.duration.is_zero() && self.messages.is_none() {
             return refuse("--duration 0 measures nothing; give seconds or --messages");
         }
+        if self.publishers == 0 && self.deferral.is_some() {
+            return refuse(
+                "--delay and --dead-letter-after are for messages that this run publishes; \
+                 give --publishers at least one",
+            );
+        }
+        self.check_headers()?;
         let needs_exchange = self.bindings != self.queues || self.keys != self.queues;
         match self.exchange {
             ExchangeKind::Default if needs_exchange => {
@@ -152,9 +183,53 @@ impl Plan {
         }
     }
 
+    fn check_headers(&self) -> Result<()> {
+        let refuse = |name: &str, reason: &str| {
+            Err(PerfError::new(format!("--header {name}: {reason}; pick another name")))
+        };
+        for (index, cycle) in self.headers.iter().enumerate() {
+            let name = cycle.name.as_str();
+            if self.headers[..index].iter().any(|before| before.name == name) {
+                return refuse(name, "given twice");
+            }
+            if self.exchange == ExchangeKind::Headers && name == Self::HEADER_NAME {
+                return refuse(name, "the bindings of --exchange headers ask for it");
+            }
+            if self.delay().is_some() && name == Self::DELAY_HEADER {
+                return refuse(name, "--delay sets it");
+            }
+        }
+        Ok(())
+    }
+
     /// How many queues receive a copy of each message.
     pub(crate) fn copies(&self) -> u64 {
         if self.exchange == ExchangeKind::Fanout { self.queues as u64 } else { 1 }
+    }
+
+    /// How long a message is kept before a consumer may have it.
+    pub(crate) fn deferred_by(&self) -> Duration {
+        match self.deferral {
+            None => Duration::ZERO,
+            Some(Deferral::Delay(time) | Deferral::DeadLetter(time)) => time,
+        }
+    }
+
+    /// What messages ask of a delayed exchange.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        match self.deferral {
+            Some(Deferral::Delay(delay)) => Some(delay),
+            _ => None,
+        }
+    }
+
+    /// Whether a consumer of one queue gets each publisher's messages in their order. Priorities
+    /// and keys that order by themselves are asked for to change it.
+    pub(crate) fn keeps_order(&self) -> bool {
+        let orders = |argument: &Argument| {
+            matches!(argument.name.as_str(), "x-max-priority" | "x-group-key" | "x-fair-key")
+        };
+        !self.queue_arguments.iter().any(orders)
     }
 
     /// Whether deliveries can tell when they were published: by this very run, with room to say so.
@@ -169,64 +244,14 @@ impl Plan {
         Duration::from_millis(connections.max(50))
     }
 
-    /// Whether publishers must not get too far ahead. A rate asks for its messages in any case,
-    /// and a counted run for all of them.
+    /// Whether publishers must not get too far ahead. A rate asks for its messages in any case, a
+    /// counted run for all of them, and of deferred ones most are on their way.
     pub(crate) fn limits_lead(&self) -> bool {
         let both = self.publishers > 0 && self.consumers > 0;
-        both && !self.lead.is_zero() && self.rate == 0 && self.messages.is_none()
-    }
-
-    pub(crate) fn queue(&self, index: usize) -> String {
-        format!("{}-{index}", self.prefix)
-    }
-
-    /// Empty for the default exchange.
-    pub(crate) fn exchange_name(&self) -> String {
-        match self.exchange_type() {
-            None => String::new(),
-            Some(kind) => format!("{}-{kind}", self.prefix),
-        }
-    }
-
-    /// The AMQP type to declare, unless it is the default exchange.
-    pub(crate) fn exchange_type(&self) -> Option<&'static str> {
-        match self.exchange {
-            ExchangeKind::Default => None,
-            ExchangeKind::Direct => Some("direct"),
-            ExchangeKind::Fanout => Some("fanout"),
-            ExchangeKind::Topic => Some("topic"),
-            ExchangeKind::Headers => Some("headers"),
-        }
-    }
-
-    /// Key and arguments of a binding, which belongs to queue `index % queues`.
-    pub(crate) fn binding(&self, index: usize) -> (String, Table) {
-        let none = Table::default();
-        match self.exchange {
-            ExchangeKind::Default | ExchangeKind::Fanout => (String::new(), none),
-            ExchangeKind::Direct => (format!("key.{index}"), none),
-            // Both wildcards, so that a matcher cannot get by with one of them.
-            ExchangeKind::Topic if index.is_multiple_of(2) => {
-                (format!("area{index}.*.event"), none)
-            }
-            ExchangeKind::Topic => (format!("area{index}.#"), none),
-            ExchangeKind::Headers => {
-                let arguments = none.string("x-match", "all").int(HEADER_NAME, index as u32);
-                (String::new(), arguments)
-            }
-        }
-    }
-
-    pub(crate) fn routing_key(&self, index: usize) -> String {
-        match self.exchange {
-            ExchangeKind::Default => self.queue(index),
-            ExchangeKind::Topic => format!("area{}.item{index}.event", index % self.bindings),
-            _ => format!("key.{index}"),
-        }
-    }
-
-    pub(crate) fn header(&self, index: usize) -> Option<u32> {
-        (self.exchange == ExchangeKind::Headers).then_some((index % self.bindings) as u32)
+        both && !self.lead.is_zero()
+            && self.rate == 0
+            && self.messages.is_none()
+            && self.deferral.is_none()
     }
 
     /// Which of `total` queues or keys fall to one of `parts` connections: a fair share, or, if
@@ -274,19 +299,13 @@ mod tests {
     }
 
     #[test]
-    fn each_topic_key_names_one_binding() {
-        let topic = ExchangeKind::Topic;
-        let plan = Plan { exchange: topic, bindings: 3, keys: 10, ..plan() };
-        assert_eq!(plan.routing_key(7), "area1.item7.event");
-        assert_eq!(plan.binding(1).0, "area1.#");
-        assert_eq!(plan.binding(2).0, "area2.*.event");
-        plan.check().unwrap();
-    }
-
-    #[test]
     fn plans_that_would_stall_or_lie_are_refused() {
         let direct = ExchangeKind::Direct;
         let fanout = ExchangeKind::Fanout;
+        let delay = Deferral::Delay(Duration::from_secs(1));
+        let cycles = |names: &[&str]| -> Vec<HeaderCycle> {
+            names.iter().map(|name| format!("{name}=5").parse().unwrap()).collect()
+        };
         for bad in [
             Plan { publishers: 0, consumers: 0, ..plan() },
             Plan { ack_every: 100, prefetch: 50, ..plan() },
@@ -295,6 +314,10 @@ mod tests {
             Plan { exchange: fanout, bindings: 2, ..plan() },
             Plan { duration: Duration::ZERO, ..plan() },
             Plan { queues: 0, ..plan() },
+            Plan { publishers: 0, deferral: Some(delay), ..plan() },
+            Plan { headers: cycles(&["a", "b", "a"]), ..plan() },
+            Plan { headers: cycles(&["n"]), exchange: ExchangeKind::Headers, ..plan() },
+            Plan { headers: cycles(&["x-delay"]), deferral: Some(delay), ..plan() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

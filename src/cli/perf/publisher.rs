@@ -120,7 +120,7 @@ impl Publisher {
     }
 
     fn publish_loop(&mut self) -> Result<()> {
-        while self.published < self.quota && !self.run.is_stopped() {
+        while self.published < self.quota && self.run.publishes() {
             let limit = self.due().min(self.quota - self.published);
             if limit > 0 {
                 let limit = limit.min(self.room()?);
@@ -156,7 +156,7 @@ impl Publisher {
             return Ok(u64::MAX);
         }
         let mut needed = 1;
-        while !self.run.is_stopped() {
+        while self.run.publishes() {
             let room = window.saturating_sub(self.confirms.lock().waiting());
             if room >= needed {
                 return Ok(room);
@@ -172,7 +172,7 @@ impl Publisher {
 
     /// Publishes `count` messages, in as many writes as that takes.
     fn publish(&mut self, mut count: u64) -> Result<()> {
-        while count > 0 && !self.run.is_stopped() {
+        while count > 0 && self.run.publishes() {
             if self.run.is_ahead() {
                 sleep_ns(LEAD_NAP_NS);
                 continue;
@@ -180,6 +180,7 @@ impl Publisher {
             let run = self.ring.take_run(count);
             let sent = run.len() as u64;
             self.stamp(&run);
+            self.ring.take_turns(&run, self.published + 1);
             self.write(&run)?;
             if self.pacer.is_none() {
                 self.ring.stamp(run.start, 0, 0);

@@ -1,12 +1,15 @@
 //! A publisher's messages, encoded once: a ring of complete publishes that is sent over and over.
-//! Only the stamps inside the bodies change. Does not write to a socket.
+//! Only the stamps inside the bodies change, and properties that are taken in turn. Does not write
+//! to a socket.
 //!
 //! ```text
 //! bytes  | publish 0 | publish 1 | ... | publish n-1 |   a run is a piece of it, sent in one write
 //! body   | clock u64 | sequence number u64 | zeros |     stamped if the body has 16 bytes or more
 //! ```
 use super::error::{PerfError, Result};
+use super::frame::FRAME_HEAD;
 use super::plan::{Plan, STAMP_BYTES};
+use super::properties::{Properties, Spot};
 use super::wire::{self, Envelope};
 use std::ops::Range;
 
@@ -24,6 +27,9 @@ pub(crate) struct Publishes {
     /// The slot to send next.
     next: usize,
     stamped: bool,
+    /// What changes in the properties of each message.
+    spots: Vec<Spot>,
+    sender: usize,
 }
 
 /// One publish in the ring. It starts where the one before ends.
@@ -43,6 +49,8 @@ impl Publishes {
             run_max: 0,
             next: 0,
             stamped: plan.size >= STAMP_BYTES,
+            spots: Spot::all(plan),
+            sender: index,
         };
         while ring.bytes.len() < RUN_BYTES && (ring.slots.len() as u64) < together.max(1) {
             for key in Plan::share(plan.keys, plan.publishers, index) {
@@ -58,9 +66,8 @@ impl Publishes {
         let envelope = Envelope {
             exchange,
             routing_key: &plan.routing_key(key),
-            header: plan.header(key),
-            persistent: plan.persistent,
             mandatory: plan.mandatory,
+            properties: &Properties::of(plan, key),
         };
         let body_at = wire::publish(&mut self.bytes, &envelope, plan.size, frame_max);
         self.slots.push(Slot { body_at, end: self.bytes.len() });
@@ -89,6 +96,21 @@ impl Publishes {
             let stamp = &mut self.bytes[at..at + STAMP_BYTES];
             stamp[..8].copy_from_slice(&clock_ns.to_be_bytes());
             stamp[8..].copy_from_slice(&sequence.to_be_bytes());
+        }
+    }
+
+    /// Gives the publishes of a run the properties whose turn it is; the first of them is the
+    /// publisher's message `sequence`, counted from 1.
+    pub(crate) fn take_turns(&mut self, run: &Range<usize>, sequence: u64) {
+        if self.spots.is_empty() {
+            return;
+        }
+        for (sequence, slot) in (sequence..).zip(run.clone()) {
+            // Between properties and body lie the end of one frame and the head of the next.
+            let end = self.slots[slot].body_at - FRAME_HEAD - 1;
+            for spot in &self.spots {
+                spot.write(&mut self.bytes, end, self.sender, sequence);
+            }
         }
     }
 
@@ -148,6 +170,28 @@ mod tests {
             at += frame.len;
         };
         assert_eq!((body.payload[7], body.payload[15]), (0x11, 0x22));
+    }
+
+    #[test]
+    fn every_message_of_every_lap_has_its_own_turn() {
+        let headers = vec!["g=7".parse().unwrap(), "id=0".parse().unwrap()];
+        let plan = Plan { headers, priorities: 3, size: 0, persistent: true, ..plan() };
+        let mut ring = ring(&plan, 5);
+        let mut sequence = 1;
+        for _ in 0..4 {
+            let run = ring.take_run(3);
+            ring.take_turns(&run, sequence);
+            for slot in run {
+                let bytes = ring.encoded(&(slot..slot + 1));
+                let method = first_frame(bytes).unwrap().unwrap();
+                let header = first_frame(&bytes[method.len..]).unwrap().unwrap();
+                let (group, priority) = ((sequence - 1) % 7, (sequence - 1) % 3);
+                let text = format!("\x01gS\0\0\0\x02k{group}\x02idS\0\0\0\x11k{sequence:016x}");
+                let expected = [text.as_bytes(), &[2, priority as u8]].concat();
+                assert!(header.payload.ends_with(&expected), "{sequence}: {header:?}");
+                sequence += 1;
+            }
+        }
     }
 
     #[test]

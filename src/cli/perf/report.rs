@@ -3,18 +3,29 @@ use super::histogram::Histogram;
 use super::plan::Plan;
 use super::usage::Memory;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) measured: Measured,
     /// Messages published and not delivered at the end.
     pub(crate) backlog: u64,
+    /// How long messages were deferred; their latency is what came on top.
+    pub(crate) deferred: Duration,
+    /// Deferred messages that did not arrive at all.
+    pub(crate) missing: u64,
     pub(crate) latency: Option<Latency>,
     pub(crate) confirm_latency: Option<Latency>,
     /// How late the publishers woke up for a due time: a measure of the machine, not the broker.
     pub(crate) oversleep: Option<Latency>,
     pub(crate) memory: Option<Memory>,
+    /// The most memory that the broker took during the run.
+    pub(crate) rss_bytes_max: Option<u64>,
     pub(crate) out_of_order: u64,
+    /// Deferred messages that arrived before their time.
+    pub(crate) early: u64,
+    /// What was left, at the end, of the messages that were to expire at once.
+    pub(crate) expiring_left: Option<u64>,
     pub(crate) nacked: u64,
     pub(crate) returned: u64,
     pub(crate) blocked: bool,
@@ -82,9 +93,11 @@ impl Report {
         Some(self.backlog as f64 / rate.max(1e-9))
     }
 
-    /// A rate is sustained if the consumers are less than a second behind at the end.
+    /// A rate is sustained if the consumers are less than a second behind at the end, what is still
+    /// deferred aside.
     pub(crate) fn is_sustained(&self) -> bool {
-        self.backlog_s().is_none_or(|seconds| seconds < 1.0)
+        let seconds_max = 1.0 + self.deferred.as_secs_f64();
+        self.backlog_s().is_none_or(|seconds| seconds < seconds_max)
     }
 
     pub(crate) fn text(&self, plan: &Plan) -> String {
@@ -115,7 +128,7 @@ impl Report {
             lines.add("backlog", &format!("{backlog} messages, {seconds:.3} s{verdict}"));
         }
         for (name, latency) in
-            [("latency", self.latency), ("confirm latency", self.confirm_latency)]
+            [(self.latency_name(), self.latency), ("confirm latency", self.confirm_latency)]
         {
             if let Some(latency) = latency {
                 lines.add(name, &latency.text());
@@ -128,12 +141,18 @@ impl Report {
         if let Some(memory) = self.memory {
             let mib = |bytes: u64| bytes >> 20;
             let (now, peak) = (mib(memory.rss_bytes), mib(memory.peak_bytes));
-            lines.add("broker memory", &format!("{now} MiB at the end, {peak} MiB peak"));
+            let most = mib(self.rss_bytes_max.unwrap_or(memory.rss_bytes));
+            let text =
+                format!("{now} MiB at the end, {most} MiB at most, {peak} MiB since its start");
+            lines.add("broker memory", &text);
         }
         let own = self.own_cpu_us_per_message();
         lines.add("own CPU", &format!("{own:.3} us a message"));
         for (name, count) in [
             ("out of order", self.out_of_order),
+            ("too early", self.early),
+            ("never arrived", self.missing),
+            ("not expired", self.expiring_left.unwrap_or(0)),
             ("nacked", self.nacked),
             ("returned", self.returned),
         ] {
@@ -145,6 +164,11 @@ impl Report {
             lines.add("note", "the broker blocked publishers by an alarm (memory or disk)");
         }
         lines.0
+    }
+
+    /// What is beyond a deferral is called by another word, since it is another thing.
+    fn latency_name(&self) -> &'static str {
+        if self.deferred.is_zero() { "latency" } else { "lateness" }
     }
 
     pub(crate) fn json(&self, plan: &Plan) -> String {
@@ -159,14 +183,21 @@ impl Report {
         let durability = plan.durability.map(|durability| format!("\"{}\"", durability.word()));
         object.raw("queue_durability", durability.as_deref().unwrap_or("null"));
         object.raw("sustained", &self.is_sustained().to_string());
-        object.latency("latency", self.latency);
+        let (latency, lateness) =
+            if self.deferred.is_zero() { (self.latency, None) } else { (None, self.latency) };
+        object.latency("latency", latency);
+        object.latency("lateness", lateness);
         object.latency("confirm_latency", self.confirm_latency);
         object.latency("own_oversleep", self.oversleep);
         object.number("broker_cpu_us_per_message", self.cpu_us_per_message());
         object.number("broker_rss_bytes", self.memory.map(|memory| memory.rss_bytes as f64));
         object.number("broker_peak_bytes", self.memory.map(|memory| memory.peak_bytes as f64));
+        object.number("broker_rss_bytes_max", self.rss_bytes_max.map(|bytes| bytes as f64));
         object.number("own_cpu_us_per_message", Some(self.own_cpu_us_per_message()));
         object.number("out_of_order", Some(self.out_of_order as f64));
+        object.number("too_early", Some(self.early as f64));
+        object.number("never_arrived", Some(self.missing as f64));
+        object.number("not_expired", self.expiring_left.map(|left| left as f64));
         object.number("nacked", Some(self.nacked as f64));
         object.number("returned", Some(self.returned as f64));
         object.raw("blocked", &self.blocked.to_string());
@@ -271,11 +302,16 @@ mod tests {
                 cpu_us: Some(8000),
             },
             backlog: 1000,
+            deferred: Duration::ZERO,
+            missing: 0,
             latency: None,
             confirm_latency: None,
             oversleep: None,
             memory: None,
+            rss_bytes_max: None,
             out_of_order: 0,
+            early: 0,
+            expiring_left: None,
             nacked: 0,
             returned: 0,
             blocked: false,
@@ -297,6 +333,23 @@ mod tests {
         assert!(json.starts_with("{\"measured_s\":2,\"published_per_s\":1500,"), "{json}");
         assert!(json.contains("\"confirmed_per_s\":null"), "{json}");
         assert!(json.ends_with("\"blocked\":false}"), "{json}");
+    }
+
+    #[test]
+    fn what_is_deferred_has_a_lateness_and_no_latency() {
+        let mut histogram = Histogram::new();
+        histogram.record(1500);
+        let latency = Latency::of(&histogram);
+        let deferred = Duration::from_millis(500);
+        let report = Report { deferred, missing: 3, latency, ..report() };
+        let plan = Plan::new("amqp://h".parse().unwrap());
+        let json = report.json(&plan);
+        assert!(json.contains("\"latency\":null,\"lateness\":{\"p50_ns\":1500,"), "{json}");
+        let text = report.text(&plan);
+        assert!(text.contains("\nlateness         p50 1.5 us, p99 1.5 us,"), "{text}");
+        assert!(text.contains("\nnever arrived    3 messages\n"), "{text}");
+        // A second's messages are there, of which half a second's are deferred.
+        assert!(report.is_sustained());
     }
 
     #[test]

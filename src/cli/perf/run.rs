@@ -27,6 +27,8 @@ pub(crate) struct Run {
 pub(crate) enum Phase {
     WarmUp,
     Measure,
+    /// Publishers have stopped; consumers wait for what is deferred.
+    Drain,
     Stop,
 }
 
@@ -82,6 +84,10 @@ impl Run {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.phase.load(Relaxed) == Phase::Stop as u8
+    }
+
+    pub(crate) fn publishes(&self) -> bool {
+        self.phase.load(Relaxed) <= Phase::Measure as u8
     }
 
     pub(crate) fn is_measured(&self) -> bool {

@@ -3,28 +3,27 @@
 use super::connection::Connection;
 use super::consumer::{Consumed, Consumer};
 use super::error::{PerfError, Result};
+use super::expiring::Expiring;
 use super::histogram::Histogram;
-use super::lead::Lead;
 use super::plan::Plan;
 use super::publisher::{Published, Publisher};
 use super::report::{Latency, Measured, Report};
 use super::run::{Phase, Run};
 use super::usage::{Memory, Program};
+use super::watch::Watch;
 use super::{start_thread, topology};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant};
-
-/// A counted run that makes no progress for this long is given up.
-const STALL_S_MAX: u64 = 30;
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 pub(crate) fn measure(plan: Plan) -> Result<Report> {
     plan.check()?;
     let mut control = Connection::open(&plan.url, "leveret perf control")?;
     let backlog = topology::prepare(&mut control, &plan)?;
     let run = Arc::new(Run::new(plan));
-    let report = measure_prepared(&run, backlog);
+    let report =
+        Expiring::fill(&run.plan).and_then(|expiring| measure_prepared(&run, backlog, expiring));
     if !run.plan.keep_queues {
         let removed = topology::remove(&mut control, &run.plan);
         // A failed run has a better reason to tell than that its queues could not be removed.
@@ -37,7 +36,11 @@ pub(crate) fn measure(plan: Plan) -> Result<Report> {
     closed.map(|()| report)
 }
 
-fn measure_prepared(run: &Arc<Run>, backlog: u64) -> Result<Report> {
+fn measure_prepared(
+    run: &Arc<Run>,
+    backlog: u64,
+    mut expiring: Option<Expiring>,
+) -> Result<Report> {
     let plan = &run.plan;
     if plan.publishers == 0 && plan.messages.is_some_and(|messages| messages > backlog) {
         return Err(PerfError::new(format!(
@@ -45,47 +48,79 @@ fn measure_prepared(run: &Arc<Run>, backlog: u64) -> Result<Report> {
             plan.prefix
         )));
     }
+    let publishers = open_publishers(run)?;
+    let mut watch = Watch::new(run);
     // A counted run starts with its first message and has no warm-up.
     let counted = plan.messages.is_some();
-    let publishers = open_publishers(run)?;
-    let mut first = Sample::take(run)?;
+    let opened = Sample::take(run)?;
     if counted {
-        run.enter(Phase::Measure);
-    }
-    let mut lead = plan.limits_lead().then(|| Lead::new(plan));
-    if let Some(lead) = &mut lead {
-        run.limit_lead(lead.limit(Instant::now(), 0));
+        begin(run, &mut expiring)?;
     }
     let consumers = start_consumers(run)?;
     let publishers = start_publishers(publishers)?;
-    if counted {
-        until_counted(run);
-    } else {
-        pause(run, plan.warm_up, &mut lead);
-        first = Sample::take(run)?;
-        if !run.is_stopped() {
-            run.enter(Phase::Measure);
-        }
-        pause(run, plan.duration, &mut lead);
-    }
-    let last = Sample::take(run);
+    let stretch = let_pass(run, &mut watch, opened, &mut expiring);
     run.enter(Phase::Stop);
     let learned = join(publishers, consumers);
     run.failure()?;
-    let last = last?;
-    let measured = first.until(&last, plan);
+    let Stretch { first, last, missing } = stretch?;
+    let expiring_left = expiring.map(|mut expiring| expiring.messages_left()).transpose()?;
     Ok(Report {
-        measured,
+        measured: first.until(&last, plan),
         backlog: last.backlog(plan, backlog),
+        deferred: plan.deferred_by(),
+        missing,
         latency: Latency::of(&learned.latency),
         confirm_latency: Latency::of(&learned.confirm_latency),
         oversleep: Latency::of(&learned.oversleep),
         memory: last.memory,
+        rss_bytes_max: watch.rss_bytes_max,
         out_of_order: learned.out_of_order,
+        early: learned.early,
+        expiring_left,
         nacked: run.nacked.load(Relaxed),
         returned: run.returned.load(Relaxed),
         blocked: run.blocked.load(Relaxed),
     })
+}
+
+/// The measured stretch, and what was not delivered after it.
+struct Stretch {
+    first: Sample,
+    last: Sample,
+    missing: u64,
+}
+
+/// Lets the run pass. Deferred messages warm up until the first of them arrive, and at the end the
+/// last are waited for.
+fn let_pass(
+    run: &Run,
+    watch: &mut Watch<'_>,
+    opened: Sample,
+    expiring: &mut Option<Expiring>,
+) -> Result<Stretch> {
+    let plan = &run.plan;
+    if plan.messages.is_some() {
+        watch.until_counted()?;
+        return Ok(Stretch { first: opened, last: Sample::take(run)?, missing: 0 });
+    }
+    watch.pause(plan.warm_up + plan.deferred_by())?;
+    let first = Sample::take(run)?;
+    if !run.is_stopped() {
+        begin(run, expiring)?;
+    }
+    watch.pause(plan.duration)?;
+    let last = Sample::take(run)?;
+    let mut missing = 0;
+    if plan.deferral.is_some() && plan.consumers > 0 && !run.is_stopped() {
+        run.enter(Phase::Drain);
+        missing = watch.until_drained()?;
+    }
+    Ok(Stretch { first, last, missing })
+}
+
+fn begin(run: &Run, expiring: &mut Option<Expiring>) -> Result<()> {
+    run.enter(Phase::Measure);
+    expiring.as_mut().map_or(Ok(()), Expiring::release)
 }
 
 fn open_publishers(run: &Arc<Run>) -> Result<Vec<Publisher>> {
@@ -116,6 +151,7 @@ struct Learned {
     confirm_latency: Histogram,
     oversleep: Histogram,
     out_of_order: u64,
+    early: u64,
 }
 
 fn join(publishers: Vec<JoinHandle<Published>>, consumers: Vec<JoinHandle<Consumed>>) -> Learned {
@@ -124,6 +160,7 @@ fn join(publishers: Vec<JoinHandle<Published>>, consumers: Vec<JoinHandle<Consum
         confirm_latency: Histogram::new(),
         oversleep: Histogram::new(),
         out_of_order: 0,
+        early: 0,
     };
     for published in publishers.into_iter().filter_map(|thread| thread.join().ok()) {
         all.confirm_latency.add(&published.confirm_latency);
@@ -132,49 +169,9 @@ fn join(publishers: Vec<JoinHandle<Published>>, consumers: Vec<JoinHandle<Consum
     for consumed in consumers.into_iter().filter_map(|thread| thread.join().ok()) {
         all.latency.add(&consumed.latency);
         all.out_of_order += consumed.out_of_order;
+        all.early += consumed.early;
     }
     all
-}
-
-/// Waits out a span of time, unless the run fails before.
-fn pause(run: &Run, span: Duration, lead: &mut Option<Lead>) {
-    let until = Instant::now() + span;
-    while !run.is_stopped() {
-        let now = Instant::now();
-        if let Some(lead) = lead {
-            run.limit_lead(lead.limit(now, run.delivered.total()));
-        }
-        let left = until.saturating_duration_since(now);
-        if left.is_zero() {
-            break;
-        }
-        sleep(left.min(Duration::from_millis(20)));
-    }
-}
-
-/// Waits until everything is published, confirmed and delivered, or nothing moves any more.
-fn until_counted(run: &Run) {
-    let mut last_total = 0;
-    let mut moved_at = Instant::now();
-    while !run.is_stopped() {
-        let consumed = run.plan.consumers == 0 || run.deliveries_left() == 0;
-        if consumed && run.publishers_done() {
-            break;
-        }
-        let total = run.published.total() + run.confirmed.total() + run.delivered.total();
-        if total != last_total {
-            (last_total, moved_at) = (total, Instant::now());
-        } else if moved_at.elapsed().as_secs() > STALL_S_MAX {
-            run.fail(PerfError::new(format!(
-                "nothing moved for {STALL_S_MAX} s: {} published, {} confirmed, {} delivered; \
-                 look into the broker's log",
-                run.published.total(),
-                run.confirmed.total(),
-                run.delivered.total()
-            )));
-        }
-        sleep(Duration::from_millis(1));
-    }
 }
 
 /// The counters at one moment.

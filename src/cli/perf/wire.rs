@@ -6,65 +6,31 @@
 //! publish = method frame, header frame, body frames of at most frame_max - 8 bytes each
 //! ```
 use super::frame::{
-    BASIC_ACK, BASIC_CONSUME, BASIC_PUBLISH, BASIC_QOS, BODY, CHANNEL_OPEN, CONFIRM_SELECT,
-    CONNECTION_CLOSE, CONNECTION_OPEN, CONNECTION_START_OK, CONNECTION_TUNE_OK, EXCHANGE_DECLARE,
-    EXCHANGE_DELETE, FRAME_END, FRAME_HEAD, HEADER, METHOD, MethodId, QUEUE_BIND, QUEUE_DECLARE,
-    QUEUE_DELETE, QUEUE_PURGE,
+    BASIC_ACK, BASIC_CONSUME, BASIC_GET, BASIC_PUBLISH, BASIC_QOS, BODY, CHANNEL_OPEN,
+    CONFIRM_SELECT, CONNECTION_CLOSE, CONNECTION_OPEN, CONNECTION_START_OK, CONNECTION_TUNE_OK,
+    EXCHANGE_DECLARE, EXCHANGE_DELETE, FRAME_END, FRAME_HEAD, HEADER, METHOD, MethodId, QUEUE_BIND,
+    QUEUE_DECLARE, QUEUE_DELETE, QUEUE_PURGE,
 };
+use super::properties::Properties;
+use super::table::Table;
 use super::url::AmqpUrl;
 
 /// The one channel every connection here opens.
 pub(crate) const CHANNEL: u16 = 1;
 pub(crate) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
 
-const HAS_HEADERS: u16 = 1 << 13;
-const HAS_DELIVERY_MODE: u16 = 1 << 12;
+/// How a queue is declared, as bits.
+pub(crate) const PASSIVE: u8 = 1;
+pub(crate) const DURABLE: u8 = 1 << 1;
+pub(crate) const EXCLUSIVE: u8 = 1 << 2;
 
 /// What a publish says besides its body.
 #[derive(Clone, Debug)]
 pub(crate) struct Envelope<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
-    /// Value of the header [`HEADER_NAME`], for a headers exchange.
-    pub(crate) header: Option<u32>,
-    pub(crate) persistent: bool,
     pub(crate) mandatory: bool,
-}
-
-/// Name of the header that messages carry and headers bindings ask for.
-pub(crate) const HEADER_NAME: &str = "n";
-
-/// A field table under construction.
-#[derive(Default)]
-pub(crate) struct Table(Vec<u8>);
-
-impl Table {
-    pub(crate) fn string(mut self, name: &str, value: &str) -> Self {
-        short(&mut self.0, name);
-        self.0.push(b'S');
-        long(&mut self.0, value.as_bytes());
-        self
-    }
-
-    pub(crate) fn int(mut self, name: &str, value: u32) -> Self {
-        short(&mut self.0, name);
-        self.0.push(b'l');
-        self.0.extend_from_slice(&u64::from(value).to_be_bytes());
-        self
-    }
-
-    fn flag(mut self, name: &str) -> Self {
-        short(&mut self.0, name);
-        self.0.extend_from_slice(b"t\x01");
-        self
-    }
-
-    fn table(mut self, name: &str, value: &Self) -> Self {
-        short(&mut self.0, name);
-        self.0.push(b'F');
-        long(&mut self.0, &value.0);
-        self
-    }
+    pub(crate) properties: &'a Properties,
 }
 
 pub(crate) fn method(
@@ -88,17 +54,17 @@ pub(crate) fn short(out: &mut Vec<u8>, text: &str) {
 
 pub(crate) fn start_ok(out: &mut Vec<u8>, url: &AmqpUrl, connection_name: &str) {
     let capabilities = Table::default()
-        .flag("publisher_confirms")
-        .flag("basic.nack")
-        .flag("connection.blocked")
-        .flag("consumer_cancel_notify")
-        .flag("authentication_failure_close");
+        .flag("publisher_confirms", true)
+        .flag("basic.nack", true)
+        .flag("connection.blocked", true)
+        .flag("consumer_cancel_notify", true)
+        .flag("authentication_failure_close", true);
     let properties = Table::default()
         .string("product", "leveret perf")
         .string("connection_name", connection_name)
         .table("capabilities", &capabilities);
     method(out, 0, CONNECTION_START_OK, |out| {
-        long(out, &properties.0);
+        long(out, properties.bytes());
         short(out, "PLAIN");
         long(out, format!("\0{}\0{}", url.user, url.password).as_bytes());
         short(out, "en_US");
@@ -136,11 +102,17 @@ pub(crate) fn confirm_select(out: &mut Vec<u8>) {
     method(out, CHANNEL, CONFIRM_SELECT, |out| out.push(0));
 }
 
-pub(crate) fn exchange_declare(out: &mut Vec<u8>, name: &str, kind: &str, durable: bool) {
+pub(crate) fn exchange_declare(
+    out: &mut Vec<u8>,
+    name: &str,
+    kind: &str,
+    durable: bool,
+    arguments: &Table,
+) {
     named(out, EXCHANGE_DECLARE, name, |out| {
         short(out, kind);
         out.push(u8::from(durable) << 1);
-        long(out, &[]);
+        long(out, arguments.bytes());
     });
 }
 
@@ -148,16 +120,11 @@ pub(crate) fn exchange_delete(out: &mut Vec<u8>, name: &str) {
     named(out, EXCHANGE_DELETE, name, |out| out.push(0));
 }
 
-pub(crate) fn queue_declare(
-    out: &mut Vec<u8>,
-    name: &str,
-    durable: bool,
-    passive: bool,
-    arguments: &Table,
-) {
+/// `bits` are of [`PASSIVE`], [`DURABLE`] and [`EXCLUSIVE`].
+pub(crate) fn queue_declare(out: &mut Vec<u8>, name: &str, bits: u8, arguments: &Table) {
     named(out, QUEUE_DECLARE, name, |out| {
-        out.push(u8::from(passive) | u8::from(durable) << 1);
-        long(out, &arguments.0);
+        out.push(bits);
+        long(out, arguments.bytes());
     });
 }
 
@@ -172,7 +139,7 @@ pub(crate) fn queue_bind(
         short(out, exchange);
         short(out, key);
         out.push(0);
-        long(out, &arguments.0);
+        long(out, arguments.bytes());
     });
 }
 
@@ -200,6 +167,10 @@ pub(crate) fn basic_consume(out: &mut Vec<u8>, queue: &str, tag: &str, no_ack: b
     });
 }
 
+pub(crate) fn basic_get(out: &mut Vec<u8>, queue: &str, no_ack: bool) {
+    named(out, BASIC_GET, queue, |out| out.push(u8::from(no_ack)));
+}
+
 pub(crate) fn basic_ack(out: &mut Vec<u8>, delivery_tag: u64, multiple: bool) {
     let mut frame = *b"\x01\0\x01\0\0\0\x0D\0\x3C\0\x50\0\0\0\0\0\0\0\0\0\xCE";
     frame[11..19].copy_from_slice(&delivery_tag.to_be_bytes());
@@ -222,17 +193,7 @@ pub(crate) fn publish(
     frame(out, HEADER, CHANNEL, |out| {
         out.extend_from_slice(&[0, 60, 0, 0]);
         out.extend_from_slice(&(size as u64).to_be_bytes());
-        let mut flags = if envelope.persistent { HAS_DELIVERY_MODE } else { 0 };
-        if envelope.header.is_some() {
-            flags |= HAS_HEADERS;
-        }
-        out.extend_from_slice(&flags.to_be_bytes());
-        if let Some(value) = envelope.header {
-            long(out, &Table::default().int(HEADER_NAME, value).0);
-        }
-        if envelope.persistent {
-            out.push(2);
-        }
+        envelope.properties.write(out);
     });
     let body_at = out.len() + FRAME_HEAD;
     let chunk_max = frame_max as usize - FRAME_HEAD - 1;
@@ -265,23 +226,25 @@ fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Ve
     out.push(FRAME_END);
 }
 
-fn long(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn long(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{first_frame, u64_at};
+    use super::super::frame::first_frame;
     use super::*;
 
-    const PLAIN: Envelope<'_> = Envelope {
-        exchange: "",
-        routing_key: "q",
-        header: None,
-        persistent: false,
-        mandatory: false,
-    };
+    fn published(size: usize) -> (Vec<u8>, usize) {
+        let properties = Properties::default();
+        let (exchange, routing_key) = ("", "q");
+        let envelope =
+            Envelope { exchange, routing_key, mandatory: false, properties: &properties };
+        let mut out = Vec::new();
+        let body_at = publish(&mut out, &envelope, size, 4096);
+        (out, body_at)
+    }
 
     #[test]
     fn an_ack_has_the_bytes_of_the_specification() {
@@ -293,8 +256,7 @@ mod tests {
 
     #[test]
     fn a_small_publish_is_method_header_and_one_body() {
-        let mut out = Vec::new();
-        let body_at = publish(&mut out, &PLAIN, 16, 4096);
+        let (out, body_at) = published(16);
         let method = first_frame(&out).unwrap().unwrap();
         assert_eq!(method.payload, b"\0\x3C\0\x28\0\0\0\x01q\0");
         let header = first_frame(&out[method.len..]).unwrap().unwrap();
@@ -308,8 +270,7 @@ mod tests {
     #[test]
     fn a_large_body_is_split_by_frame_max_and_an_empty_one_has_no_frame() {
         for (size, frames) in [(0, 0), (1, 1), (4088, 1), (4089, 2), (3 * 4088 + 1, 4)] {
-            let mut out = Vec::new();
-            publish(&mut out, &PLAIN, size, 4096);
+            let (out, _) = published(size);
             let (mut at, mut bodies, mut bytes) = (0, 0, 0);
             while let Some(frame) = first_frame(&out[at..]).unwrap() {
                 at += frame.len;
@@ -321,18 +282,5 @@ mod tests {
             }
             assert_eq!((at, bodies, bytes), (out.len(), frames, size));
         }
-    }
-
-    #[test]
-    fn properties_are_headers_then_delivery_mode() {
-        let mut out = Vec::new();
-        let envelope = Envelope { header: Some(5), persistent: true, ..PLAIN };
-        publish(&mut out, &envelope, 0, 4096);
-        let method = first_frame(&out).unwrap().unwrap();
-        let header = first_frame(&out[method.len..]).unwrap().unwrap();
-        assert_eq!(&header.payload[12..14], b"\x30\0");
-        assert_eq!(&header.payload[14..21], b"\0\0\0\x0B\x01nl");
-        assert_eq!(u64_at(header.payload, 21), Some(5));
-        assert_eq!(header.payload.last(), Some(&2));
     }
 }

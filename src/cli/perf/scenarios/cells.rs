@@ -1,5 +1,6 @@
 //! The markdown table: medians of the runs, in words short enough to be read side by side.
 use super::super::report::{Report, time};
+use super::Outcome;
 use super::probe::Probes;
 use super::rows::{Bare, Row, Shows};
 
@@ -8,20 +9,26 @@ pub(super) fn head(brokers: &[&str]) -> String {
     format!("| work | {} | bare machine |\n{rule}|\n", brokers.join(" | "))
 }
 
-/// One line of the table; `outcomes` are the runs of each broker, `None` where one failed.
-pub(super) fn line(row: &Row, outcomes: &[Vec<Option<Report>>], probes: &Probes) -> String {
-    let cells: Vec<String> = outcomes
-        .iter()
-        .map(|runs| {
-            let reports: Vec<&Report> = runs.iter().flatten().collect();
-            let mut cell = broker_cell(row.shows, &reports);
-            if reports.len() < runs.len() {
-                cell += &format!(" ({} of {} runs failed)", runs.len() - reports.len(), runs.len());
-            }
-            cell
-        })
-        .collect();
+/// One line of the table; `outcomes` are the runs of each broker.
+pub(super) fn line(row: &Row, outcomes: &[Vec<Outcome>], probes: &Probes) -> String {
+    let cells: Vec<String> = outcomes.iter().map(|runs| runs_cell(row.shows, runs)).collect();
     format!("| {} | {} | {} |\n", row.name, cells.join(" | "), probe_cell(row.bare, probes))
+}
+
+fn runs_cell(shows: Shows, runs: &[Outcome]) -> String {
+    if runs.iter().any(|run| matches!(run, Outcome::Lacking)) {
+        return "-".to_owned();
+    }
+    let measured = runs.iter().filter_map(|run| match run {
+        Outcome::Measured(report) => Some(&**report),
+        Outcome::Failed | Outcome::Lacking => None,
+    });
+    let reports: Vec<&Report> = measured.collect();
+    let mut cell = broker_cell(shows, &reports);
+    if reports.len() < runs.len() {
+        cell += &format!(" ({} of {} runs failed)", runs.len() - reports.len(), runs.len());
+    }
+    cell
 }
 
 fn broker_cell(shows: Shows, reports: &[&Report]) -> String {
@@ -45,10 +52,28 @@ fn broker_cell(shows: Shows, reports: &[&Report]) -> String {
         let p50 = latency(&|report| Some(report.latency?.p50_ns));
         parts.extend(p99.zip(p50).map(|(p99, p50)| format!("p99 {p99}, p50 {p50}")));
     }
-    parts.extend(median_of(&|report| Some(report.message_rate())).map(rate));
+    if shows == Shows::Lateness {
+        let p50 = latency(&|report| Some(report.latency?.p50_ns));
+        let p99 = latency(&|report| Some(report.latency?.p99_ns));
+        let max = latency(&|report| Some(report.latency?.max_ns));
+        let late = p99.zip(p50).zip(max);
+        parts.extend(late.map(|((p99, p50), max)| format!("late p99 {p99}, p50 {p50}, max {max}")));
+    } else {
+        parts.extend(median_of(&|report| Some(report.message_rate())).map(rate));
+    }
     parts.extend(median_of(&Report::cpu_us_per_message).map(|us| format!("{us:.2} us CPU")));
-    let rss = median_of(&|report| Some(report.memory?.rss_bytes as f64));
+    let rss = match shows {
+        Shows::Lateness => median_of(&|report| Some(report.rss_bytes_max? as f64)),
+        _ => median_of(&|report| Some(report.memory?.rss_bytes as f64)),
+    };
     parts.extend(rss.map(|bytes| format!("{:.0} MiB", bytes / f64::from(1 << 20))));
+    for (what, most) in [
+        ("never arrived", reports.iter().map(|report| report.missing).max()),
+        ("too early", reports.iter().map(|report| report.early).max()),
+        ("not expired", reports.iter().filter_map(|report| report.expiring_left).max()),
+    ] {
+        parts.extend(most.filter(|&most| most > 0).map(|most| format!("{most} {what}")));
+    }
     if !reports.iter().all(|report| report.is_sustained()) {
         parts.push("not sustained".to_owned());
     }
@@ -96,6 +121,13 @@ mod tests {
     fn rates_are_short() {
         let rates = [1055.4, 117_300.0, 8_900_000.0].map(rate);
         assert_eq!(rates, ["1055/s", "117 k/s", "8.90 M/s"]);
+    }
+
+    #[test]
+    fn a_broker_that_lacks_a_feature_has_a_dash_and_one_that_fails_says_so() {
+        let cell = |runs: &[Outcome]| runs_cell(Shows::Rate, runs);
+        assert_eq!(cell(&[Outcome::Lacking, Outcome::Failed]), "-");
+        assert_eq!(cell(&[Outcome::Failed, Outcome::Failed]), "failed (2 of 2 runs failed)");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `perf scenarios`: a fixed list of workloads on several brokers in turn, A B A B, so that what
 //! the machine does meanwhile meets all of them; and the medians as a markdown table.
 mod cells;
+mod features;
 mod probe;
 mod rows;
 
@@ -9,11 +10,12 @@ use super::plan::Plan;
 use super::print;
 use super::report::Report;
 use super::throughput;
+use super::topology;
 use super::url::AmqpUrl;
 use super::usage::Program;
 use clap::Args;
 use probe::Probes;
-use rows::{Row, Scenario};
+use rows::{Needs, Row, Scenario};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,7 +27,9 @@ Examples:
       --url leveret=amqp://127.0.0.1:5672,pid=4712 --probe-dir /var/lib/leveret
   Only the durable rows, longer and more often:
     leveret perf scenarios --url leveret=amqp://127.0.0.1 --only persistent \\
-      --seconds 20 --repeat 5";
+      --seconds 20 --repeat 5
+  What queue features cost; a dash where the broker lacks one:
+    leveret perf scenarios --url leveret=amqp://127.0.0.1,pid=4712 --only \"queue features\"";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -38,7 +42,8 @@ pub(crate) struct ScenariosArgs {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 
-    /// Seconds that each run is measured, after one second of warm-up
+    /// Seconds that each run is measured, after one second of warm-up; half of both for the rows
+    /// about queue features
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = super::args::seconds)]
     seconds: Duration,
 
@@ -47,7 +52,7 @@ pub(crate) struct ScenariosArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 
-    /// Messages of the backlog that is filled and drained
+    /// Messages of the backlog that is filled and drained; half as many are delayed or expire
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     backlog: u64,
 
@@ -62,6 +67,14 @@ struct Broker {
     name: String,
     url: AmqpUrl,
     pid: Option<u32>,
+}
+
+/// What came of one run.
+pub(super) enum Outcome {
+    Measured(Box<Report>),
+    Failed,
+    /// The broker does not have what the row is about.
+    Lacking,
 }
 
 impl FromStr for Broker {
@@ -116,7 +129,8 @@ pub(crate) fn run(args: &ScenariosArgs) -> Result<()> {
 /// All runs of one scenario, in turn on each broker, and its lines of the table.
 fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Vec<String>> {
     let rows = &scenario.rows;
-    let mut outcomes = vec![vec![Vec::new(); args.brokers.len()]; rows.len()];
+    let mut outcomes: Vec<Vec<Vec<Outcome>>> =
+        rows.iter().map(|_| args.brokers.iter().map(|_| Vec::new()).collect()).collect();
     let mut probes: Vec<Probes> = rows.iter().map(|_| Probes::default()).collect();
     for repeat in 1..=args.repeat {
         for (number, broker) in args.brokers.iter().enumerate() {
@@ -134,16 +148,32 @@ fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Ve
 }
 
 /// One run. A failure is told at once and leaves a hole in the table: the other runs still count.
-fn measure_once(args: &ScenariosArgs, row: &Row, broker: &Broker, prefix: &str) -> Option<Report> {
+fn measure_once(args: &ScenariosArgs, row: &Row, broker: &Broker, prefix: &str) -> Outcome {
     let plan = Plan {
         pid: broker.pid,
-        duration: args.seconds,
+        duration: args.seconds / row.time_divisor,
         prefix: prefix.to_owned(),
         ..(row.plan)(broker.url.clone())
     };
-    throughput::measure(plan)
-        .inspect_err(|error| eprintln!("{} on {}: {error}", row.name, broker.name))
-        .ok()
+    let measured = check_needs(row, &plan).and_then(|()| throughput::measure(plan));
+    match measured {
+        Ok(report) => Outcome::Measured(Box::new(report)),
+        Err(error) => {
+            eprintln!("{} on {}: {error}", row.name, broker.name);
+            let lacking = row.needs != Needs::Nothing && error.is_unsupported();
+            if lacking { Outcome::Lacking } else { Outcome::Failed }
+        }
+    }
+}
+
+/// Brokers ignore arguments that they do not know, and the figures would be a plain queue's.
+fn check_needs(row: &Row, plan: &Plan) -> Result<()> {
+    match row.needs {
+        Needs::Argument(argument) if !topology::knows_argument(plan, argument)? => {
+            Err(PerfError::unsupported(format!("the broker does not know {argument}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

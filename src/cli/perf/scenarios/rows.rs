@@ -1,6 +1,7 @@
 //! The workloads of the table, each as a plan. What is compared with what: see `Shows` and `Bare`.
 use super::super::plan::{ExchangeKind, Plan};
 use super::super::url::AmqpUrl;
+use super::features;
 
 /// Rows that belong together: each leaves behind what the next one needs.
 pub(super) struct Scenario {
@@ -8,9 +9,12 @@ pub(super) struct Scenario {
 }
 
 pub(super) struct Row {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) shows: Shows,
     pub(super) bare: Option<Bare>,
+    pub(super) needs: Needs,
+    /// The row is measured for the time asked for divided by this.
+    pub(super) time_divisor: u32,
     pub(super) plan: Box<dyn Fn(AmqpUrl) -> Plan>,
 }
 
@@ -20,6 +24,18 @@ pub(super) enum Shows {
     Rate,
     ConfirmLatency,
     DeliveryLatency,
+    /// Of deferred messages, and the memory they took.
+    Lateness,
+}
+
+/// What a broker must have for a row to say something about it. Without it, the row has a dash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// Something that is refused if the broker lacks it.
+    Declared,
+    /// A queue argument, which brokers that lack it may ignore as well as refuse.
+    Argument(&'static str),
 }
 
 /// What the machine can do for this row without any broker.
@@ -41,6 +57,7 @@ pub(super) fn scenarios(backlog: u64) -> Vec<Scenario> {
     all.extend(routed());
     all.extend(durable());
     all.push(filled_and_drained(backlog));
+    all.extend(features::scenarios(backlog));
     all
 }
 
@@ -130,12 +147,12 @@ fn durable_plan(url: AmqpUrl) -> Plan {
     Plan { durable: true, persistent: true, confirm_window: WINDOW, ..Plan::new(url) }
 }
 
-fn rate(name: &'static str, plan: impl Fn(AmqpUrl) -> Plan + 'static) -> Scenario {
+fn rate(name: &str, plan: impl Fn(AmqpUrl) -> Plan + 'static) -> Scenario {
     one(name, Shows::Rate, None, plan)
 }
 
 fn one(
-    name: &'static str,
+    name: &str,
     shows: Shows,
     bare: Option<Bare>,
     plan: impl Fn(AmqpUrl) -> Plan + 'static,
@@ -144,10 +161,11 @@ fn one(
 }
 
 fn row(
-    name: &'static str,
+    name: &str,
     shows: Shows,
     bare: Option<Bare>,
     plan: impl Fn(AmqpUrl) -> Plan + 'static,
 ) -> Row {
-    Row { name, shows, bare, plan: Box::new(plan) }
+    let (name, needs) = (name.to_owned(), Needs::Nothing);
+    Row { name, shows, bare, needs, time_divisor: 1, plan: Box::new(plan) }
 }
