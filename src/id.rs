@@ -80,11 +80,15 @@ impl Seq {
     /// Bits below the time of a timed seq.
     pub const TIME_AT: u32 = 20;
 
+    /// Milliseconds behind the last time, for messages whose own has no number left: more than
+    /// there will ever be messages for.
+    const SPARE_MS: u64 = 1 << 20;
+
     /// The first seq of a time, in a timed queue: Unix milliseconds, as far as the bits reach (to
     /// the year 2527), above a number for the messages of one millisecond.
     #[must_use]
     pub fn timed(time: UnixMillis) -> Self {
-        Self(time.0.min((u64::MAX >> Self::TIME_AT) - 1) << Self::TIME_AT)
+        Self(time.0.min((u64::MAX >> Self::TIME_AT) - Self::SPARE_MS) << Self::TIME_AT)
     }
 
     /// The time of a timed seq.

@@ -4,6 +4,7 @@
 use super::checkout::Checkout;
 use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
 use super::deadletter::Reason;
+use super::delay::GivenUp;
 use super::effects::Effects;
 use super::expiry::Deadlines;
 use super::held_back::HeldBack;
@@ -103,6 +104,8 @@ pub struct QueueCore {
     pub(super) next_seq: u64,
     /// In a timed queue, the highest seq that has left it when its time had come.
     pub(super) released: u64,
+    /// In a timed queue, beyond that, and only there if there are some.
+    pub(super) given_up: Option<Box<GivenUp>>,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
     /// Dead letters that are checked out with nobody.
@@ -135,6 +138,7 @@ impl QueueCore {
             behaviour: Arc::default(),
             next_seq: 1,
             released: 0,
+            given_up: None,
             ready: Ready::default(),
             checkout: Checkout::default(),
             dying: 0,

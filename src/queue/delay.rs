@@ -14,6 +14,7 @@ use crate::id::Seq;
 use crate::limits::{RELEASE_READ_AHEAD_MS, RELEASES_UNDER_WAY_MAX};
 use crate::store::RecordBatch;
 use crate::time::UnixMillis;
+use std::collections::BTreeSet;
 
 /// Numbers of one millisecond: all of them, and those that a first message may get.
 const NUMBERS: u64 = (1 << Seq::TIME_AT) - 1;
@@ -27,18 +28,45 @@ pub struct Waiting {
     pub persistent: bool,
 }
 
+/// The highest seq of each millisecond to come that a message gave up before its time.
+#[derive(Debug, Default)]
+pub(super) struct GivenUp(BTreeSet<u64>);
+
+impl GivenUp {
+    fn add(&mut self, seq: u64) {
+        let highest = self.last_within(seq & !NUMBERS, seq | NUMBERS);
+        if highest.is_none_or(|highest| highest < seq) {
+            highest.iter().for_each(|highest| {
+                self.0.remove(highest);
+            });
+            self.0.insert(seq);
+        }
+    }
+
+    fn last_within(&self, first: u64, last: u64) -> Option<u64> {
+        self.0.range(first..=last).next_back().copied()
+    }
+
+    fn forget_through(&mut self, seq: u64) {
+        while self.0.first().is_some_and(|first| *first <= seq) {
+            self.0.pop_first();
+        }
+    }
+}
+
 impl QueueCore {
     /// The seq of a message that is due then: behind all others of that time.
     ///
-    /// The first of a millisecond begins anywhere, so that the seq of a message that was cancelled
-    /// is not given again. If a millisecond has no number left, its messages go behind those of the
-    /// next.
+    /// No seq is given again, or an end that is still to be recorded would end the new message: the
+    /// first of a millisecond begins anywhere, and what is given up is known. If a millisecond has
+    /// no number left, its messages go behind those of the next.
     pub(super) fn next_timed_seq(&self, due: UnixMillis) -> Seq {
         let first = Seq::timed(due).0 | self.next_seq & FIRST_NUMBERS;
         let mut seq = first.max(self.released + 1);
         loop {
             let end = seq | NUMBERS;
-            match self.ready.last_within(seq, end) {
+            let given_up = self.given_up.as_ref().and_then(|it| it.last_within(seq, end));
+            match self.ready.last_within(seq, end).max(given_up) {
                 None => return Seq(seq),
                 Some(last) if last < end => return Seq(last + 1),
                 Some(_) => seq = end + 1,
@@ -64,6 +92,10 @@ impl QueueCore {
             self.released = self.released.max(entry.seq);
             self.send_away(entry, Reason::Released, effects);
         }
+        if let Some(given_up) = &mut self.given_up {
+            given_up.forget_through(self.released);
+        }
+        self.given_up.take_if(|given_up| given_up.0.is_empty());
         if self.ready.is_clear() {
             self.deadlines.first = UnixMillis::NEVER;
         }
@@ -109,7 +141,7 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
-        let Some(entry) = self.ready.take_waiting(seq.0) else { return false };
+        let Some(entry) = self.give_up(seq.0) else { return false };
         if entry.persistent {
             records.ack(self.id, [(seq, seq)]);
         }
@@ -126,10 +158,17 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
-        let Some(entry) = self.ready.take_waiting(seq.0) else { return false };
+        let Some(entry) = self.give_up(seq.0) else { return false };
         self.send_away(entry, Reason::Rescheduled(until), effects);
         self.dispatch(records, effects);
         true
+    }
+
+    /// Takes out a message that waits. Its seq is not given again before its time.
+    fn give_up(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.ready.take_waiting(seq)?;
+        self.given_up.get_or_insert_default().add(seq);
+        Some(entry)
     }
 }
 

@@ -5,7 +5,7 @@ use super::effects::Effects;
 use super::load::Paging;
 use super::samples::publish;
 use crate::id::{QueueId, Seq};
-use crate::limits::RELEASES_UNDER_WAY_MAX;
+use crate::limits::{DELAYED_PAGES_AT_ONCE, RELEASES_UNDER_WAY_MAX};
 use crate::store::RecordBatch;
 use crate::time::{Delay, UnixMillis};
 
@@ -150,4 +150,67 @@ fn paged_messages_in_random_order_take_ten_bytes_each() {
     assert!(memory as u64 <= 10 * COUNT, "{memory}");
     assert!(middle.pages.len() < 4 * COUNT as usize / 1_024, "{}", middle.pages.len());
     assert!(world.core.resident_bytes() < 100_000);
+}
+
+#[test]
+fn there_are_numbers_behind_the_last_time() {
+    let mut world = World::new();
+    // As if all numbers of that millisecond, and of the one behind it, had been given.
+    let end = Seq::timed(UnixMillis(u64::MAX)).0 + (2 << Seq::TIME_AT) - 1;
+    world.core.released = end;
+    for _ in 0..3 {
+        world.publish(Delay::until(UnixMillis(u64::MAX)));
+    }
+    assert_eq!(world.seqs(), [end + 1, end + 2, end + 3]);
+}
+
+#[test]
+fn what_gives_up_its_place_leaves_its_seq_to_nobody() {
+    let last_first_number = (1 << 19) - 1;
+    for reschedules in [false, true] {
+        let mut world = World::new();
+        world.core.next_seq = last_first_number;
+        let publish_at_7 = |world: &mut World| {
+            world.publish(Delay::until(UnixMillis(7)));
+            *world.seqs().last().unwrap()
+        };
+        let first = publish_at_7(&mut world);
+        let second = publish_at_7(&mut world);
+        let World { core, records, effects } = &mut world;
+        assert!(if reschedules {
+            core.reschedule_waiting(Seq(second), UnixMillis(7), records, effects)
+        } else {
+            core.cancel_waiting(Seq(second), records, effects)
+        });
+        let third = publish_at_7(&mut world);
+        assert_eq!([second, third], [first + 1, first + 2]);
+        world.at(7).tick();
+        assert!(world.core.given_up.is_none(), "its time is over");
+    }
+}
+
+/// Or the lock would be held, and memory taken, for all that waits.
+#[test]
+fn messages_leave_memory_for_a_few_pages_at_once() {
+    let mut world = World::new();
+    world.core = world.core.with_paging(Paging { page_len: 4, ..Paging::default() });
+    let publish_all = |world: &mut World| {
+        (0..4_000).for_each(|nth| world.publish(Delay::until(UnixMillis(1_000 + 10 * nth))));
+    };
+    let leave = |world: &mut World| {
+        let (mut below, mut most) = (Seq(u64::MAX), 0);
+        while let Some((first, last)) = world.core.pageable_waiting(0, below) {
+            let pages = world.core.ready.middle.iter().flat_map(|middle| &middle.pages);
+            let between = pages.filter(|page| page.last() >= first && page.first() <= last);
+            most = most.max(between.count());
+            world.core.page_out_waiting(&[(Seq(0), Seq(u64::MAX))], first, last);
+            below = first;
+        }
+        assert_eq!(world.core.absent_seqs().len(), world.core.ready_len());
+        most
+    };
+    publish_all(&mut world);
+    assert_eq!(leave(&mut world), 0);
+    publish_all(&mut world);
+    assert_eq!(leave(&mut world), DELAYED_PAGES_AT_ONCE);
 }

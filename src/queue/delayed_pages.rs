@@ -9,17 +9,19 @@ use super::ready::{Entry, Ready, shrink};
 use super::runs::holds;
 use super::spill::Transient;
 use crate::id::Seq;
-use crate::limits::DELAYED_PAGED_AT_ONCE;
+use crate::limits::{DELAYED_PAGED_AT_ONCE, DELAYED_PAGES_AT_ONCE};
 
 impl QueueCore {
     /// First and last of the messages in memory that may leave it next: the latest of those before
-    /// `below`, but none of the first `keep`.
+    /// `below`, but none of the first `keep`. They join no more than a few pages.
     pub fn pageable_waiting(&mut self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
         self.ready.put_aside();
         let kept = self.ready.returned.keys().nth(keep).copied()?;
         let mut leaving = self.ready.returned.range(kept..below.0.max(kept)).rev();
         let (last, _) = leaving.next()?;
-        let first = leaving.take(DELAYED_PAGED_AT_ONCE - 1).last().map_or(last, |(seq, _)| seq);
+        let from = self.ready.pages_up_to(*last, DELAYED_PAGES_AT_ONCE);
+        let near = leaving.take(DELAYED_PAGED_AT_ONCE - 1).take_while(|(seq, _)| **seq >= from);
+        let first = near.last().map_or(last, |(seq, _)| seq);
         Some((Seq(*first), Seq(*last)))
     }
 
@@ -45,6 +47,13 @@ impl Ready {
     fn put_aside(&mut self) {
         self.returned.extend(self.fifo.drain(..).map(|entry| (entry.seq, entry)));
         shrink(&mut self.fifo);
+    }
+
+    /// Where the last `max` of the pages begin that begin before this seq.
+    fn pages_up_to(&self, seq: u64, max: usize) -> u64 {
+        let Some(middle) = &self.middle else { return 0 };
+        let end = middle.pages.partition_point(|page| page.first().0 <= seq);
+        end.checked_sub(max).map_or(0, |at| middle.pages[at].first().0)
     }
 
     fn page_waiting(

@@ -270,18 +270,18 @@ fn reserve_places(
 ) -> Fate {
     let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
     let persistent = publish.persistent || queues.iter().any(is_quorum);
-    let (mut taken, mut refused) = (Vec::new(), false);
+    let (mut taken, mut refused, mut gone) = (Vec::new(), false, false);
     for queue in queues {
         let one = std::iter::once(Publish { persistent, ..publish.clone() });
         let mut target = Vec::new();
         let found = queue.reserve(one, &mut target, &mut workspace.effects).is_ok();
         match target.pop().flatten() {
             Some(target) => taken.push((queue, target)),
-            // With a dead-letter exchange of its own for what it refuses, it has gone there.
-            None => refused |= found && queue.behaviour().overflow != Overflow::RejectPublishDlx,
+            None if found => refused |= !sends_on(&queue),
+            None => gone = true,
         }
     }
-    if must_arrive && refused {
+    if must_arrive && (refused || gone && taken.is_empty()) {
         for (queue, target) in taken {
             let _ = queue.withdraw(&[target.seq], &mut workspace.turn(broker));
         }
@@ -296,6 +296,12 @@ fn reserve_places(
         shown.push(&queue, target.seq);
     }
     Fate::Moves { message: publish.message.clone(), row, places }
+}
+
+/// What it refuses has gone to its own dead-letter exchange.
+fn sends_on(queue: &Queue) -> bool {
+    let behaviour = queue.behaviour();
+    behaviour.overflow == Overflow::RejectPublishDlx && behaviour.dead_letter.is_some()
 }
 
 #[cold]

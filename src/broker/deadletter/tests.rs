@@ -64,6 +64,12 @@ impl World {
         self.broker.finish_turn(&mut self.workspace);
     }
 
+    fn bound(&mut self, name: &str, exchange: &str) {
+        self.declare(name, &Table::default());
+        let (to, none) = (BindTo::Queue(name), TableRef::EMPTY);
+        self.link.bind(exchange, to, b"", none, &mut self.workspace).unwrap();
+    }
+
     fn queue(&self, name: &str) -> Arc<Queue> {
         self.broker.vhost("/").unwrap().queue(name).unwrap()
     }
@@ -180,4 +186,34 @@ fn those_of_a_queue_that_is_deleted_end_with_it() {
     world.broker.finish_turn(&mut world.workspace);
     world.declare("dead", &Table::default());
     assert_eq!((world.tick_after(RETRY_MS), world.depth("dead")), (None, 0));
+}
+
+#[test]
+fn a_queue_that_refuses_a_letter_without_a_place_for_it_takes_none() {
+    let mut world = World::new();
+    let refuse = Value::LongStr(b"reject-publish-dlx");
+    let full = TableBuilder::new().put(b"x-max-length", Value::I32(1)).put(b"x-overflow", refuse);
+    world.declare("q", &dying(0, b""));
+    world.declare("dead", &full.finish());
+    world.publish("q", 2);
+    assert_eq!((world.depth("dead"), world.tick_after(0)), (1, Some(RETRY_MS)));
+    assert!(world.get("dead"));
+    world.tick_after(RETRY_MS);
+    assert_eq!(world.depth("dead"), 1);
+}
+
+#[test]
+fn a_queue_that_is_ending_takes_no_letter_along() {
+    let mut world = World::new();
+    world.declare("q", &dying(5, b"amq.fanout"));
+    world.bound("dead", "amq.fanout");
+    world.publish("q", 1);
+    let ending = world.queue("dead");
+    ending.close_if(&mut world.workspace.effects, |_| Ok::<(), ()>(())).unwrap();
+    assert_eq!(world.tick_after(5), Some(RETRY_MS), "it is still listed, and takes nothing");
+    let vhost = world.broker.vhost("/").unwrap();
+    vhost.forget_queue(&ending, &world.broker, &mut world.workspace);
+    world.bound("dead", "amq.fanout");
+    world.tick_after(RETRY_MS);
+    assert_eq!(world.depth("dead"), 1);
 }
