@@ -135,7 +135,7 @@ impl QueueCore {
         Self {
             id,
             durable,
-            behaviour: Arc::default(),
+            behaviour: Behaviour::usual(),
             next_seq: 1,
             released: 0,
             given_up: None,
@@ -174,7 +174,7 @@ impl QueueCore {
         let (limits, keyed) = (Limits::of(&behaviour), Keyed::of(&behaviour));
         let mut returns = self.returns;
         returns.obey(&behaviour);
-        Self { consumers, limits, keyed, returns, behaviour: Arc::new(behaviour), ..self }
+        Self { consumers, limits, keyed, returns, behaviour: behaviour.shared(), ..self }
     }
 
     #[must_use]
@@ -196,7 +196,7 @@ impl QueueCore {
             }
             self.limits = Limits::of(&behaviour);
             self.returns.obey(&behaviour);
-            self.behaviour = Arc::new(behaviour);
+            self.behaviour = behaviour.shared();
             self.retry_soon(effects);
             self.dispatch(records, effects);
         }

@@ -6,6 +6,7 @@ use crate::deduplication::Deduplication;
 use crate::limits::{EXPIRY_MS_MAX, NAME_BYTES_MAX, QUORUM_DELIVERY_LIMIT};
 use crate::name::Name;
 use crate::table::{TableRef, Value};
+use std::sync::{Arc, LazyLock};
 
 /// The types of queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -126,7 +127,22 @@ pub struct Behaviour {
     pub deduplication: Option<Deduplication>,
 }
 
+/// What most queues do, which they share.
+static USUAL: LazyLock<Arc<Behaviour>> = LazyLock::new(Arc::default);
+
 impl Behaviour {
+    /// Shared with the other queues that do nothing special.
+    #[must_use]
+    pub fn shared(self) -> Arc<Self> {
+        if self == **USUAL { Arc::clone(&USUAL) } else { Arc::new(self) }
+    }
+
+    /// What a queue does of which nothing is said.
+    #[must_use]
+    pub fn usual() -> Arc<Self> {
+        Arc::clone(&USUAL)
+    }
+
     /// What a queue with these settings does under that policy, an operator's merged in.
     ///
     /// RabbitMQ: of two limits the smaller counts, of two words the argument. A stored argument
