@@ -154,6 +154,17 @@ pub const LANE_KEY_BYTES_MAX: usize = 255;
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 160;
 /// Messages of a page: 56 bytes of memory for them if they were published one after the other.
 pub const PAGE_LEN: usize = 1_024;
+/// What a message that expires costs in a queue with `x-expiry = exact`, in memory or not: its
+/// place in the order of times.
+pub const DUE_BYTES: u64 = 32;
+/// Messages that expire in one lock hold of such a queue: those that have lain in no order take a
+/// microsecond each.
+pub const EXPIRED_PER_LOCK_MAX: usize = 512;
+/// Pages that one load of due messages may touch: each is written anew in one lock hold.
+pub const DUE_PAGES_PER_LOAD: usize = 32;
+/// A queue with `x-expiry = exact` reads ahead while fewer messages than this are in memory before
+/// its pages: it counts them each time.
+pub const READ_AHEAD_MAPPED_LEN: usize = 256;
 /// Messages that one load brings back; it is answered in one lock hold.
 pub const LOAD_LEN: usize = WORK_PER_LOCK_MAX;
 /// Body bytes of the same, roughly.

@@ -32,10 +32,19 @@ impl QueueCore {
         let mut live = self.ready.runs_in_order(usize::MAX);
         let mut redelivered = self.ready.redelivered_in_order();
         let mut due = self.deadlines.first;
-        let returned = self.ready.returned.values();
+        // These are in order, and may be all that is in memory.
+        let mut returned = Vec::new();
+        for (&seq, entry) in &self.ready.returned {
+            add_run(&mut returned, (seq, seq));
+            due = due.min(entry.due);
+            if entry.redelivered {
+                redelivered.push((Seq(seq), Seq(seq)));
+            }
+        }
+        live.extend(returned);
         let out = self.checkout.entries().filter(|entry| entry.persistent);
         let waiting = self.retries.iter().flat_map(|retries| retries.entries());
-        for entry in returned.chain(out).chain(waiting) {
+        for entry in out.chain(waiting) {
             live.push((Seq(entry.seq), Seq(entry.seq)));
             due = due.min(entry.due);
             if entry.redelivered {

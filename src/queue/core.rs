@@ -139,7 +139,7 @@ impl QueueCore {
             next_seq: 1,
             released: 0,
             given_up: None,
-            ready: Ready::default(),
+            ready: Ready::new(id.is_timed()),
             checkout: Checkout::default(),
             dying: 0,
             absent_dead: BTreeMap::new(),
@@ -172,9 +172,12 @@ impl QueueCore {
             Consumers::default()
         };
         let (limits, keyed) = (Limits::of(&behaviour), Keyed::of(&behaviour));
-        let mut returns = self.returns;
+        let (mut returns, mut ready) = (self.returns, self.ready);
         returns.obey(&behaviour);
-        Self { consumers, limits, keyed, returns, behaviour: behaviour.shared(), ..self }
+        if behaviour.exact_expiry {
+            ready.begin_dues();
+        }
+        Self { consumers, limits, keyed, returns, ready, behaviour: behaviour.shared(), ..self }
     }
 
     #[must_use]
@@ -196,6 +199,9 @@ impl QueueCore {
             }
             self.limits = Limits::of(&behaviour);
             self.returns.obey(&behaviour);
+            if self.behaviour.exact_expiry != behaviour.exact_expiry {
+                self.switch_expiry(behaviour.exact_expiry, effects);
+            }
             self.behaviour = behaviour.shared();
             self.retry_soon(effects);
             self.dispatch(records, effects);
@@ -279,6 +285,12 @@ impl QueueCore {
         at_rest + self.checkout.resident_bytes()
     }
 
+    /// The part of that which the order of times takes, in an exact queue.
+    #[must_use]
+    pub fn dues_bytes(&self) -> u64 {
+        self.ready.dues_bytes()
+    }
+
     /// Messages that cannot be read back.
     #[must_use]
     pub fn damaged_len(&self) -> usize {
@@ -357,8 +369,8 @@ impl QueueCore {
 
     fn push(&mut self, entry: Entry) {
         self.deadlines.first = self.deadlines.first.min(entry.due);
-        if self.id.is_timed() {
-            self.ready.push_timed(entry);
+        if self.ready.mapped {
+            self.push_mapped(entry);
         } else {
             self.ready.push(entry);
         }
@@ -368,6 +380,9 @@ impl QueueCore {
     pub fn show(&mut self, seqs: &[Seq], records: &mut RecordBatch, effects: &mut Effects) {
         for seq in seqs {
             self.ready.show(seq.0);
+        }
+        if self.ready.dues.is_some() {
+            self.ready.list_shown(seqs);
         }
         self.dispatch(records, effects);
     }

@@ -173,12 +173,6 @@ impl QueueCore {
 }
 
 impl Ready {
-    /// Adds a message anywhere. What is in the fifo was in pages before.
-    pub(super) fn push_timed(&mut self, entry: Entry) {
-        self.count_new(&entry);
-        self.returned.insert(entry.seq, entry);
-    }
-
     /// The highest seq from `first` to `last` that is there.
     fn last_within(&self, first: u64, last: u64) -> Option<u64> {
         let in_fifo = self.fifo.partition_point(|entry| entry.seq <= last).checked_sub(1);

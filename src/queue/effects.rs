@@ -1,6 +1,7 @@
 //! What the caller of a queue's verb must do once it has let go of the queue.
 
 use super::deadletter::Dead;
+use super::dues::Dues;
 use super::outlet::{Event, Outlet};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
@@ -39,6 +40,8 @@ pub struct Effects {
     /// Messages that ended in this lock hold: freeing them takes time, so it waits for its end. The
     /// buffer is used again, and bounded by what one lock hold settles.
     pub(super) ended: Vec<Message>,
+    /// What a queue knew of its messages' times and needs no more: freed behind the lock too.
+    pub(super) unneeded: Vec<Dues>,
 }
 
 impl Effects {
@@ -57,6 +60,7 @@ impl Effects {
     /// Frees the messages that ended. Call without any lock.
     pub(super) fn drop_ended(&mut self) {
         self.ended.clear();
+        self.unneeded.clear();
     }
 
     /// Wakes every link that got something, once; says how many. Call without any lock.

@@ -1,8 +1,8 @@
 //! Messages that expire, and when a queue wants to be looked at next.
 //!
 //! A message's time is fixed when it comes. It expires at the head of the queue, or on its way to a
-//! consumer (RabbitMQ): one that is due behind one that is not still counts, and waits. So a queue
-//! needs one deadline, that of its head, and no timer for any message.
+//! consumer (RabbitMQ): one that is due behind one that is not still counts, and waits, unless the
+//! queue is exact, see `exact`. So a queue needs one deadline and no timer for any message.
 
 use super::core::{Publish, QueueCore};
 use super::deadletter::Reason;
@@ -39,6 +39,9 @@ impl QueueCore {
             effects.idle.push(self.id);
         }
         self.retry_held_back(effects);
+        if self.ready.dues.is_some() {
+            self.expire_anywhere(records, effects);
+        }
         self.dispatch(records, effects);
     }
 
@@ -116,7 +119,10 @@ impl QueueCore {
             match self.ready.head() {
                 Head::Nothing => break,
                 Head::Evicted(seq) => {
-                    self.ask_to_load(seq, effects);
+                    // An exact queue knows which messages of a page are due, and asks for these.
+                    if self.ready.dues.is_none() {
+                        self.ask_to_load(seq, effects);
+                    }
                     return true;
                 }
                 Head::Resident => {
@@ -189,7 +195,8 @@ impl QueueCore {
         if self.id.is_timed() {
             return self.next_release();
         }
-        let head = match self.ready.head() {
+        let first = match self.ready.head() {
+            _ if self.ready.dues.is_some() => self.next_due_anywhere(now.unix),
             // Whoever brings it back will look.
             Head::Evicted(_) if self.loading => UnixMillis::NEVER,
             _ if self.mourns_enough() => UnixMillis::NEVER,
@@ -197,7 +204,7 @@ impl QueueCore {
         };
         let known = self.keyed.as_ref().filter(|_| !self.mourns_enough());
         let known = known.map_or(UnixMillis::NEVER, |keyed| keyed.first_due());
-        let first = head.min(known).min(self.held_back_due()).min(self.next_retry());
+        let first = first.min(known).min(self.held_back_due()).min(self.next_retry());
         first.min(self.idle_left(now).map_or(UnixMillis::NEVER, |ms| now.unix.plus(ms)))
     }
 }

@@ -52,7 +52,7 @@ impl Default for Paging {
 /// A message that was read, or could not be.
 pub(super) struct Answer {
     pub(super) seq: u64,
-    due: UnixMillis,
+    pub(super) due: UnixMillis,
     pub(super) message: Option<Message>,
 }
 
@@ -87,7 +87,12 @@ impl QueueCore {
         if self.keyed.is_some() {
             self.forget_lost(&answers);
         }
+        let others = self.ready.dues.is_some() && self.loaded_due(&mut answers, records, effects);
         self.ready.loaded(answers, &mut effects.ended);
+        if others {
+            // Neither consumers nor what is due wait for more than one load of the other.
+            self.ask_for_due(effects);
+        }
         self.dispatch(records, effects);
     }
 
@@ -133,7 +138,8 @@ impl Ready {
     pub(super) fn lacks_ahead(&self, paging: &Paging) -> Option<u64> {
         let first = self.middle.as_ref()?.pages.front()?;
         let by_bytes = (paging.load_bytes / first.body_len_mean()).max(1);
-        let few = self.fifo.len() < paging.read_ahead_len && (self.fifo.len() as u64) < by_bytes;
+        let ahead = self.len_before(first.first(), paging);
+        let few = ahead < paging.read_ahead_len && (ahead as u64) < by_bytes;
         few.then_some(first.first().0)
     }
 
@@ -245,8 +251,12 @@ impl Ready {
         let taken = bytes.min(page_bytes);
         self.count_present(taken);
         self.count_more_bytes(bytes - taken);
-        self.mark(&entry);
-        self.fifo.push_back(entry);
+        if self.dues.is_some() {
+            self.insert(entry);
+        } else {
+            self.mark(&entry);
+            self.fifo.push_back(entry);
+        }
         taken
     }
 
@@ -262,8 +272,9 @@ impl Ready {
                 let bytes = entry.body_len.into();
                 entry.message = Some(message);
                 // One that waited over a restart knew only a bound.
-                entry.due = answer.due;
+                let bound = std::mem::replace(&mut entry.due, answer.due);
                 self.count_present(bytes);
+                self.relist((bound, answer.due), answer.seq);
             }
             _ => unwanted.push(message),
         }

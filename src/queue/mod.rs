@@ -34,7 +34,12 @@ mod delay;
 mod delay_tests;
 mod delayed_pages;
 mod dispatch;
+mod dues;
 mod effects;
+mod exact;
+mod exact_pages;
+#[cfg(test)]
+mod exact_tests;
 mod expiry;
 mod free_slots;
 mod held_back;

@@ -127,6 +127,11 @@ impl Page {
         Self { due, ..self }
     }
 
+    /// The same page with bodies of this many bytes in all.
+    pub(super) fn with_bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
     /// Body bytes of one message, on average; at least one.
     pub(super) fn body_len_mean(&self) -> u64 {
         (self.bytes / u64::from(self.count)).max(1)

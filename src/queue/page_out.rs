@@ -2,6 +2,7 @@
 //! one. When, and how much, is decided by who calls.
 
 use super::core::QueueCore;
+use super::exact_pages::Keep;
 use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
 use super::ready::{Entry, Ready, shrink};
@@ -62,6 +63,9 @@ impl QueueCore {
     /// stored: none of the first `keep_head`, and none of the last `keep_tail`.
     #[must_use]
     pub fn pageable(&self, keep_head: usize, keep_tail: usize) -> Option<(Seq, Seq)> {
+        if self.ready.pages_from_map() {
+            return self.ready.pageable_mapped(self.keep(keep_head, keep_tail));
+        }
         self.ready.pageable(keep_head, keep_tail)
     }
 
@@ -80,6 +84,10 @@ impl QueueCore {
     ) -> Freed {
         let mut freed = Freed::default();
         let page_len = self.paging.page_len.max(1);
+        if self.ready.pages_from_map() {
+            let keep = self.keep(keep_head, keep_tail);
+            return self.ready.page_mapped(stored, keep, max, page_len);
+        }
         if max > 0
             && (self.ready.middle.is_some() || self.ready.split(stored, keep_head, keep_tail))
         {
@@ -87,6 +95,11 @@ impl QueueCore {
             self.ready.page_head(stored, keep_head, max, page_len, &mut freed);
         }
         freed
+    }
+
+    fn keep(&self, head: usize, tail: usize) -> Keep {
+        let through = self.keyed.as_ref().map_or(0, |keyed| keyed.frontier());
+        Keep { head, tail, through }
     }
 
     /// Drops the contents of requeued, checked-out and waiting messages that `stored` holds: sorted

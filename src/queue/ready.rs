@@ -9,8 +9,11 @@
 //! takes 40 to 80 bytes even without its body; there are never more than were checked out at once,
 //! since they are the first to leave again. Without pages the fifo is all there is. A queue that
 //! was long gives its memory back as it drains.
+//!
+//! Where messages join or leave in the middle, all that is in memory is in the map, see `mapped`.
 
 use super::damaged::Damaged;
+use super::dues::Dues;
 use super::keyed::Forgotten;
 use super::middle::Middle;
 use super::page::Page;
@@ -48,6 +51,7 @@ pub struct Dropped {
     _damaged: Option<Box<Damaged>>,
     _retrying: Option<Box<Retries>>,
     _forgotten: Option<Forgotten>,
+    _dues: Option<Dues>,
 }
 
 impl Dropped {
@@ -81,6 +85,10 @@ pub(super) struct Ready {
     pub(super) middle: Option<Box<Middle>>,
     /// Only there if there are some.
     pub(super) damaged: Option<Box<Damaged>>,
+    /// Only there if messages expire wherever they stand.
+    pub(super) dues: Option<Box<Dues>>,
+    /// New messages join `returned` too.
+    pub(super) mapped: bool,
     reserved: usize,
     reserved_bytes: u64,
     bytes: u64,
@@ -92,6 +100,10 @@ pub(super) struct Ready {
 }
 
 impl Ready {
+    pub(super) fn new(mapped: bool) -> Self {
+        Self { mapped, ..Self::default() }
+    }
+
     /// Visible messages.
     pub(super) fn len(&self) -> usize {
         let middle = self.middle.as_ref().map_or(0, |middle| middle.len());
@@ -107,7 +119,7 @@ impl Ready {
     pub(super) fn resident_bytes(&self) -> u64 {
         let resident = self.len() - self.absent + self.reserved;
         let bodies = self.bytes - self.absent_bytes + self.reserved_bytes;
-        bodies + resident as u64 * MESSAGE_OVERHEAD_BYTES
+        bodies + resident as u64 * MESSAGE_OVERHEAD_BYTES + self.dues_bytes()
     }
 
     /// Messages that cannot be read back.
@@ -190,6 +202,9 @@ impl Ready {
 
     /// As `push`, for a message of an earlier run, which may be marked.
     pub(super) fn restore(&mut self, entry: Entry) {
+        if self.dues.is_some() {
+            return self.push_mapped(entry);
+        }
         self.mark(&entry);
         self.push(entry);
     }
@@ -197,6 +212,7 @@ impl Ready {
     /// As `restore`, for a page. What was restored since the page before goes aside.
     pub(super) fn restore_page(&mut self, page: Page) {
         debug_assert!(self.fifo.back().is_none_or(|last| last.seq < page.first().0));
+        self.leave_unread(&page);
         self.bytes += page.bytes();
         self.absent += page.len();
         self.absent_bytes += page.bytes();
@@ -246,6 +262,9 @@ impl Ready {
         self.bytes += u64::from(entry.body_len);
         if entry.message.is_none() {
             self.count_absent(entry.body_len.into());
+        }
+        if self.dues.is_some() {
+            return self.insert(entry);
         }
         let before_all = match (self.fifo.front(), &self.middle) {
             (Some(first), _) => entry.seq < first.seq,
@@ -310,7 +329,7 @@ impl Ready {
             (Some(first), Some((seq, _))) => first.seq < *seq,
             (front, _) => front.is_some(),
         };
-        let entry = if from_fifo { self.fifo.pop_front()? } else { self.returned.pop_first()?.1 };
+        let entry = if from_fifo { self.fifo.pop_front()? } else { self.pop_returned()? };
         shrink(&mut self.fifo);
         debug_assert!(!entry.reserved, "dispatch stops at an invisible message");
         debug_assert!(entry.message.is_some(), "dispatch stops at a message that is not there");
@@ -354,7 +373,7 @@ impl Ready {
         let first_returned = first_returned.map(|entry| entry.seq);
         let entry = match (at, first_returned) {
             (Some(at), Some(seq)) if self.fifo[at].seq < seq => self.fifo.remove(at)?,
-            (_, Some(seq)) => self.returned.remove(&seq)?,
+            (_, Some(seq)) => self.take_returned(seq)?,
             (Some(at), None) => self.fifo.remove(at)?,
             (None, None) => return None,
         };
@@ -380,10 +399,9 @@ impl Ready {
         }
         let mut returned = std::mem::take(&mut self.returned);
         if self.reserved > 0 {
-            let (stay, go) = returned.into_iter().partition(|(_, entry)| entry.reserved);
-            self.returned = stay;
-            returned = go;
+            self.returned = returned.extract_if(.., |_, entry| entry.reserved).collect();
         }
+        let dues = self.dues.as_mut().map(|dues| dues.take());
         self.bytes = 0;
         self.absent = 0;
         self.absent_bytes = 0;
@@ -394,6 +412,7 @@ impl Ready {
             _damaged: self.damaged.take(),
             _retrying: None,
             _forgotten: None,
+            _dues: dues,
         }
     }
 
@@ -469,7 +488,7 @@ impl Ready {
         }
         let entry = if let Some(at) = place(&self.fifo, seq) {
             self.fifo.remove(at)
-        } else if let Some(entry) = self.returned.remove(&seq) {
+        } else if let Some(entry) = self.take_returned(seq) {
             Some(entry)
         } else {
             let tail = &mut self.middle.as_mut()?.tail;

@@ -37,6 +37,11 @@ impl QueueCore {
     #[must_use]
     pub fn transient(&self, first: Seq, last: Seq, max: usize) -> Transient {
         let mut found = Transient::default();
+        if self.ready.pages_from_map() {
+            let between = self.ready.returned.range(first.0..=last.0).take(max);
+            between.for_each(|(_, entry)| found.look(entry));
+            return found;
+        }
         let tail = self.ready.middle.as_ref().map(|middle| &middle.tail);
         for deque in std::iter::once(&self.ready.fifo).chain(tail) {
             let from = deque.partition_point(|entry| entry.seq < first.0);

@@ -19,6 +19,7 @@ mod delays;
 mod disk;
 mod durability;
 mod durable;
+mod exact_expiry;
 mod exchange_types;
 mod exchanges;
 mod failed_deliveries;

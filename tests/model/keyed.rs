@@ -68,8 +68,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn behaviour() -> impl Strategy<Value = Behaviour> {
     let max_length = prop::option::weighted(0.2, 0..12_u64);
-    let extras = (prop::bool::weighted(0.3), prop::bool::weighted(0.2), max_length);
-    (any::<bool>(), extras).prop_map(|(groups, (dead_letters, single, max_length))| {
+    let exact = prop::bool::weighted(0.3);
+    let extras = (prop::bool::weighted(0.3), prop::bool::weighted(0.2), max_length, exact);
+    (any::<bool>(), extras).prop_map(|(groups, (dead_letters, single, max_length, exact))| {
         let key = Some(Name::new("k"));
         let exchange = Name::new("dlx");
         let strategy = Default::default();
@@ -83,6 +84,7 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
             }),
             single_active_consumer: single,
             max_length,
+            exact_expiry: exact,
             ..Behaviour::default()
         }
     })

@@ -49,7 +49,7 @@ pub(super) fn key(name: &str) -> Option<&'static Key> {
 }
 
 /// Some have no effect here: they speak of replicas, of queue files, or of streams.
-const KEYS: [Key; 31] = [
+const KEYS: [Key; 32] = [
     Key::new("alternate-exchange", "is not a valid alternate exchange name", |it, to| {
         to.alternate = Some(name(it)?);
         Some(())
@@ -119,6 +119,11 @@ const KEYS: [Key; 31] = [
         Some(())
     })
     .operators(),
+    Key::new("expiry", "is not a valid expiry value", |it, to| {
+        word(it, &["head", "exact"])?;
+        to.values.exact_expiry = Some(it == "exact");
+        Some(())
+    }),
     Key::new("consumer-disconnected-timeout", "is not a valid consumer timeout", count)
         .quorum_only(),
     Key::new("queue-mode", "is not a valid queue-mode value", |it, _| {

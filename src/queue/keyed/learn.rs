@@ -124,7 +124,7 @@ impl Ready {
         let seq = self.entry_behind(frontier)?.seq;
         if let Some(entry) = self.fifo.pop_front_if(|entry| entry.seq == seq) {
             shrink(&mut self.fifo);
-            self.returned.insert(seq, entry);
+            self.insert(entry);
         }
         self.returned.get(&seq)
     }
@@ -133,7 +133,7 @@ impl Ready {
     /// came back when it was empty.
     pub(super) fn put_aside_through(&mut self, frontier: u64) {
         while let Some(entry) = self.fifo.pop_front_if(|entry| entry.seq <= frontier) {
-            self.returned.insert(entry.seq, entry);
+            self.insert(entry);
         }
     }
 
@@ -144,7 +144,7 @@ impl Ready {
 
     /// Takes a message out of the sorted map.
     pub(super) fn take_aside(&mut self, seq: u64) -> Option<Entry> {
-        let entry = self.returned.remove(&seq)?;
+        let entry = self.take_returned(seq)?;
         self.uncount(&entry);
         Some(entry)
     }

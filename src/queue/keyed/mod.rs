@@ -105,6 +105,11 @@ impl Keyed {
         self.forget_due(entry);
     }
 
+    /// What is known, up to here, has no place in a page.
+    pub(super) fn frontier(&self) -> u64 {
+        self.frontier
+    }
+
     /// A known message that has expired.
     fn due_by(&self, now: UnixMillis) -> Option<u64> {
         self.dues.first().filter(|(due, _)| *due <= now).map(|(_, seq)| *seq)

@@ -156,7 +156,9 @@ impl Behaviour {
             kind,
             expires_ms: least(arguments.period("x-expires"), policy.expires_ms),
             message_ttl_ms: least(arguments.period("x-message-ttl"), policy.message_ttl_ms),
-            exact_expiry: arguments.text("x-expiry") == Some("exact"),
+            exact_expiry: arguments
+                .text("x-expiry")
+                .map_or_else(|| policy.exact_expiry == Some(true), |word| word == "exact"),
             max_length: least(arguments.count("x-max-length"), policy.max_length),
             max_length_bytes: least(arguments.count("x-max-length-bytes"), policy.max_length_bytes),
             overflow,

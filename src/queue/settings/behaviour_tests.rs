@@ -88,6 +88,16 @@ fn stored_arguments_that_no_declare_lets_through_say_nothing() {
 }
 
 #[test]
+fn an_argument_and_then_a_policy_says_how_messages_expire() {
+    let of = |arguments: &[_], exact_expiry| {
+        behaviour(arguments, &PolicyValues { exact_expiry, ..PolicyValues::default() }).exact_expiry
+    };
+    assert_eq!([None, Some(false), Some(true)].map(|it| of(&[], it)), [false, false, true]);
+    assert!(!of(&[("x-expiry", string("head"))], Some(true)));
+    assert!(of(&[("x-expiry", string("exact"))], Some(false)));
+}
+
+#[test]
 fn a_negative_delivery_limit_is_none() {
     let of = |argument: i32, policy: Option<i64>| {
         let policy = PolicyValues { delivery_limit: policy, ..PolicyValues::default() };

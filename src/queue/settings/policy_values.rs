@@ -20,6 +20,7 @@ pub struct PolicyValues {
     pub retry_delay_ms_min: Option<u64>,
     /// Says nothing where nobody gives the least.
     pub retry_delay_ms_max: Option<u64>,
+    pub exact_expiry: Option<bool>,
 }
 
 impl PolicyValues {

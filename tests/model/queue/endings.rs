@@ -2,6 +2,7 @@
 
 use super::model::{Entry, Model, State};
 use leveret::queue::{Overflow, Reason};
+use std::collections::BTreeSet;
 
 const HERE: State = State::Ready { evicted: false };
 
@@ -60,6 +61,20 @@ impl Model {
         }
         if !self.waiting.is_empty() {
             self.look_for_get();
+        }
+    }
+
+    /// What has expired is gone, wherever it stood. What is in a page goes once it is read: `stays`
+    /// says what is still there.
+    pub(super) fn look_anywhere(&mut self, stays: &BTreeSet<u64>) {
+        if !self.behaviour.exact_expiry {
+            return;
+        }
+        for entry in self.entries.clone() {
+            let State::Ready { evicted } = entry.state else { continue };
+            if entry.due <= self.now && !(evicted && stays.contains(&entry.seq)) {
+                self.die(entry.seq, evicted, Reason::Expired);
+            }
         }
     }
 

@@ -27,6 +27,8 @@ impl World {
             self.idle_since = self.model.now;
         }
         self.core.tick(&mut self.records, &mut self.effects);
+        let stays = self.core.ready_seqs().iter().map(|seq| seq.0).collect();
+        self.model.look_anywhere(&stays);
         let idle = std::mem::take(&mut self.effects.idle);
         assert_eq!(!idle.is_empty(), self.idle_from() <= self.model.now, "unused for so long");
         self.finish();
@@ -55,6 +57,9 @@ impl World {
         let head = self.model.head();
         assert!(head.is_none_or(|head| head.due == u64::MAX), "{head:?} has expired");
         assert_eq!(self.model.waits().count(), 0, "every wait ends");
+        let exact = self.model.behaviour.exact_expiry;
+        let expired = self.model.visible().find(|entry| exact && entry.due != u64::MAX);
+        assert!(expired.is_none(), "{expired:?} has expired");
     }
 
     pub(super) fn touched(&mut self) {
@@ -138,7 +143,13 @@ impl World {
                 self.dead.push((slot, seq));
             }
         }
-        assert_eq!(found, std::mem::take(&mut self.model.deaths), "who died, why, in which order");
+        let mut expected = std::mem::take(&mut self.model.deaths);
+        if self.model.behaviour.exact_expiry {
+            // In the order of times and not of places, which is no promise.
+            found.sort_by_key(|(seq, _)| *seq);
+            expected.sort_by_key(|(seq, _)| *seq);
+        }
+        assert_eq!(found, expected, "who died, why, in which order");
         assert!(self.effects.refused.is_empty(), "a verb that publishes nothing refuses nothing");
     }
 
@@ -158,7 +169,13 @@ impl World {
             .model
             .head()
             .filter(|head| !loads || head.state == State::Ready { evicted: false });
-        let due = known.map_or(u64::MAX, |head| head.due).min(self.idle_from());
+        let exact = self.model.behaviour.exact_expiry;
+        let listed = self
+            .model
+            .visible()
+            .filter(|entry| exact && (!loads || entry.state == State::Ready { evicted: false }));
+        let known = known.map_or(u64::MAX, |head| head.due);
+        let due = listed.map(|entry| entry.due).min().unwrap_or(known).min(self.idle_from());
         let due = due.min(self.model.next_retry());
         let asked = self.asked.is_some_and(|at| at <= due.max(self.model.now));
         assert!(due == u64::MAX || asked, "due at {due}, asked for {:?}", self.asked);

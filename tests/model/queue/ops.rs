@@ -101,8 +101,8 @@ fn policy() -> impl Strategy<Value = Behaviour> {
     let delay = (1..=TTL_MS_MAX / 5, 0..TTL_MS_MAX);
     let delay = prop::option::weighted(0.4, delay.prop_map(|(min, more)| (min, min + more)));
     let limits = (len, bytes, delivery_limit);
-    (overflow, limits, (ttl_ms, expires_ms, delay), any::<bool>()).prop_map(
-        |(overflow, limits, (message_ttl_ms, expires_ms, retry_delay_ms), dies)| Behaviour {
+    (overflow, limits, (ttl_ms, expires_ms, delay), (any::<bool>(), any::<bool>())).prop_map(
+        |(overflow, limits, (message_ttl_ms, expires_ms, retry_delay_ms), flags)| Behaviour {
             overflow,
             max_length: limits.0,
             max_length_bytes: limits.1,
@@ -110,7 +110,8 @@ fn policy() -> impl Strategy<Value = Behaviour> {
             message_ttl_ms,
             expires_ms,
             retry_delay_ms,
-            dead_letter: dies.then(dead_letter),
+            dead_letter: flags.0.then(dead_letter),
+            exact_expiry: flags.1,
             ..Behaviour::default()
         },
     )

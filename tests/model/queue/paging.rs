@@ -1,11 +1,11 @@
 //! Messages that leave memory and come back, in pages and one by one: what may leave, what must
 //! come back, and what a checkpoint is told meanwhile.
 
-use super::model::{Entry, State};
+use super::model::{Entry, Model, State};
 use super::world::{PAGING, World};
 use leveret::id::Seq;
-use leveret::limits::MESSAGE_OVERHEAD_BYTES;
-use leveret::queue::Sweep;
+use leveret::limits::{DUE_BYTES, MESSAGE_OVERHEAD_BYTES};
+use leveret::queue::{Reason, Sweep};
 use std::collections::BTreeSet;
 
 /// What a page-out is given.
@@ -144,10 +144,13 @@ impl World {
             let stays = after.contains(&Seq(*seq));
             assert!(stays || looked_at.contains(seq), "seq {seq} came back by itself");
             let must = looked_at.contains(seq) && unknown.is_none_or(|unknown| seq < unknown);
+            // What is read for its time stays where it is.
+            let must = must && !self.model.behaviour.exact_expiry;
             assert!(!stays || !must, "seq {seq} was brought and did not come back");
             if !stays {
                 let ready = State::Ready { evicted: false };
                 self.model.find(*seq).state = if is_lost(seq) { State::Damaged } else { ready };
+                self.expired_when_read(*seq);
             }
         }
         for seq in &looked_at {
@@ -156,9 +159,20 @@ impl World {
         self.finish();
     }
 
+    /// An exact queue ends what a load brings too late.
+    fn expired_when_read(&mut self, seq: u64) {
+        let Model { now, behaviour, .. } = &self.model;
+        let (now, exact) = (*now, behaviour.exact_expiry);
+        let entry = self.model.find(seq);
+        let is_due = entry.state == State::Ready { evicted: false } && entry.due <= now;
+        if exact && is_due && !self.core.ready_seqs().contains(&Seq(seq)) {
+            self.model.die(seq, false, Reason::Expired);
+        }
+    }
+
     /// Answers every load as it should be; each must bring something or have become stale.
     pub(super) fn answer_all(&mut self) {
-        for _ in 0..2 + 2 * self.model.entries.len() {
+        for _ in 0..2 + 4 * self.model.entries.len() {
             if self.load.is_none() {
                 return;
             }
@@ -193,7 +207,15 @@ impl World {
             State::Damaged => false,
         });
         let bytes: u64 = in_memory.map(resident_bytes).sum();
-        assert_eq!(self.core.resident_bytes(), bytes);
+        let dues_bytes = self.core.dues_bytes();
+        assert_eq!(self.core.resident_bytes() - dues_bytes, bytes);
+        let exact = self.model.behaviour.exact_expiry;
+        // The time of a paged message that cannot be read is forgotten once it has come.
+        let here = |state| matches!(state, State::Ready { .. } | State::Damaged);
+        let here = self.model.entries.iter().filter(|entry| here(entry.state));
+        // And what waited over a restart has a bound until it is read.
+        let expires = here.filter(|it| exact && (it.due != u64::MAX || it.redelivered));
+        assert!(dues_bytes <= expires.count() as u64 * DUE_BYTES, "what has ended has no time");
         let damaged = self.model.entries.iter().filter(|e| e.state == State::Damaged);
         assert_eq!(self.core.damaged_len(), damaged.count());
         let on_disk_only = self.model.entries.iter().filter(|entry| match entry.state {
