@@ -109,6 +109,8 @@ impl Start {
                 loop {
                     match pause {
                         None => bell(&broker).wait(),
+                        // There is much to do, and nobody else should have to wait for it.
+                        Some(Duration::ZERO) => std::thread::yield_now(),
                         Some(pause) => bell(&broker).wait_for(pause),
                     }
                     if stopping.load(SeqCst) {
