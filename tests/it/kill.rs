@@ -82,12 +82,13 @@ fn last_confirm(raw: &mut Raw, before: u64, total: &AtomicU64) -> u64 {
     confirmed
 }
 
-/// Consumes until the broker dies, and acks two of three.
-fn consume(address: SocketAddr, queue: &str) -> Vec<(Id, bool)> {
+/// Consumes until the broker dies, and acks two of three; says in `consuming` that it has begun.
+fn consume(address: SocketAddr, queue: &str, consuming: &AtomicU64) -> Vec<(Id, bool)> {
     let mut raw = Raw::channel_to(address);
     let prefetch = Fields::default().long(0).short(500).octet(0);
     raw.call(&raw::method(1, BASIC_QOS, prefetch), BASIC_QOS_OK);
     raw.call(&raw::consume(1, queue, false), BASIC_CONSUME_OK);
+    consuming.fetch_add(1, SeqCst);
     let mut seen = Vec::new();
     while let Some(delivered) = raw.try_delivery() {
         let id = id_of(&delivered);
@@ -168,11 +169,16 @@ fn round(directory: &Path, number: u64, ledger: &mut Ledger) {
             (publisher, thread)
         })
         .collect();
-    let consumers: Vec<(&str, JoinHandle<_>)> =
-        QUEUES.map(|queue| (queue, std::thread::spawn(move || consume(address, queue)))).into();
+    let consuming = Arc::new(AtomicU64::new(0));
+    let consumer = |queue| {
+        let consuming = Arc::clone(&consuming);
+        (queue, std::thread::spawn(move || consume(address, queue, &consuming)))
+    };
+    let consumers: Vec<(&str, JoinHandle<_>)> = QUEUES.map(consumer).into();
     // Earlier or later in the file, and wherever the work stands just then.
     let enough = 1_000 + number * 331;
-    wait_until("confirms", || total.load(SeqCst) > enough);
+    let all = QUEUES.len() as u64;
+    wait_until("confirms", || total.load(SeqCst) > enough && consuming.load(SeqCst) == all);
     program.kill();
     for (publisher, thread) in publishers {
         ledger.published.insert(publisher, thread.join().unwrap());
