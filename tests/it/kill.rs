@@ -41,10 +41,20 @@ fn id_of(delivered: &Delivered) -> Id {
     id
 }
 
+/// What a round's clients say while they work.
+#[derive(Default)]
+struct Progress {
+    /// Clients that have begun; one that had not could not tell what it saw.
+    begun: AtomicU64,
+    confirmed: AtomicU64,
+}
+
 /// Publishes until the broker dies; says how many were confirmed and how many were sent.
-fn publish(address: SocketAddr, publisher: u64, total: &AtomicU64) -> (u64, u64) {
+fn publish(address: SocketAddr, publisher: u64, progress: &Progress) -> (u64, u64) {
     let mut raw = Raw::channel_to(address);
     raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+    progress.begun.fetch_add(1, SeqCst);
+    let total = &progress.confirmed;
     let (mut sent, mut confirmed) = (0, 0);
     loop {
         while sent - confirmed < WINDOW {
@@ -82,13 +92,13 @@ fn last_confirm(raw: &mut Raw, before: u64, total: &AtomicU64) -> u64 {
     confirmed
 }
 
-/// Consumes until the broker dies, and acks two of three; says in `consuming` that it has begun.
-fn consume(address: SocketAddr, queue: &str, consuming: &AtomicU64) -> Vec<(Id, bool)> {
+/// Consumes until the broker dies, and acks two of three.
+fn consume(address: SocketAddr, queue: &str, progress: &Progress) -> Vec<(Id, bool)> {
     let mut raw = Raw::channel_to(address);
     let prefetch = Fields::default().long(0).short(500).octet(0);
     raw.call(&raw::method(1, BASIC_QOS, prefetch), BASIC_QOS_OK);
     raw.call(&raw::consume(1, queue, false), BASIC_CONSUME_OK);
-    consuming.fetch_add(1, SeqCst);
+    progress.begun.fetch_add(1, SeqCst);
     let mut seen = Vec::new();
     while let Some(delivered) = raw.try_delivery() {
         let id = id_of(&delivered);
@@ -161,24 +171,24 @@ fn round(directory: &Path, number: u64, ledger: &mut Ledger) {
     }
     ledger.assert_nothing_lost();
 
-    let total = Arc::new(AtomicU64::new(0));
-    let publishers: Vec<_> = (number * PUBLISHERS..(number + 1) * PUBLISHERS)
-        .map(|publisher| {
-            let total = Arc::clone(&total);
-            let thread = std::thread::spawn(move || publish(address, publisher, &total));
-            (publisher, thread)
-        })
-        .collect();
-    let consuming = Arc::new(AtomicU64::new(0));
+    let progress = Arc::<Progress>::default();
+    let publisher = |publisher| {
+        let progress = Arc::clone(&progress);
+        (publisher, std::thread::spawn(move || publish(address, publisher, &progress)))
+    };
+    let publishers: Vec<_> =
+        (number * PUBLISHERS..(number + 1) * PUBLISHERS).map(publisher).collect();
     let consumer = |queue| {
-        let consuming = Arc::clone(&consuming);
-        (queue, std::thread::spawn(move || consume(address, queue, &consuming)))
+        let progress = Arc::clone(&progress);
+        (queue, std::thread::spawn(move || consume(address, queue, &progress)))
     };
     let consumers: Vec<(&str, JoinHandle<_>)> = QUEUES.map(consumer).into();
     // Earlier or later in the file, and wherever the work stands just then.
     let enough = 1_000 + number * 331;
-    let all = QUEUES.len() as u64;
-    wait_until("confirms", || total.load(SeqCst) > enough && consuming.load(SeqCst) == all);
+    let all = PUBLISHERS + QUEUES.len() as u64;
+    wait_until("confirms", || {
+        progress.begun.load(SeqCst) == all && progress.confirmed.load(SeqCst) > enough
+    });
     program.kill();
     for (publisher, thread) in publishers {
         ledger.published.insert(publisher, thread.join().unwrap());
