@@ -7,19 +7,18 @@ use super::deadletter::Reason;
 use super::delay::GivenUp;
 use super::effects::Effects;
 use super::expiry::Deadlines;
+use super::gets::GetWaiter;
 use super::held_back::HeldBack;
 use super::keyed::Keyed;
 use super::load::Paging;
-use super::outlet::{Delivery, EndReason, Event, Outlet};
+use super::outlet::{EndReason, Event};
 use super::overflow::Limits;
 use super::page::Page;
-use super::ready::{Entry, Head, Ready};
+use super::ready::{Entry, Ready};
 use super::retry::Retries;
-use super::returns::{ReturnedRun, Returns};
-use super::runs::Run;
+use super::returns::Returns;
 use super::settings::Behaviour;
-use crate::id::{ConsumerToken, QueueId, Seq};
-use crate::limits::WORK_PER_LOCK_MAX;
+use crate::id::{QueueId, Seq};
 use crate::message::Message;
 use crate::store::{OnDisk, RecordBatch, Target};
 use crate::time::{Delay, UnixMillis};
@@ -45,38 +44,6 @@ impl Publish {
     pub const FOREVER: u64 = u64::MAX;
 }
 
-/// How a delivery ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Settlement {
-    Ack,
-    /// Back to its old place, marked redelivered.
-    Requeue,
-    /// Given back as failed: as `Requeue`, but after the queue's retry delay if it has one.
-    Retry,
-    /// Rejected without requeue.
-    Discard,
-}
-
-impl Settlement {
-    /// Whether the message is not at its end.
-    #[must_use]
-    pub fn gives_back(self) -> bool {
-        matches!(self, Self::Requeue | Self::Retry)
-    }
-}
-
-/// The answer to a `get`.
-#[derive(Debug)]
-pub enum Got {
-    Message {
-        delivery: Delivery,
-        ready_left: u64,
-    },
-    Empty,
-    /// The message is being loaded; the answer comes as `Event::Got`.
-    Later,
-}
-
 /// What was handed over, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delivered {
@@ -85,13 +52,6 @@ pub struct Delivered {
     pub redelivered: u64,
     /// What gets took, also those that had to wait.
     pub gotten: u64,
-}
-
-/// A `get` whose message is being loaded.
-pub(super) struct GetWaiter {
-    outlet: Arc<dyn Outlet>,
-    token: ConsumerToken,
-    no_ack: bool,
 }
 
 /// One queue's messages and consumers.
@@ -437,140 +397,6 @@ impl QueueCore {
         }
     }
 
-    /// Takes the oldest ready message. `token` names the asker in `Event::Got` if it must wait.
-    pub fn get(
-        &mut self,
-        outlet: &Arc<dyn Outlet>,
-        token: ConsumerToken,
-        no_ack: bool,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) -> Got {
-        self.touch(effects);
-        if self.next_retry() <= effects.now.unix {
-            self.dispatch(records, effects);
-        }
-        let mut budget = WORK_PER_LOCK_MAX;
-        let found = if self.get_waiters.is_empty() {
-            self.find_for_get(&mut budget, records, effects)
-        } else {
-            None
-        };
-        match found {
-            Some(Head::Nothing) => return Got::Empty,
-            Some(Head::Resident) => {
-                let delivery = self.take_for_get(token, no_ack, records);
-                let ready_left = self.message_count() as u64;
-                self.arm(effects);
-                return delivery
-                    .map_or(Got::Empty, |delivery| Got::Message { delivery, ready_left });
-            }
-            Some(Head::Evicted(seq)) => self.ask_to_load(seq, effects),
-            None => {}
-        }
-        let outlet = Arc::clone(outlet);
-        self.get_waiters.push_back(GetWaiter { outlet, token, no_ack });
-        Got::Later
-    }
-
-    /// Forgets a get that waits for its message, if it still does.
-    pub fn withdraw_get(&mut self, token: ConsumerToken) {
-        self.get_waiters.retain(|waiter| waiter.token != token);
-    }
-
-    /// Ends deliveries. Each pair must be checked out; another is passed over.
-    pub fn settle(
-        &mut self,
-        deliveries: &[(u32, Seq)],
-        how: Settlement,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) {
-        self.settle_with(deliveries, how, true, records, effects);
-        self.dispatch(records, effects);
-    }
-
-    /// As `settle`, for deliveries whose end stands in a transaction's record already.
-    pub fn settle_recorded(
-        &mut self,
-        deliveries: &[(u32, Seq)],
-        how: Settlement,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) {
-        self.settle_with(deliveries, how, how.gives_back(), records, effects);
-        self.dispatch(records, effects);
-    }
-
-    fn settle_with(
-        &mut self,
-        deliveries: &[(u32, Seq)],
-        how: Settlement,
-        record: bool,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) {
-        let keyed = self.keyed.is_some().then(|| self.to_settle(deliveries));
-        let (mut run, mut returned) = (Run::default(), ReturnedRun::default());
-        for &(slot, seq) in deliveries {
-            let Some(out) = self.checkout.take(slot, seq.0) else {
-                continue;
-            };
-            if let Some(owner) = out.owner {
-                self.consumers.settled(owner);
-            }
-            let entry = out.entry;
-            match how {
-                Settlement::Discard if self.behaviour.dead_letter.is_some() => {
-                    self.bury(entry, Reason::Rejected, records, effects);
-                }
-                Settlement::Ack | Settlement::Discard => {
-                    if record && entry.persistent {
-                        run.extend(entry.seq, |run| records.ack(self.id, [run]));
-                    }
-                    self.returns.forget(entry.seq);
-                    effects.ended.extend(entry.message);
-                }
-                Settlement::Requeue | Settlement::Retry if self.returns.are_counted() => {
-                    let waits = how == Settlement::Retry;
-                    self.take_back_counted(entry, waits, &mut returned, records, effects);
-                }
-                Settlement::Requeue | Settlement::Retry => {
-                    if entry.persistent && !entry.redelivered {
-                        run.extend(entry.seq, |run| records.requeue(self.id, [run]));
-                    }
-                    self.take_back(entry);
-                }
-            }
-        }
-        returned.finish(self.id, records);
-        run.finish(|run| match how {
-            Settlement::Requeue | Settlement::Retry => records.requeue(self.id, [run]),
-            Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
-        });
-        keyed.into_iter().for_each(|settled| self.settled(settled));
-    }
-
-    /// To its old place, redelivered from now on.
-    pub(super) fn take_back(&mut self, mut entry: Entry) {
-        entry.redelivered = true;
-        self.deadlines.first = self.deadlines.first.min(entry.due);
-        self.ready.put_back(entry);
-    }
-
-    /// Which of these deliveries the journal knows, so that their end belongs in a record. What
-    /// goes on as a dead letter has not ended.
-    #[must_use]
-    pub fn recorded(&self, deliveries: &[(u32, Seq)], how: Settlement) -> Vec<Seq> {
-        if how == Settlement::Discard && self.behaviour.dead_letter.is_some() {
-            return Vec::new();
-        }
-        let persistent = |slot: u32, seq: Seq| {
-            self.checkout.get(slot, seq.0).is_some_and(|out| out.entry.persistent && !out.dying)
-        };
-        deliveries.iter().filter(|(slot, seq)| persistent(*slot, *seq)).map(|d| d.1).collect()
-    }
-
     /// A consumer's link has drained this much and can hold as much again.
     pub fn grant(
         &mut self,
@@ -599,74 +425,16 @@ impl QueueCore {
         self.ready.absent_seqs().into_iter().map(Seq).collect()
     }
 
-    /// Answers the waiting gets that can be answered now.
-    pub(super) fn serve_gets(
-        &mut self,
-        budget: &mut usize,
-        records: &mut RecordBatch,
-        effects: &mut Effects,
-    ) {
-        while !self.get_waiters.is_empty()
-            && let Some(found) = self.find_for_get(budget, records, effects)
-            && let Some(waiter) = self.get_waiters.pop_front()
-        {
-            match found {
-                Head::Evicted(seq) => {
-                    self.get_waiters.push_front(waiter);
-                    self.ask_to_load(seq, effects);
-                    return;
-                }
-                Head::Nothing => tell_got(&waiter, None, 0, effects),
-                Head::Resident => {
-                    let delivery = self.take_for_get(waiter.token, waiter.no_ack, records);
-                    tell_got(&waiter, delivery, self.message_count() as u64, effects);
-                }
-            }
-        }
-    }
-
-    pub(super) fn has_get_waiters(&self) -> bool {
-        !self.get_waiters.is_empty()
-    }
-
     pub(super) fn record_end(&self, entry: &Entry, records: &mut RecordBatch) {
         if entry.persistent {
             records.ack(self.id, [(Seq(entry.seq), Seq(entry.seq))]);
         }
     }
 
-    fn take_for_get(
-        &mut self,
-        token: ConsumerToken,
-        no_ack: bool,
-        records: &mut RecordBatch,
-    ) -> Option<Delivery> {
-        let entry = match &self.keyed {
-            None => self.ready.pop_visible()?,
-            Some(_) => self.take_known_for_get(no_ack)?,
-        };
-        self.delivered.gotten += 1;
-        if no_ack {
-            self.record_end(&entry, records);
-        }
-        self.check_out(entry, token, if no_ack { None } else { Some(None) }, false)
-    }
-
     /// Pushes what this lock hold has for the links.
     pub fn push_events(&mut self, effects: &mut Effects) {
         self.consumers.push_all(effects);
     }
-}
-
-pub(super) fn tell_got(
-    waiter: &GetWaiter,
-    delivery: Option<Delivery>,
-    left: u64,
-    effects: &mut Effects,
-) {
-    let delivery = delivery.map(Box::new);
-    let mut event = vec![Event::Got { token: waiter.token, delivery, ready_left: left }];
-    effects.push(&waiter.outlet, &mut event);
 }
 
 pub(super) fn body_len(message: &Message) -> u32 {
@@ -676,6 +444,7 @@ pub(super) fn body_len(message: &Message) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::samples::{Sink, get, spec, with};
+    use super::super::{Outlet, Settlement};
     use super::*;
 
     fn core(id: u64) -> QueueCore {

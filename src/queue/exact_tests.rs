@@ -1,12 +1,13 @@
 //! Exact expiry of one queue, in virtual time.
 
-use super::core::{Publish, QueueCore, Settlement};
+use super::core::{Publish, QueueCore};
 use super::deadletter::Reason;
 use super::effects::Effects;
 use super::outlet::Outlet;
 use super::page::Page;
 use super::samples::{Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy};
+use super::settle::Settlement;
 use crate::id::{QueueId, Seq};
 use crate::limits::{
     DUE_BYTES, DUE_PAGES_PER_LOAD, DYING_MAX, EXPIRED_PER_LOCK_MAX, LOAD_LEN, PAGE_LEN,

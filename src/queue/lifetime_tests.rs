@@ -1,12 +1,14 @@
 //! Expiry, length limits, dead letters and priorities of one queue, in virtual time.
 
-use super::core::{Got, Publish, QueueCore, Settlement};
+use super::core::{Publish, QueueCore};
 use super::deadletter::Reason;
 use super::effects::Effects;
+use super::gets::Got;
 use super::outlet::{Event, Outlet};
 use super::page::Page;
 use super::samples::{Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
+use super::settle::Settlement;
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::{DYING_MAX, WORK_PER_LOCK_MAX};
 use crate::name::Name;

@@ -42,6 +42,7 @@ mod exact_pages;
 mod exact_tests;
 mod expiry;
 mod free_slots;
+mod gets;
 mod held_back;
 mod keyed;
 #[cfg(test)]
@@ -64,16 +65,18 @@ mod runs;
 #[cfg(test)]
 mod samples;
 mod settings;
+mod settle;
 mod shared;
 mod single_active;
 mod spill;
 
-pub use self::core::{Delivered, Got, Publish, QueueCore, Settlement};
+pub use self::core::{Delivered, Publish, QueueCore};
 pub use alive::Alive;
 pub use consumers::{ConsumerKey, ConsumerSpec};
 pub use deadletter::{Dead, DeadList, Origin, Reason};
 pub use delay::Waiting;
 pub use effects::{Effects, Load};
+pub use gets::Got;
 pub use limiter::ChannelLimiter;
 pub use load::Paging;
 pub use outlet::{Delivery, EndReason, Event, Outlet, Returned};
@@ -85,5 +88,6 @@ pub use settings::{
     Behaviour, DeadLetter, DeadLetterStrategy, Overflow, PolicyValues, QueueSettings, QueueType,
     check_deduplication, check_same_deduplication,
 };
+pub use settle::Settlement;
 pub use shared::{Gone, Queue, Turn};
 pub use spill::Transient;

@@ -278,10 +278,10 @@ impl Ready {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::Settlement;
     use super::super::effects::Effects;
     use super::super::outlet::Outlet;
     use super::super::samples::{Sink, get, publish, spec, with};
+    use super::super::settle::Settlement;
     use super::*;
     use crate::id::QueueId;
     use crate::limits::{LOAD_LEN, PAGE_LEN, WORK_PER_LOCK_MAX};

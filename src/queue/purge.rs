@@ -1,7 +1,8 @@
 //! Taking everything that is ready out of a queue at once: on demand, or because the queue ends.
 
-use super::core::{QueueCore, tell_got};
+use super::core::QueueCore;
 use super::effects::Effects;
+use super::gets::tell_got;
 use super::outlet::{EndReason, Event};
 use super::ready::{Dropped, Ready};
 use super::runs::runs;
@@ -99,9 +100,9 @@ impl Ready {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::Settlement;
     use super::super::samples::{get, publish, with};
     use super::super::settings::Behaviour;
+    use super::super::settle::Settlement;
     use super::*;
 
     fn run(first: u64, last: u64) -> (Seq, Seq) {

@@ -1,12 +1,14 @@
 //! How failed messages wait and come back, in virtual time.
 
-use super::super::core::{Got, Publish, Settlement};
+use super::super::core::Publish;
 use super::super::deadletter::Reason;
 use super::super::effects::Effects;
+use super::super::gets::Got;
 use super::super::outlet::{Event, Outlet};
 use super::super::page_out::Sweep;
 use super::super::samples::{Sink, get, publish, spec};
 use super::super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
+use super::super::settle::Settlement;
 use super::*;
 use crate::id::ConsumerToken;
 use crate::name::Name;

@@ -1,8 +1,9 @@
 //! What the tests of this module publish and consume with.
 
 use super::consumers::ConsumerSpec;
-use super::core::{Got, Publish, QueueCore};
+use super::core::{Publish, QueueCore};
 use super::effects::Effects;
+use super::gets::Got;
 use super::outlet::{Event, Outlet};
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;

@@ -7,14 +7,16 @@
 
 use super::alive::Alive;
 use super::consumers::{ConsumerKey, ConsumerSpec};
-use super::core::{Got, Publish, QueueCore, Settlement};
+use super::core::{Publish, QueueCore};
 use super::deadletter::{DeadList, Origin, Reason};
 use super::delay::Waiting;
 use super::effects::Effects;
+use super::gets::Got;
 use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
 use super::residence::{Residence, Share};
 use super::settings::{Behaviour, QueueSettings, QueueType};
+use super::settle::Settlement;
 use super::spill::Transient;
 use crate::config::Durability;
 use crate::counters::QueueCounters;

@@ -1,10 +1,11 @@
 //! What a queue with keys knows of its messages, and what that costs.
 
 use super::super::consumers::ConsumerSpec;
-use super::super::core::{Publish, Settlement};
+use super::super::core::Publish;
 use super::super::effects::Effects;
 use super::super::outlet::{Event, Outlet};
 use super::super::samples::{Sink, get, publish, spec};
+use super::super::settle::Settlement;
 use super::*;
 use crate::id::QueueId;
 use crate::limits::{READ_AHEAD_LEN, WORK_PER_LOCK_MAX};
