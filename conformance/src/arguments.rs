@@ -2,6 +2,7 @@
 
 use crate::trial::Broker;
 use crate::url::Url;
+use std::collections::HashMap;
 
 pub(crate) const USAGE: &str = "\
 leveret-conformance --url [NAME=]URL [--url [NAME=]URL ...] [OPTIONS]
@@ -14,6 +15,8 @@ leveret-conformance capture-vectors DIRECTORY --url URL
   --filter SUBSTRING       only the cases whose id contains this
   --jobs N                 cases at the same time (default 4)
   --restricted USER:PASSWORD  the user for the permission cases (default restricted:restricted)
+  --ctl COMMAND            a piece of shell that takes the arguments of rabbitmqctl and reaches the
+                           broker of the --url before it: cases with policies are skipped without
   --awaited FILE           ids of cases that Leveret does not pass yet, one a line: their failures
                            are counted apart, and a pass is a failure
   --list                   print the ids of the cases
@@ -22,6 +25,8 @@ leveret-conformance capture-vectors DIRECTORY --url URL
 #[derive(Debug, PartialEq)]
 pub(crate) struct Arguments {
     pub(crate) targets: Vec<(String, Url)>,
+    /// A command for each target that has one, by its place among them.
+    pub(crate) ctls: HashMap<usize, String>,
     pub(crate) broker: Option<Broker>,
     pub(crate) filter: String,
     pub(crate) jobs: usize,
@@ -36,6 +41,7 @@ impl Default for Arguments {
     fn default() -> Self {
         Self {
             targets: Vec::new(),
+            ctls: HashMap::new(),
             broker: None,
             filter: String::new(),
             jobs: 4,
@@ -68,6 +74,11 @@ impl Arguments {
     fn set(&mut self, option: &str, value: String) -> Result<(), String> {
         match option {
             "--url" => self.targets.push(target(&value)?),
+            "--ctl" => {
+                let place =
+                    self.targets.len().checked_sub(1).ok_or("--ctl comes behind a --url")?;
+                self.ctls.insert(place, value);
+            }
             "--broker" => self.broker = Some(broker(&value)?),
             "--filter" => self.filter = value,
             "--jobs" => {
@@ -118,6 +129,14 @@ mod tests {
         assert_eq!(names, ["a:1", "two"]);
         assert_eq!(arguments.jobs, 9);
         assert_eq!(arguments.awaited.as_deref(), Some("f"));
+    }
+
+    #[test]
+    fn a_ctl_belongs_to_the_url_before_it() {
+        let arguments = parse("--url amqp://a:1 --url amqp://b:2 --ctl b-ctl").unwrap();
+        assert_eq!(arguments.ctls.get(&0), None);
+        assert_eq!(arguments.ctls.get(&1).map(String::as_str), Some("b-ctl"));
+        assert!(parse("--ctl a-ctl --url amqp://a:1").is_err());
     }
 
     #[test]

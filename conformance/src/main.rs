@@ -8,6 +8,7 @@ mod awaited;
 mod cases;
 mod client;
 mod codec;
+mod ctl;
 mod outcome;
 mod report;
 mod runner;
@@ -58,10 +59,11 @@ fn act(arguments: &Arguments) -> Outcome<bool> {
     // A case that panics is reported as failed, with the text; the hook would print it as well.
     std::panic::set_hook(Box::new(|_| {}));
     let mut columns = Vec::new();
-    for (name, url) in &arguments.targets {
+    for (place, (name, url)) in arguments.targets.iter().enumerate() {
         let broker = arguments.broker.map_or_else(|| detect(url), Ok)?;
         let restricted = arguments.restricted.clone();
-        let target = Target { name: name.clone(), url: url.clone(), broker, restricted };
+        let ctl = arguments.ctls.get(&place).cloned();
+        let target = Target { name: name.clone(), url: url.clone(), broker, restricted, ctl };
         let mut verdicts = runner::run(&cases, &target, arguments.jobs);
         // RabbitMQ has all features.
         if broker == Broker::Leveret {

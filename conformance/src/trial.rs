@@ -1,7 +1,8 @@
 //! One run of one case against one broker: connections, names of its own, and their removal.
 
 use crate::client::{Channel, Connection, Login, declare, delete, delete_exchange};
-use crate::outcome::{Outcome, Stop};
+use crate::ctl::{self, Said};
+use crate::outcome::{Outcome, Stop, fail, holds};
 use crate::url::Url;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) broker: Broker,
     /// A user with few permissions, set up as `rabbitmq.sh` does.
     pub(crate) restricted: (String, String),
+    /// A piece of shell that takes rabbitmqctl's arguments.
+    pub(crate) ctl: Option<String>,
 }
 
 /// What RabbitMQ 3.10 does and what Leveret does instead.
@@ -41,6 +44,15 @@ pub(crate) struct Trial<'a> {
 struct Names {
     queues: Vec<String>,
     exchanges: Vec<String>,
+    policies: Vec<Policy>,
+}
+
+/// A policy that a case has set.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Policy {
+    /// Of the verbs: nothing, or `operator_`.
+    kind: &'static str,
+    name: String,
 }
 
 impl<'a> Trial<'a> {
@@ -151,10 +163,71 @@ impl<'a> Trial<'a> {
         Ok(name)
     }
 
+    /// Sets a policy, or an operator policy if `kind` is `operator_`. It is cleared after the case.
+    pub(crate) fn set_policy(
+        &self,
+        kind: &'static str,
+        pattern: &str,
+        definition: &str,
+        options: &[&str],
+    ) -> Outcome<Policy> {
+        let (policy, said) = self.try_policy(kind, pattern, definition, options)?;
+        let text = format!("set_{kind}policy of {definition} failed: {}", said.text);
+        holds(said.succeeded, text)?;
+        Ok(policy)
+    }
+
+    /// The same policy is refused with this text.
+    pub(crate) fn policy_is_refused(
+        &self,
+        kind: &'static str,
+        pattern: &str,
+        definition: &str,
+        text: &str,
+    ) -> Outcome {
+        let (_, said) = self.try_policy(kind, pattern, definition, &[])?;
+        if !said.succeeded && said.text.contains(text) {
+            return Ok(());
+        }
+        fail(format!("set_{kind}policy of {definition}: expected {text:?}, got {said:?}"))
+    }
+
+    fn try_policy(
+        &self,
+        kind: &'static str,
+        pattern: &str,
+        definition: &str,
+        options: &[&str],
+    ) -> Outcome<(Policy, Said)> {
+        let number = self.names.borrow().policies.len();
+        let policy = Policy { kind, name: format!("{}.p{number}", self.prefix) };
+        let verb = format!("set_{kind}policy");
+        let words = [&[verb.as_str()], options, &[&policy.name, pattern, definition]].concat();
+        let said = self.ctl(&words)?;
+        if said.succeeded {
+            self.names.borrow_mut().policies.push(policy.clone());
+        }
+        Ok((policy, said))
+    }
+
+    pub(crate) fn clear_policy(&self, policy: &Policy) -> Outcome {
+        self.names.borrow_mut().policies.retain(|set| set != policy);
+        let said = self.ctl(&[&format!("clear_{}policy", policy.kind), &policy.name])?;
+        holds(said.succeeded, format!("{policy:?} was not cleared: {}", said.text))
+    }
+
+    fn ctl(&self, words: &[&str]) -> Outcome<Said> {
+        let Some(command) = &self.target.ctl else {
+            return Err(Stop::Skipped("no --ctl says how to reach the broker".to_owned()));
+        };
+        ctl::run(command, &[&["-p", self.vhost()], words].concat())
+    }
+
     /// Deletes what the case may have declared. A refusal does not matter: exclusive queues go
     /// with their connection.
     pub(crate) fn clean_up(&self) -> Outcome {
         let names = self.names.take();
+        names.policies.iter().try_for_each(|policy| self.clear_policy(policy))?;
         if names.queues.is_empty() && names.exchanges.is_empty() {
             return Ok(());
         }

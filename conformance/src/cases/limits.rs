@@ -1,7 +1,7 @@
 //! Sections 6.2, 6.3 and 6.5: expiry, length limits and priorities of classic queues.
 
 use super::cases;
-use crate::client::{Channel, consume, declare, publish, qos};
+use crate::client::{Channel, consume, declare, publish, qos, reject};
 use crate::codec::{Method, Properties, Table, Value};
 use crate::outcome::{Outcome, eventually, same};
 use crate::trial::Trial;
@@ -10,7 +10,8 @@ use std::time::Duration;
 cases! {
     "6.2": message_expires, queue_ttl_expires, smaller_ttl_wins, ttl_of_zero_without_a_consumer,
         ttl_of_zero_with_a_consumer, expiration_is_delivered, expired_waits_behind_a_live_one,
-        queue_expires, use_of_a_queue_postpones_its_expiry, consumer_postpones_the_expiry;
+        requeued_keep_their_deadline, taking_the_head_lets_the_next_expire, queue_expires,
+        use_of_a_queue_postpones_its_expiry, consumer_postpones_the_expiry;
     "6.3": oldest_is_dropped, limit_of_zero_drops_all, unacknowledged_do_not_count,
         bytes_are_limited, limit_of_zero_with_a_consumer, reject_publish_keeps_the_oldest;
     "6.5": priorities_are_strict, priority_zero_is_a_level;
@@ -93,6 +94,30 @@ fn expired_waits_behind_a_live_one(trial: &Trial<'_>) -> Outcome {
     std::thread::sleep(Duration::from_millis(200));
     channel.expect_ready(&queue, 2)?;
     channel.expect_bodies(&queue, &["live"])
+}
+
+fn requeued_keep_their_deadline(trial: &Trial<'_>) -> Outcome {
+    let channel = trial.channel()?;
+    let queue = trial.new_queue(&channel)?;
+    publish_expiring(&channel, &queue, "1500", "x");
+    let tag = channel.check_out(&queue)?.tag();
+    std::thread::sleep(Duration::from_millis(1600));
+    channel.send(&reject(tag).flags(&["requeue"]));
+    channel.expect_bodies(&queue, &[])
+}
+
+fn taking_the_head_lets_the_next_expire(trial: &Trial<'_>) -> Outcome {
+    let channel = trial.channel()?;
+    let queue = trial.new_queue(&channel)?;
+    channel.publish("", &queue, "live");
+    for _ in 0..3 {
+        publish_expiring(&channel, &queue, "1", "expired");
+    }
+    channel.publish("", &queue, "last");
+    channel.expect_ready(&queue, 5)?;
+    std::thread::sleep(Duration::from_millis(200));
+    channel.check_out(&queue)?;
+    channel.expect_bodies(&queue, &["last"])
 }
 
 const SHORT: i32 = 1000;

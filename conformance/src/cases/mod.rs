@@ -9,6 +9,7 @@ mod consume;
 mod consumer;
 mod content;
 mod dead_letter;
+mod deaths;
 mod delivery;
 mod exceptions;
 mod exchange;
@@ -20,6 +21,8 @@ mod headers;
 mod heartbeat;
 mod limits;
 mod ordering;
+mod overflow;
+mod policies;
 mod publish;
 mod queue_arguments;
 mod queue_declare;
@@ -74,6 +77,7 @@ const ALL: &[&[Case]] = &[
     consumer::CASES,
     content::CASES,
     dead_letter::CASES,
+    deaths::CASES,
     delivery::CASES,
     exceptions::CASES,
     exchange::CASES,
@@ -85,6 +89,8 @@ const ALL: &[&[Case]] = &[
     heartbeat::CASES,
     limits::CASES,
     ordering::CASES,
+    overflow::CASES,
+    policies::CASES,
     publish::CASES,
     queue_arguments::CASES,
     queue_declare::CASES,

@@ -13,7 +13,7 @@ cases! {
         quorum_refusals_are_in_order;
     "6.1": queue_type, expires, message_ttl, dead_letter_routing_key, length_limits, max_priority,
         overflow, queue_mode, queue_version, single_active_consumer, wrong_types_of_integers,
-        every_integer_type_is_accepted, queue_master_locator;
+        every_integer_type_is_accepted, queue_master_locator, arguments_of_quorum_queues;
 }
 
 type Arguments<'a> = &'a [(&'a str, Value)];
@@ -219,4 +219,23 @@ fn every_integer_type_is_accepted(trial: &Trial<'_>) -> Outcome {
 
 fn queue_master_locator(trial: &Trial<'_>) -> Outcome {
     accepts(trial, "x-queue-master-locator", "min-masters")
+}
+
+fn arguments_of_quorum_queues(trial: &Trial<'_>) -> Outcome {
+    for (key, value, reason) in [
+        ("x-dead-letter-strategy", "zz".into(), "invalid_dlx_strategy"),
+        ("x-dead-letter-strategy", Value::I32(5), "{unacceptable_type,signedint}"),
+        ("x-queue-leader-locator", "zz".into(), "invalid_queue_locator_arg"),
+        ("x-quorum-initial-group-size", Value::I32(0), "{value_zero,0}"),
+        ("x-max-in-memory-length", Value::I32(-1), "{value_negative,-1}"),
+        ("x-max-in-memory-bytes", "9".into(), "\"expected integer, got longstr\""),
+    ] {
+        let queue = trial.queue();
+        let at = trial.at("queue", &queue);
+        let text = format!("PRECONDITION_FAILED - invalid arg '{key}' for {at}: {reason}");
+        let arguments = table(&[(QUORUM.0, QUORUM.1.into()), (key, value)]);
+        let method = declare(&queue).flags(&["durable"]).with("arguments", arguments);
+        trial.channel()?.refuses(&method, 406, &super::cut(&text))?;
+    }
+    Ok(())
 }
