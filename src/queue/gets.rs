@@ -44,7 +44,7 @@ impl QueueCore {
         }
         let mut budget = WORK_PER_LOCK_MAX;
         let found = if self.get_waiters.is_empty() {
-            self.find_for_get(&mut budget, records, effects)
+            self.find(&mut budget, records, effects)
         } else {
             None
         };
@@ -78,7 +78,7 @@ impl QueueCore {
         effects: &mut Effects,
     ) {
         while !self.get_waiters.is_empty()
-            && let Some(found) = self.find_for_get(budget, records, effects)
+            && let Some(found) = self.find(budget, records, effects)
             && let Some(waiter) = self.get_waiters.pop_front()
         {
             match found {
@@ -94,6 +94,17 @@ impl QueueCore {
                 }
             }
         }
+    }
+
+    /// What a get finds. `None` if that shows later; nothing if nobody can say when.
+    fn find(
+        &mut self,
+        budget: &mut usize,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) -> Option<Head> {
+        let found = self.find_for_get(budget, records, effects);
+        found.or_else(|| self.is_stuck().then_some(Head::Nothing))
     }
 
     pub(super) fn has_get_waiters(&self) -> bool {

@@ -5,7 +5,7 @@ use super::core::QueueCore;
 use super::deadletter::Reason;
 use super::effects::Effects;
 use crate::id::Seq;
-use crate::limits::{HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS};
+use crate::limits::{DYING_MAX, HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS};
 use crate::time::UnixMillis;
 use std::collections::BTreeMap;
 
@@ -37,6 +37,12 @@ impl QueueCore {
     /// When some of them are tried again.
     pub(super) fn held_back_due(&self) -> UnixMillis {
         self.held_back.as_ref().map_or(UnixMillis::NEVER, |held| held.retry_at)
+    }
+
+    /// More may not die, and most of what did waits for somebody who takes it.
+    pub(super) fn is_stuck(&self) -> bool {
+        let held = self.held_back.as_ref().map_or(0, |held| held.letters.len());
+        self.mourns_enough() && held > DYING_MAX / 2
     }
 
     /// Somebody takes dead letters again.

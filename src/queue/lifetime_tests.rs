@@ -1,7 +1,7 @@
 //! Expiry, length limits, dead letters and priorities of one queue, in virtual time.
 
 use super::core::{Publish, QueueCore};
-use super::deadletter::Reason;
+use super::deadletter::{Dead, Reason};
 use super::effects::Effects;
 use super::gets::Got;
 use super::outlet::{Event, Outlet};
@@ -319,6 +319,24 @@ fn too_many_dead_letters_hold_up_more_of_them_until_they_have_moved() {
     let places: Vec<_> = world.effects.dead.drain(..).filter_map(|dead| dead.place).collect();
     world.core.buried(&places, true, &mut world.records, &mut world.effects);
     assert_eq!((world.core.ready_len(), world.effects.dead.len()), (0, 100));
+}
+
+#[test]
+fn a_get_behind_letters_that_nobody_takes_finds_nothing() {
+    let mut world = World::new(mourned());
+    world.publish(&vec![100; DYING_MAX + 1]);
+    while world.tick(5000) > 1 {}
+    let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+    let get = |world: &mut World| {
+        let World { core, records, effects } = world;
+        core.get(&outlet, ConsumerToken(7), true, records, effects)
+    };
+    assert!(matches!(get(&mut world), Got::Later), "the letters are on their way");
+    world.core.withdraw_get(ConsumerToken(7));
+    let held = |dead: &Dead| dead.place.map(|(slot, seq)| (slot, seq, dead.reason));
+    let letters: Vec<_> = world.effects.dead.iter().filter_map(held).collect();
+    assert!(world.core.hold_back(&letters, &mut world.effects));
+    assert!(matches!(get(&mut world), Got::Empty));
 }
 
 #[test]
