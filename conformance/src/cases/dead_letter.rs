@@ -34,14 +34,14 @@ fn dying<const N: usize>(
 }
 
 /// A fanout exchange with a queue behind it.
-fn morgue(trial: &Trial<'_>, channel: &Channel) -> Outcome<(String, String)> {
+pub(super) fn morgue(trial: &Trial<'_>, channel: &Channel) -> Outcome<(String, String)> {
     let dead = trial.new_queue(channel)?;
     let dlx = trial.new_exchange(channel, "fanout")?;
     channel.call(&bind(&dead, &dlx, ""))?;
     Ok((dlx, dead))
 }
 
-fn arrival(channel: &Channel, queue: &str) -> Outcome<Content> {
+pub(super) fn arrival(channel: &Channel, queue: &str) -> Outcome<Content> {
     eventually("a dead letter arrives", || Ok(channel.counts(queue)?.0 > 0))?;
     channel.take(queue)
 }
@@ -152,7 +152,7 @@ fn original_keys_and_copies_are_used(trial: &Trial<'_>) -> Outcome {
 }
 
 /// The entries of x-death, newest first.
-fn deaths(content: &Content) -> Outcome<Vec<Table>> {
+pub(super) fn deaths(content: &Content) -> Outcome<Vec<Table>> {
     let Some(Value::Array(items)) = content.headers()?.get("x-death") else {
         return crate::outcome::fail("x-death is no array");
     };

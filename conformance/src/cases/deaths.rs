@@ -1,11 +1,12 @@
 //! Section 6.4: what is a death and what is none, and the history that a dead letter carries.
 
 use super::cases;
+use super::dead_letter::{arrival, deaths, morgue};
 use crate::client::{
     Channel, Content, ack, bind, consume, declare, delete, nack, publish, purge, recover, reject,
 };
 use crate::codec::{Properties, Table, Value};
-use crate::outcome::{Outcome, eventually, fail, same};
+use crate::outcome::{Outcome, eventually, same};
 use crate::trial::Trial;
 
 cases! {
@@ -24,12 +25,9 @@ struct Morgue {
 }
 
 impl Morgue {
-    /// A fanout exchange with a queue behind it.
     fn new(trial: &Trial<'_>) -> Outcome<Self> {
         let channel = trial.channel()?;
-        let dead = trial.new_queue(&channel)?;
-        let dlx = trial.new_exchange(&channel, "fanout")?;
-        channel.call(&bind(&dead, &dlx, ""))?;
+        let (dlx, dead) = morgue(trial, &channel)?;
         Ok(Self { channel, dlx, dead })
     }
 
@@ -46,9 +44,7 @@ impl Morgue {
     }
 
     fn letter(&self) -> Outcome<Content> {
-        let channel = &self.channel;
-        eventually("a dead letter arrives", || Ok(channel.counts(&self.dead)?.0 > 0))?;
-        channel.take(&self.dead)
+        arrival(&self.channel, &self.dead)
     }
 
     /// Nothing died before a message that dies now.
@@ -147,17 +143,6 @@ fn unroutable_letters_are_dropped(trial: &Trial<'_>) -> Outcome {
     morgue.channel.send(&reject(tag));
     morgue.channel.expect_ready(&queue, 0)?;
     morgue.expect_none_before(trial)
-}
-
-fn deaths(content: &Content) -> Outcome<Vec<Table>> {
-    let Some(Value::Array(deaths)) = content.headers()?.get("x-death").cloned() else {
-        return fail("x-death is no array");
-    };
-    let tables = deaths.into_iter().map(|death| match death {
-        Value::Table(table) => Ok(table),
-        other => fail(format!("a death is {other:?}")),
-    });
-    tables.collect()
 }
 
 fn each_reason_is_a_death_of_its_own(trial: &Trial<'_>) -> Outcome {

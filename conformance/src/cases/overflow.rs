@@ -1,6 +1,7 @@
 //! Section 6.3: what becomes of publishes that a full queue does not take.
 
 use super::cases;
+use super::dead_letter::{arrival, morgue};
 use crate::client::{Channel, bind, consume, declare, publish, reject, select_confirms};
 use crate::codec::{Properties, Table, Value};
 use crate::outcome::{Outcome, eventually, same};
@@ -78,14 +79,6 @@ fn room_is_made_by_taking(trial: &Trial<'_>) -> Outcome {
     channel.expect_bodies(&queue, &["c"])
 }
 
-/// A fanout exchange with a queue behind it.
-fn morgue(trial: &Trial<'_>, channel: &Channel) -> Outcome<(String, String)> {
-    let dead = trial.new_queue(channel)?;
-    let dlx = trial.new_exchange(channel, "fanout")?;
-    channel.call(&bind(&dead, &dlx, ""))?;
-    Ok((dlx, dead))
-}
-
 fn reject_publish_dlx_dead_letters_the_newest(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel()?;
     let (dlx, dead) = morgue(trial, &channel)?;
@@ -95,8 +88,7 @@ fn reject_publish_dlx_dead_letters_the_newest(trial: &Trial<'_>) -> Outcome {
     publisher.call(&select_confirms())?;
     let answers = confirmed(&publisher, &queue, &["old", "new"])?;
     same("confirmed", answers, [true, false])?;
-    eventually("a dead letter arrives", || Ok(channel.counts(&dead)?.0 == 1))?;
-    let content = channel.take(&dead)?;
+    let content = arrival(&channel, &dead)?;
     content.expect(&dlx, &queue, "new")?;
     let reason = content.headers()?.get("x-first-death-reason").cloned();
     same("reason", reason, Some("maxlen".into()))?;
