@@ -1,7 +1,8 @@
 //! The newest keys, each until it is too old. Pure: the time is passed in.
 //!
-//! No timer: a key that is too old counts as absent and goes when others come, so a call costs
-//! constant time, taken over many. What is held is bounded by the keys that may be remembered.
+//! No timer: a key that is too old counts as absent and goes when others come, a few for each, so
+//! a call costs constant time, taken over many. What is held is bounded by the keys that may be
+//! remembered.
 
 use super::key::{Key, KeyEntry};
 use crate::config::Durability;
@@ -12,6 +13,10 @@ use std::collections::VecDeque;
 
 /// Numbers of replaced keys that may lie in `order` beside as many as there are keys.
 const REPLACED_MAX: usize = 64;
+
+/// Keys that are too old and go as a new one comes: more than one, so that they become fewer, and
+/// few enough that nobody waits long for a million that have become too old together.
+const TOO_OLD_PER_KEY: usize = 32;
 
 /// The keys of one queue or exchange.
 #[derive(Debug)]
@@ -72,7 +77,8 @@ impl Cache {
     ) -> KeyEntry {
         let number = self.next_number;
         self.next_number += 1;
-        while let Some((number, key)) = self.order.front() {
+        for _ in 0..TOO_OLD_PER_KEY {
+            let Some((number, key)) = self.order.front() else { break };
             let current = self.by_key.get(key).filter(|known| known.number == *number);
             if current.is_some_and(|known| now < known.due) {
                 break;
@@ -199,6 +205,23 @@ mod tests {
         assert!(publish(&mut cache, 5, u64::MAX, 0, true));
         assert!(publish(&mut cache, 1, u64::MAX, 0, true));
         assert!(!cache.outlasts(&key(2), 0));
+    }
+
+    #[test]
+    fn keys_that_are_too_old_at_once_go_a_few_at_a_time() {
+        let mut cache = Cache::new(20_000);
+        let number = |n: u64| Key((u128::from(n)).to_be_bytes());
+        for n in 0..20_000 {
+            cache.remember(number(n), UnixMillis(10), UnixMillis(0), true);
+        }
+        let mut held = cache.len();
+        for n in 20_000..21_000 {
+            cache.remember(number(n), UnixMillis::NEVER, UnixMillis(10), true);
+            assert!(cache.len() + TOO_OLD_PER_KEY > held, "{held} then {}", cache.len());
+            held = cache.len();
+        }
+        // Long before as many have come again as there is room for, the old ones are gone.
+        assert_eq!(cache.len(), 1_000);
     }
 
     #[derive(Clone, Copy, Debug)]

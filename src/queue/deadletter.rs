@@ -190,6 +190,7 @@ impl QueueCore {
             None => {
                 if let Some(out) = self.checkout.take_dying(slot, seq) {
                     self.dying -= 1;
+                    self.end_holding_back();
                     self.ready.damage(seq, out.entry.redelivered);
                 }
             }

@@ -70,6 +70,16 @@ impl Dues {
         !self.overdue.is_empty() || self.unread.is_some_and(|unread| unread.due <= now)
     }
 
+    /// The first time of all; `None` if not all of them are known, or some are past.
+    pub(super) fn first(&self) -> Option<UnixMillis> {
+        if self.sweep.is_some() || self.asked.is_some() || !self.overdue.is_empty() {
+            return None;
+        }
+        let listed = self.listed.first().map(|(due, _)| *due);
+        let unread = self.unread.map(|unread| unread.due);
+        Some(listed.into_iter().chain(unread).min().unwrap_or(UnixMillis::NEVER))
+    }
+
     /// All visible messages are gone; those that stay were never listed.
     pub(super) fn take(&mut self) -> Self {
         let sweep = self.sweep;
@@ -86,9 +96,11 @@ impl Dues {
 }
 
 impl Ready {
-    /// From now on messages expire wherever they stand. What is here already is swept later.
+    /// From now on messages expire wherever they stand. What is in memory is swept later; of a
+    /// queue that comes from disk nothing is there, and nobody need look at it for that.
     pub(super) fn begin_dues(&mut self) {
-        let mut dues = Dues { sweep: (!self.is_clear()).then_some(0), ..Dues::default() };
+        let sweep = self.entries().next().map(|_| 0);
+        let mut dues = Dues { sweep, ..Dues::default() };
         let pages = self.middle.iter().flat_map(|middle| &middle.pages);
         pages.for_each(|page| dues.leave_unread(page));
         self.dues = Some(Box::new(dues));

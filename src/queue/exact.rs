@@ -50,7 +50,17 @@ impl QueueCore {
         if moves == 0 || ends == 0 {
             self.ask_again(effects);
         }
+        self.raise_first_due();
         self.ask_for_due(effects);
+    }
+
+    /// Forgets times that are over: the next start reads pages through once the queue's first time
+    /// has come. An invisible message has none listed.
+    fn raise_first_due(&mut self) {
+        let known = self.ready.dues.as_ref().filter(|_| self.ready.reserved_len() == 0);
+        if let Some(first) = known.and_then(|dues| dues.first()) {
+            self.deadlines.first = first;
+        }
     }
 
     fn expire_listed(
@@ -142,6 +152,7 @@ impl QueueCore {
             self.forget_known(&entry);
             self.bury(entry, Reason::Expired, records, effects);
         }
+        self.raise_first_due();
         !ours
     }
 

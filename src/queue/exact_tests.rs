@@ -419,3 +419,31 @@ fn both_ends_of_an_exact_queue_stay_in_memory() {
     assert_eq!(world.core.pageable(0, 0), Some((Seq(96), Seq(100))));
     assert_eq!(world.core.alive().live, [(Seq(1), Seq(100))]);
 }
+
+#[test]
+fn a_restored_queue_in_which_nothing_expires_pages_out_without_a_tick() {
+    let mut core = QueueCore::new(QueueId(1), true);
+    core.restore_page(Page::dense(Seq(1), Seq(10), 10, false));
+    let mut world = World::new(exact());
+    world.core = core.with_behaviour(exact());
+    world.publish(&[FOREVER; 90]);
+    assert_eq!(world.asked(), None);
+    world.page_out();
+    assert_eq!(world.core.absent_seqs().len(), 100);
+}
+
+#[test]
+fn a_checkpoint_is_told_of_the_first_time_that_is_left() {
+    let mut world = World::new(exact());
+    world.publish(&[FOREVER, 100, 5_000, 300]);
+    assert_eq!((world.tick(1_100), world.core.alive().due), (3, UnixMillis(1_300)));
+    world.page_out();
+    assert_eq!((world.tick_all(1_300), world.core.alive().due), (2, UnixMillis(6_000)));
+    // An invisible message and one that is out say theirs too.
+    let short = Publish { ttl_ms: 10, ..publish() };
+    let place = world.core.reserve(short, &mut world.effects).unwrap();
+    assert_eq!((world.tick(1_400), world.core.alive().due), (2, UnixMillis(1_310)));
+    let (records, effects) = (&mut world.records, &mut world.effects);
+    world.core.withdraw(&[place.seq], records, effects);
+    assert_eq!((world.tick_all(6_000), world.core.alive().due), (1, UnixMillis::NEVER));
+}

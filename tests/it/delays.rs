@@ -237,6 +237,8 @@ fn an_operator_lists_what_waits_cancels_and_reschedules_it() {
     );
     let (code, _, complaints) = ctl(&["list_delayed", "-p", "none", "x"]);
     assert_eq!((code, complaints.as_str()), (65, "Virtual host 'none' does not exist\n"));
+    let (code, _, complaints) = ctl(&["list_delayed", "--limit", "100001", "x"]);
+    assert!(code == 64 && complaints.contains("100001 is not in 1..=100000"), "{complaints}");
 }
 
 /// Many messages wait for times near each other, in random order: each comes once, none early, and

@@ -189,6 +189,21 @@ fn those_of_a_queue_that_is_deleted_end_with_it() {
 }
 
 #[test]
+fn a_queue_that_holds_letters_back_is_not_empty() {
+    let mut world = World::new();
+    world.declare("q", &dying(0, b""));
+    world.publish("q", 1);
+    world.tick_after(0);
+    let delete = world.link.delete_queue("q", (false, true), &mut world.workspace);
+    let refused = delete.map(drop).unwrap_err();
+    assert_eq!(refused.text(), "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty");
+    world.declare("dead", &Table::default());
+    world.tick_after(RETRY_MS);
+    world.link.delete_queue("q", (false, true), &mut world.workspace).unwrap();
+    assert_eq!(world.depth("dead"), 1);
+}
+
+#[test]
 fn a_queue_that_refuses_a_letter_without_a_place_for_it_takes_none() {
     let mut world = World::new();
     let refuse = Value::LongStr(b"reject-publish-dlx");

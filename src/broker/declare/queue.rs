@@ -197,7 +197,7 @@ impl Link {
         queue.settings.check_owner(self.client.connection, resource)?;
         check_conditions(&queue, if_unused, if_empty)?;
         let allowed = |core: &QueueCore| {
-            if if_empty && core.message_count() > 0 {
+            if if_empty && (core.message_count() > 0 || core.holds_back()) {
                 return Err(Exception::not_empty(resource));
             }
             if if_unused && core.consumers_len() > 0 {

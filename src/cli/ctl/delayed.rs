@@ -2,17 +2,21 @@
 
 use super::Question;
 use clap::Args;
+use leveret::limits::DELAYED_LIST_LEN_MAX;
 use serde_json::json;
 
 const COLUMNS: &[&str] = &["id", "deliver_at", "persistent"];
+/// A longer list would end here without a word.
+const LIMIT_MAX: i64 = DELAYED_LIST_LEN_MAX as i64;
 
 #[derive(Args, Debug)]
 pub(super) struct ListDelayed {
-    /// List at most this many
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    /// List at most this many; --after shows those behind them
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..=LIMIT_MAX))]
     limit: u32,
 
-    /// List those behind the message with this id
+    /// List those behind the message with this id: the last one of the list before
     #[arg(long, value_name = "ID")]
     after: Option<u64>,
 

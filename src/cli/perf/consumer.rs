@@ -46,7 +46,8 @@ struct Tally {
     last_tag: u64,
     /// Encoded acks not yet written.
     acks: Vec<u8>,
-    measured: bool,
+    /// Deliveries that were due by then are timed; none is if it is zero.
+    timed_until_ns: u64,
     now_ns: u64,
     /// How long messages are deferred. Latency begins after that.
     deferred_ns: u64,
@@ -112,8 +113,9 @@ impl Consumer {
                 break;
             }
             if self.read()? {
-                self.tally.measured = times && self.run.is_measured();
-                if self.tally.measured {
+                let timed_until_ns = self.run.timed_until_ns().filter(|_| times);
+                self.tally.timed_until_ns = timed_until_ns.unwrap_or(0);
+                if timed_until_ns.is_some() {
                     self.tally.now_ns = self.run.now_ns();
                 }
                 self.scan(limit)?;
@@ -192,7 +194,7 @@ impl Tally {
             unacked: 0,
             last_tag: 0,
             acks: Vec::new(),
-            measured: false,
+            timed_until_ns: 0,
             now_ns: 0,
             deferred_ns: deferred.as_nanos() as u64,
             latency: Histogram::new(),
@@ -229,13 +231,15 @@ impl Receive for Tally {
         self.delivered += 1;
         self.last_tag = delivery_tag;
         let (clock, sequence) = stamp.split_at(8);
-        if clock != [0; 8] && self.measured {
+        if clock != [0; 8] && self.timed_until_ns > 0 {
             let number =
                 |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
             let due_ns = number(clock).saturating_add(self.deferred_ns);
-            self.latency.record(self.now_ns.saturating_sub(due_ns));
-            self.early += u64::from(self.now_ns.saturating_add(CLOCK_NS) < due_ns);
-            self.check_order(number(sequence));
+            if due_ns <= self.timed_until_ns {
+                self.latency.record(self.now_ns.saturating_sub(due_ns));
+                self.early += u64::from(self.now_ns.saturating_add(CLOCK_NS) < due_ns);
+                self.check_order(number(sequence));
+            }
         }
         if self.ack_every > 0 {
             self.unacked += 1;
@@ -264,7 +268,7 @@ mod tests {
     #[test]
     fn lateness_begins_when_the_deferral_ends() {
         let mut tally = Tally::new(0, Duration::from_millis(500), 0);
-        tally.measured = true;
+        tally.timed_until_ns = u64::MAX;
         for now_ms in [508, 509, 510, 513] {
             tally.now_ns = now_ms * MS;
             let mut stamp = [0; STAMP_BYTES];
@@ -273,5 +277,13 @@ mod tests {
         }
         assert_eq!((tally.latency.count(), tally.latency.max()), (4, 3 * MS));
         assert_eq!(tally.early, 1);
+        // It was due when the measured stretch was over, or just before.
+        (tally.now_ns, tally.timed_until_ns) = (5_510 * MS, 510 * MS - 1);
+        let mut stamp = [0; STAMP_BYTES];
+        stamp[..8].copy_from_slice(&(10 * MS).to_be_bytes());
+        tally.delivered(2, &stamp);
+        tally.timed_until_ns += 1;
+        tally.delivered(3, &stamp);
+        assert_eq!((tally.latency.count(), tally.latency.max()), (5, 5_000 * MS));
     }
 }

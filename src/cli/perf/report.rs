@@ -127,9 +127,11 @@ impl Report {
             let backlog = grouped(self.backlog);
             lines.add("backlog", &format!("{backlog} messages, {seconds:.3} s{verdict}"));
         }
-        for (name, latency) in
-            [(self.latency_name(), self.latency), ("confirm latency", self.confirm_latency)]
-        {
+        for (name, latency) in [
+            (self.latency_name(), self.latency),
+            ("confirm latency", self.confirm_latency),
+            ("own oversleep", self.oversleep),
+        ] {
             if let Some(latency) = latency {
                 lines.add(name, &latency.text());
             }

@@ -2,7 +2,8 @@
 //! first failure. Counters are plain atomics on lines of their own, written once per batch.
 use super::error::{PerfError, Result};
 use super::plan::Plan;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ pub(crate) struct Run {
     pub(crate) returned: AtomicU64,
     pub(crate) blocked: AtomicBool,
     publishers_done: AtomicUsize,
+    /// When the measured stretch ended; `u64::MAX` until then.
+    measured_until_ns: AtomicU64,
     /// Deliveries that may be outstanding before publishers pause.
     lead_max: AtomicU64,
 }
@@ -27,7 +30,7 @@ pub(crate) struct Run {
 pub(crate) enum Phase {
     WarmUp,
     Measure,
-    /// Publishers have stopped; consumers wait for what is deferred.
+    /// Publishers have stopped; consumers wait for what is deferred, and time what was due before.
     Drain,
     Stop,
 }
@@ -69,6 +72,7 @@ impl Run {
             returned: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             publishers_done: AtomicUsize::new(0),
+            measured_until_ns: AtomicU64::new(u64::MAX),
             lead_max: AtomicU64::new(u64::MAX),
         }
     }
@@ -92,6 +96,24 @@ impl Run {
 
     pub(crate) fn is_measured(&self) -> bool {
         self.phase.load(Relaxed) == Phase::Measure as u8
+    }
+
+    /// The measured stretch ends; what is deferred is waited for.
+    pub(crate) fn drain(&self) {
+        self.measured_until_ns.store(self.now_ns(), Relaxed);
+        // A run that has failed meanwhile stays stopped.
+        let (measure, drain) = (Phase::Measure as u8, Phase::Drain as u8);
+        let _ = self.phase.compare_exchange(measure, drain, Release, Relaxed);
+    }
+
+    /// Deliveries that arrive now are timed if they were due by then. So what is late does not go
+    /// unmeasured because the measured stretch is over.
+    pub(crate) fn timed_until_ns(&self) -> Option<u64> {
+        match self.phase.load(Acquire) {
+            phase if phase == Phase::Measure as u8 => Some(u64::MAX),
+            phase if phase == Phase::Drain as u8 => Some(self.measured_until_ns.load(Relaxed)),
+            _ => None,
+        }
     }
 
     /// Ends the run, unless it has ended: what breaks while closing does not spoil the figures, and
@@ -144,5 +166,25 @@ impl Run {
 
     fn failure_slot(&self) -> MutexGuard<'_, Option<PerfError>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_in_the_measured_stretch_is_timed_however_late_it_arrives() {
+        let run = Run::new(Plan::new("amqp://h".parse().unwrap()));
+        assert_eq!(run.timed_until_ns(), None);
+        run.enter(Phase::Measure);
+        assert_eq!(run.timed_until_ns(), Some(u64::MAX));
+        let before = run.now_ns();
+        run.drain();
+        let until = run.timed_until_ns().unwrap();
+        assert!((before..=run.now_ns()).contains(&until) && !run.publishes());
+        run.enter(Phase::Stop);
+        run.drain();
+        assert!(run.timed_until_ns().is_none() && run.is_stopped());
     }
 }

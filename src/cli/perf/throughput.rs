@@ -112,7 +112,7 @@ fn let_pass(
     let last = Sample::take(run)?;
     let mut missing = 0;
     if plan.deferral.is_some() && plan.consumers > 0 && !run.is_stopped() {
-        run.enter(Phase::Drain);
+        run.drain();
         missing = watch.until_drained()?;
     }
     Ok(Stretch { first, last, missing })

@@ -10,7 +10,7 @@ const GROUP: &str = "queue features";
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long the messages of the paced rows wait.
 const WAIT: Duration = Duration::from_millis(500);
-/// Longer than publishing takes, so that all of them wait at the same time.
+/// Longer than a fast broker takes to take them in, so that all of them wait at the same time.
 const WAIT_TOGETHER: Duration = Duration::from_secs(5);
 const WINDOW: usize = 2_000;
 
