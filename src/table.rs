@@ -271,6 +271,12 @@ impl TableBuilder {
         Self::default()
     }
 
+    /// As `new`, with room for so many octets.
+    #[must_use]
+    pub fn with_capacity(len: usize) -> Self {
+        Self(Vec::with_capacity(len))
+    }
+
     /// Appends a field.
     ///
     /// # Panics

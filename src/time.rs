@@ -41,6 +41,33 @@ impl Millis {
     }
 }
 
+/// How long a message may wait in a queue. Six octets, since each publish has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl([u16; 3]);
+
+impl Ttl {
+    /// For a message that does not say.
+    pub const FOREVER: Self = Self([u16::MAX; 3]);
+
+    /// Milliseconds; 2^48 - 1 and more, which is 8900 years, are for ever.
+    #[must_use]
+    pub const fn of_ms(ms: u64) -> Self {
+        match ms >> 48 {
+            0 => Self([ms as u16, (ms >> 16) as u16, (ms >> 32) as u16]),
+            _ => Self::FOREVER,
+        }
+    }
+
+    /// In milliseconds, `u64::MAX` if it is for ever.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        match self.0 {
+            [u16::MAX, u16::MAX, u16::MAX] => u64::MAX,
+            [low, middle, high] => low as u64 | (middle as u64) << 16 | (high as u64) << 32,
+        }
+    }
+}
+
 /// How long a message waits before it is routed. One word with `Option`, since each publish has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delay(NonZeroU64);
@@ -66,6 +93,21 @@ impl Delay {
         match self.0.get() {
             it if it & Self::LENGTH.get() != 0 => now.plus(it & !Self::LENGTH.get()),
             time => UnixMillis(time),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_is_exact_up_to_what_is_for_ever() {
+        for ms in [0, 1, 0xffff, 0x1_0000, 0x1234_5678_9abc, (1 << 48) - 2] {
+            assert_eq!(Ttl::of_ms(ms).ms(), ms);
+        }
+        for ms in [(1 << 48) - 1, 1 << 48, u64::MAX] {
+            assert_eq!((Ttl::of_ms(ms), Ttl::of_ms(ms).ms()), (Ttl::FOREVER, u64::MAX));
         }
     }
 }

@@ -167,6 +167,7 @@ mod tests {
     use crate::queue::Publish;
     use crate::store::MemoryDisk;
     use crate::table::{TableBuilder, Value};
+    use crate::time::Ttl;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -202,8 +203,8 @@ mod tests {
         broker.alarms.set(Alarm::Disk, true);
         let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let message = Message::new(b"", b"q", &header, b"", &mut Vec::new());
-        let (persistent, priority, ttl_ms) = (false, 0, Publish::FOREVER);
-        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
+        let (persistent, priority, ttl) = (false, 0, Ttl::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
         queue("q").publish(&mut vec![publish], &mut workspace.turn(&broker)).unwrap();
         broker.finish_turn(&mut workspace);
         assert!(broker.deadlines_bell().was_rung(), "the ticker learns of it");

@@ -12,8 +12,8 @@ use crate::limits::DEAD_LETTERS_RETRY_MS;
 use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
 use crate::store::{Disk as _, MemoryDisk, Reach};
-use crate::table::{Table, TableBuilder, TableRef, Value};
-use crate::time::UnixMillis;
+use crate::table::{ArrayBuilder, Table, TableBuilder, TableRef, Value};
+use crate::time::{Ttl, UnixMillis};
 use crate::wire::Properties;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -117,17 +117,29 @@ impl World {
         self.link.bind(exchange, to, key, TableRef::EMPTY, &mut self.workspace).unwrap();
     }
 
-    /// Publishes a message with a body of one octet; says what its confirm waits for.
+    /// Publishes a message with the key `k` and a body of one octet; says what its confirm waits
+    /// for.
     fn publish(&mut self, exchange: &str, headers: &Table, persistent: bool, body: u8) -> Reach {
+        self.publish_to((exchange, b"k"), headers, persistent, body)
+    }
+
+    fn publish_to(
+        &mut self,
+        (exchange, key): (&str, &[u8]),
+        headers: &Table,
+        persistent: bool,
+        body: u8,
+    ) -> Reach {
         let mut header = PERSISTENT;
         header[14] = 1 + u8::from(persistent);
         let header = Properties::check(&header).unwrap().with_headers(headers.as_ref());
         let properties = Properties::check(&header).unwrap();
-        let message = Message::new(exchange.as_bytes(), b"k", &header, &[body], &mut Vec::new());
+        let message = Message::new(exchange.as_bytes(), key, &header, &[body], &mut Vec::new());
         let admitted = self.link.admit(exchange.as_bytes()).unwrap();
+        let keys = [key];
         let published = Published {
             now: self.workspace.effects.now.unix,
-            ..Published::new(&[b"k"], properties.headers())
+            ..Published::new(&keys, properties.headers())
         };
         let route = self.link.route(&admitted, published, None, &mut self.workspace.routing);
         let route = route.unwrap();
@@ -135,7 +147,7 @@ impl World {
             message,
             persistent,
             priority: 0,
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay: route.delay,
             mark: 1,
         };
@@ -340,6 +352,57 @@ fn nobody_can_name_the_queue_in_which_messages_wait() {
     world.sync();
     let world = world.restarted();
     assert_eq!((world.waiting("x"), world.ready("x")), (1, 0));
+}
+
+#[test]
+fn what_is_due_together_goes_each_by_its_own_keys() {
+    let mut world = World::new("direct");
+    for (queue, key) in [("r", b"l"), ("s", b"m")] {
+        world.queue(queue);
+        world.bind("x", queue, key);
+    }
+    let mut copies = ArrayBuilder::default();
+    copies.push(Value::LongStr(b"m"));
+    let copied = TableBuilder::new().put(b"x-delay", Value::I32(50));
+    let copied = copied.put(b"CC", Value::Array(copies.as_ref())).finish();
+    let plain = delay(50);
+    let letters: [(&[u8], &Table); 8] = [
+        (b"k", &plain),
+        (b"k", &plain),
+        (b"l", &plain),
+        (b"k", &copied),
+        (b"k", &copied),
+        (b"k", &plain),
+        (b"nobody", &plain),
+        (b"l", &plain),
+    ];
+    for ((key, headers), body) in letters.into_iter().zip(0..) {
+        world.publish_to(("x", key), headers, body % 2 == 0, body);
+    }
+    world.at(1_050).tick();
+    let mut bodies = |queue| world.take(queue).into_iter().map(|it| it.0).collect::<Vec<_>>();
+    assert_eq!(bodies("q"), [0, 1, 3, 4, 5]);
+    assert_eq!((bodies("r"), bodies("s")), (vec![2, 7], vec![3, 4]));
+}
+
+#[test]
+fn what_is_due_together_goes_each_by_its_own_headers() {
+    let mut world = World::on(MemoryDisk::new(), u64::MAX);
+    world.declare("x", "headers", true);
+    for (queue, kind) in [("q", 0), ("r", 1)] {
+        world.queue(queue);
+        let wanted = TableBuilder::new().put(b"kind", Value::I32(kind)).finish();
+        let (to, arguments) = (BindTo::Queue(queue), wanted.as_ref());
+        world.link.bind("x", to, b"", arguments, &mut world.workspace).unwrap();
+    }
+    for body in 0..6 {
+        let headers = TableBuilder::new().put(b"x-delay", Value::I32(50));
+        let headers = headers.put(b"kind", Value::I32(i32::from(body) / 2 % 2)).finish();
+        world.publish("x", &headers, true, body);
+    }
+    world.at(1_050).tick();
+    let mut bodies = |queue| world.take(queue).into_iter().map(|it| it.0).collect::<Vec<_>>();
+    assert_eq!((bodies("q"), bodies("r")), (vec![0, 1, 4, 5], vec![2, 3]));
 }
 
 #[test]

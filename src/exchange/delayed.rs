@@ -83,9 +83,10 @@ pub(super) fn delay(headers: TableRef<'_>, now: UnixMillis) -> Option<Delay> {
 pub fn waited(headers: TableRef<'_>) -> Option<crate::table::Table> {
     let negated = |key: &[u8], value| number(key, value).filter(|number| *number > 0).map(negative);
     headers.iter().find_map(|(key, value)| negated(key, value))?;
-    let table = headers.iter().fold(TableBuilder::new(), |table, (key, value)| {
-        table.put(key, negated(key, value).unwrap_or(value))
-    });
+    let table = TableBuilder::with_capacity(headers.bytes().len());
+    let table = headers
+        .iter()
+        .fold(table, |table, (key, value)| table.put(key, negated(key, value).unwrap_or(value)));
     Some(table.finish())
 }
 

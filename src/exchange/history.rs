@@ -8,6 +8,7 @@ use crate::limits::{
     HISTORIES_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LEN_MAX, MESSAGE_OVERHEAD_BYTES,
 };
 use crate::message::Message;
+use crate::time::Ttl;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct Remembered {
     pub persistent: bool,
     pub priority: u8,
     /// How long its copies may wait, each from when it comes.
-    pub ttl_ms: u64,
+    pub ttl: Ttl,
     /// The keys of CC and BCC headers, which count where exchanges route it again.
     pub more_keys: Arc<[Box<[u8]>]>,
 }
@@ -122,7 +123,13 @@ mod tests {
         header[1] = 60;
         header[4..12].copy_from_slice(&(body.len() as u64).to_be_bytes());
         let message = Message::new(b"x", b"k", &header, body, &mut Vec::new());
-        Remembered { message, persistent: false, priority: 0, ttl_ms: 0, more_keys: Arc::default() }
+        Remembered {
+            message,
+            persistent: false,
+            priority: 0,
+            ttl: Ttl::FOREVER,
+            more_keys: Arc::default(),
+        }
     }
 
     fn bodies(history: &History) -> Vec<usize> {

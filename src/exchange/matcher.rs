@@ -98,6 +98,14 @@ impl Matcher {
         }
     }
 
+    /// As `depends_on_keys_only`, for a message that waits nowhere.
+    pub(super) fn sends_on_by_keys_only(&self) -> bool {
+        match self {
+            Self::Delayed(delayed) => delayed.routes.depends_on_keys_only(),
+            _ => self.depends_on_keys_only(),
+        }
+    }
+
     /// What looking for a match counts, in queue operations. The core types find what matches
     /// without looking through what does not.
     pub(super) fn operations(&self) -> usize {

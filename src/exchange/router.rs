@@ -43,6 +43,8 @@ pub struct Routed {
     /// Whether the exchange and keys alone decided. Headers did too if a headers exchange was
     /// consulted, whether or not anything matched there.
     pub cacheable: bool,
+    /// As `cacheable`, but for messages only that have waited: no delayed exchange holds them up.
+    pub cacheable_once_waited: bool,
     /// Where the message is to be remembered, once it is accepted.
     pub histories: Vec<Arc<History>>,
     /// How long it waits where it waits, if it does.
@@ -90,10 +92,12 @@ impl Topology {
             properties: published.properties,
             now: published.now,
         };
-        let mut routed = Routed { cacheable: true, ..Routed::default() };
+        let mut routed =
+            Routed { cacheable: true, cacheable_once_waited: true, ..Routed::default() };
         let mut next = Some(exchange);
         while let Some(exchange) = next {
             routed.cacheable &= exchange.matcher.depends_on_keys_only();
+            routed.cacheable_once_waited &= exchange.matcher.sends_on_by_keys_only();
             routed.operations += exchange.matcher.operations();
             match consult(exchange, subject, scratch, out)? {
                 Matched::Routed => {}

@@ -21,7 +21,7 @@ use super::settings::Behaviour;
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
 use crate::store::{OnDisk, RecordBatch, Target};
-use crate::time::{Delay, UnixMillis};
+use crate::time::{Delay, Ttl, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -32,16 +32,11 @@ pub struct Publish {
     /// Its delivery mode asks for the disk; a transient queue ignores it.
     pub persistent: bool,
     pub priority: u8,
-    /// How long it may wait; `FOREVER` if it does not say.
-    pub ttl_ms: u64,
+    pub ttl: Ttl,
     /// How long it stays in a queue where messages wait for their time.
     pub delay: Option<Delay>,
     /// The publisher's own mark; the queue does not look at it.
     pub mark: u64,
-}
-
-impl Publish {
-    pub const FOREVER: u64 = u64::MAX;
 }
 
 /// What was handed over, for the counters.
@@ -269,15 +264,34 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
+        self.publish_each(batch.drain(..), records, effects);
+    }
+
+    /// As `publish`, for messages of which other queues get copies too.
+    pub fn publish_copies(
+        &mut self,
+        batch: &[Publish],
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
+        self.publish_each(batch.iter().cloned(), records, effects);
+    }
+
+    fn publish_each(
+        &mut self,
+        batch: impl Iterator<Item = Publish>,
+        records: &mut RecordBatch,
+        effects: &mut Effects,
+    ) {
         if self.keyed.is_some() {
-            for publish in batch.drain(..) {
+            for publish in batch {
                 let entry = self.accept(publish, records, effects);
                 entry.into_iter().for_each(|entry| self.push(entry));
             }
             return self.dispatch(records, effects);
         }
         let hands_over = self.hands_over();
-        for publish in batch.drain(..) {
+        for publish in batch {
             let Some(entry) = self.accept(publish, records, effects) else { continue };
             let is_next = hands_over && self.ready.is_clear();
             match is_next.then(|| self.next_consumer()).flatten() {

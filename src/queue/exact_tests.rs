@@ -15,11 +15,11 @@ use crate::limits::{
 };
 use crate::name::Name;
 use crate::store::{OnDisk, RecordBatch};
-use crate::time::{Millis, Now, UnixMillis};
+use crate::time::{Millis, Now, Ttl, UnixMillis};
 use std::sync::Arc;
 
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
-const FOREVER: u64 = Publish::FOREVER;
+const FOREVER: u64 = u64::MAX;
 const START: u64 = 1_000;
 
 struct World {
@@ -59,7 +59,7 @@ impl World {
     fn publish(&mut self, ttls: &[u64]) {
         let now = self.effects.now.unix.0;
         self.dues.extend(ttls.iter().map(|ttl| now.saturating_add(*ttl)));
-        let publish = |ttl: &u64| Publish { ttl_ms: *ttl, ..publish() };
+        let publish = |ttl: &u64| Publish { ttl: Ttl::of_ms(*ttl), ..publish() };
         let mut batch = ttls.iter().map(publish).collect();
         self.core.publish(&mut batch, &mut self.records, &mut self.effects);
     }
@@ -140,7 +140,7 @@ fn each_message_expires_in_its_time_wherever_it_stands() {
 #[test]
 fn lower_priorities_expire_behind_urgent_ones() {
     let mut world = World::new(Behaviour { max_priority: Some(1), ..exact() });
-    let of = |priority, ttl_ms| Publish { priority, ttl_ms, ..publish() };
+    let of = |priority, ttl_ms| Publish { priority, ttl: Ttl::of_ms(ttl_ms), ..publish() };
     let mut batch = vec![of(0, 100), of(1, FOREVER), of(0, FOREVER), of(1, 200)];
     world.core.publish(&mut batch, &mut world.records, &mut world.effects);
     assert_eq!((world.tick(1_100), world.tick(1_200)), (3, 2));
@@ -167,7 +167,7 @@ fn what_is_out_expires_when_it_comes_back() {
 fn an_invisible_message_expires_once_it_is_shown() {
     let mut world = World::new(exact());
     world.publish(&[FOREVER]);
-    let short = Publish { ttl_ms: 100, ..publish() };
+    let short = Publish { ttl: Ttl::of_ms(100), ..publish() };
     let places = [0; 2].map(|_| world.core.reserve(short.clone(), &mut world.effects).unwrap());
     world.asked();
     assert_eq!((world.tick(2_000), world.asked(), world.core.dues_bytes()), (1, None, 0));
@@ -440,7 +440,7 @@ fn a_checkpoint_is_told_of_the_first_time_that_is_left() {
     world.page_out();
     assert_eq!((world.tick_all(1_300), world.core.alive().due), (2, UnixMillis(6_000)));
     // An invisible message and one that is out say theirs too.
-    let short = Publish { ttl_ms: 10, ..publish() };
+    let short = Publish { ttl: Ttl::of_ms(10), ..publish() };
     let place = world.core.reserve(short, &mut world.effects).unwrap();
     assert_eq!((world.tick(1_400), world.core.alive().due), (2, UnixMillis(1_310)));
     let (records, effects) = (&mut world.records, &mut world.effects);

@@ -77,7 +77,8 @@ impl QueueCore {
         if self.id.is_timed() {
             return publish.delay.map_or(now, |delay| delay.end(now));
         }
-        now.plus(self.behaviour.message_ttl_ms.map_or(publish.ttl_ms, |ms| ms.min(publish.ttl_ms)))
+        let ttl_ms = publish.ttl.ms();
+        now.plus(self.behaviour.message_ttl_ms.map_or(ttl_ms, |ms| ms.min(ttl_ms)))
     }
 
     /// Takes the messages away that have expired at the head. False if there are more than `budget`

@@ -98,6 +98,7 @@ mod tests {
     use crate::id::QueueId;
     use crate::name::Name;
     use crate::store::RecordBatch;
+    use crate::time::Ttl;
 
     struct World {
         core: QueueCore,
@@ -116,7 +117,7 @@ mod tests {
 
         /// Messages that expire at once.
         fn publish(&mut self, count: usize) {
-            let mut batch = vec![Publish { ttl_ms: 0, ..publish() }; count];
+            let mut batch = vec![Publish { ttl: Ttl::of_ms(0), ..publish() }; count];
             self.core.publish(&mut batch, &mut self.records, &mut self.effects);
         }
 

@@ -13,8 +13,10 @@ use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::{DYING_MAX, WORK_PER_LOCK_MAX};
 use crate::name::Name;
 use crate::store::{OnDisk, RecordBatch};
-use crate::time::{Millis, Now, UnixMillis};
+use crate::time::{Millis, Now, Ttl, UnixMillis};
 use std::sync::Arc;
+
+const FOREVER: u64 = u64::MAX;
 
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
 
@@ -37,7 +39,7 @@ impl World {
     }
 
     fn publish(&mut self, ttls: &[u64]) {
-        let publish = |ttl: &u64| Publish { ttl_ms: *ttl, ..publish() };
+        let publish = |ttl: &u64| Publish { ttl: Ttl::of_ms(*ttl), ..publish() };
         let mut batch = ttls.iter().map(publish).collect();
         self.core.publish(&mut batch, &mut self.records, &mut self.effects);
     }
@@ -86,7 +88,7 @@ fn mourned() -> Behaviour {
 #[test]
 fn one_deadline_is_asked_for_and_only_the_head_expires() {
     let mut world = World::new(Behaviour::default());
-    world.publish(&[500, Publish::FOREVER, 100]);
+    world.publish(&[500, FOREVER, 100]);
     assert_eq!(world.asked(), [1500]);
     assert_eq!((world.tick(1499), world.asked()), (3, vec![1500]));
     assert_eq!((world.tick(1500), world.asked()), (2, vec![]), "a live one is at the head");
@@ -99,10 +101,10 @@ fn one_deadline_is_asked_for_and_only_the_head_expires() {
 fn the_smaller_of_two_times_counts_and_a_later_policy_changes_no_message() {
     let behaviour = |ms| Behaviour { message_ttl_ms: ms, ..Behaviour::default() };
     let mut world = World::new(behaviour(Some(300)));
-    world.publish(&[Publish::FOREVER, 900]);
+    world.publish(&[FOREVER, 900]);
     let (records, effects) = (&mut world.records, &mut world.effects);
     assert!(world.core.set_behaviour(behaviour(None), records, effects));
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     assert_eq!((world.tick(1299), world.tick(1300)), (3, 1));
 }
 
@@ -169,7 +171,7 @@ fn the_time_of_a_paged_message_is_looked_up_when_it_may_have_come() {
 #[test]
 fn a_dead_letter_stays_until_it_has_moved_and_counts_nowhere() {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER; 2]);
+    world.publish(&[FOREVER; 2]);
     let out = get(&mut world.core, &mut world.records, &mut world.effects);
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out], Settlement::Discard, records, effects);
@@ -188,7 +190,7 @@ fn a_dead_letter_stays_until_it_has_moved_and_counts_nowhere() {
 #[test]
 fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER; 2]);
+    world.publish(&[FOREVER; 2]);
     let out: Vec<_> =
         (0..2).map(|_| get(&mut world.core, &mut world.records, &mut world.effects)).collect();
     let mut sweep = super::page_out::Sweep::default();
@@ -207,7 +209,7 @@ fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
 #[test]
 fn a_queue_that_ends_while_dead_letters_wait_has_none_left() {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     let out = get(&mut world.core, &mut world.records, &mut world.effects);
     let mut sweep = super::page_out::Sweep::default();
     world.core.evict_bodies(&ALL, &mut sweep, 100);
@@ -225,21 +227,21 @@ fn a_queue_that_ends_while_dead_letters_wait_has_none_left() {
 fn the_oldest_go_when_there_are_too_many_or_too_many_bytes() {
     for (max_length, max_length_bytes) in [(Some(2), None), (None, Some(2)), (Some(9), Some(2))] {
         let mut world = World::new(Behaviour { max_length, max_length_bytes, ..mourned() });
-        world.publish(&[Publish::FOREVER; 5]);
+        world.publish(&[FOREVER; 5]);
         let gone = [1, 2, 3].map(|seq| (seq, Reason::MaxLength));
         assert_eq!((world.dead(), world.core.ready_len()), (gone.to_vec(), 2));
     }
     let mut world = World::new(Behaviour { max_length: Some(0), ..Behaviour::default() });
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     assert_eq!((world.core.ready_len(), world.effects.ended.len()), (0, 1));
 }
 
 #[test]
 fn a_requeued_message_counts_again_and_may_have_to_go() {
     let mut world = World::new(Behaviour { max_length: Some(1), ..mourned() });
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     let out = get(&mut world.core, &mut world.records, &mut world.effects);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     assert!(world.dead().is_empty());
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out], Settlement::Requeue, records, effects);
@@ -269,7 +271,7 @@ fn a_full_queue_refuses_and_a_place_that_is_reserved_is_taken() {
 #[test]
 fn a_shorter_limit_takes_effect_at_once() {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER; 4]);
+    world.publish(&[FOREVER; 4]);
     let behaviour = Behaviour { max_length: Some(1), ..mourned() };
     world.core.set_behaviour(behaviour, &mut world.records, &mut world.effects);
     assert_eq!((world.dead().len(), world.got()), (3, Some(4)));
@@ -345,14 +347,14 @@ fn consumers_get_nothing_while_too_much_of_what_they_rejected_has_not_moved() {
     let sink = Arc::new(Sink::default());
     let outlet: Arc<dyn Outlet> = sink.clone();
     world.core.consume(spec(&outlet, 1), &mut world.records, &mut world.effects);
-    world.publish(&vec![Publish::FOREVER; DYING_MAX]);
+    world.publish(&vec![FOREVER; DYING_MAX]);
     world.core.push_events(&mut world.effects);
     let out = sink.deliveries();
     assert_eq!(out.len(), DYING_MAX);
     world.core.settle(&out, Settlement::Discard, &mut world.records, &mut world.effects);
     // The first has used its credit.
     world.core.consume(spec(&outlet, 2), &mut world.records, &mut world.effects);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     world.core.push_events(&mut world.effects);
     assert_eq!((sink.deliveries().len(), world.core.ready_len()), (0, 1));
     let place = world.effects.dead.pop().and_then(|dead| dead.place).unwrap();
@@ -374,7 +376,7 @@ fn urgent_messages_overtake_and_equals_keep_their_order() {
 #[test]
 fn an_urgent_message_that_is_invisible_stops_those_behind_it_until_it_is_shown() {
     let mut world = World::new(Behaviour { max_priority: Some(1), ..Behaviour::default() });
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     let urgent = Publish { priority: 1, ..publish() };
     let target = world.core.reserve(urgent, &mut world.effects).unwrap();
     let sink = Arc::new(Sink::default());
@@ -391,7 +393,7 @@ fn an_urgent_message_that_is_invisible_stops_those_behind_it_until_it_is_shown()
 /// Two messages that lie on disk, of which the second expires at 1100, and what a load brings.
 fn absent_pair() -> (World, Vec<OnDisk>) {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER, 100]);
+    world.publish(&[FOREVER, 100]);
     world.core.page_out(&ALL, 0, 0, 100);
     let second = OnDisk { due: UnixMillis(1100), ..OnDisk::new(Seq(2), publish().message) };
     (world, vec![OnDisk::new(Seq(1), publish().message), second])
@@ -434,7 +436,7 @@ fn a_consumer_behind_a_get_does_not_get_what_has_expired() {
 fn a_get_that_looks_past_an_invisible_message_does_not_find_what_has_expired() {
     let mut world = World::new(mourned());
     world.core.reserve(publish(), &mut world.effects).unwrap();
-    world.publish(&[100, Publish::FOREVER]);
+    world.publish(&[100, FOREVER]);
     world.at(1100);
     assert_eq!((world.got(), world.dead()), (Some(3), vec![(2, Reason::Expired)]));
 }
@@ -442,7 +444,7 @@ fn a_get_that_looks_past_an_invisible_message_does_not_find_what_has_expired() {
 #[test]
 fn a_delivery_that_is_rejected_twice_at_once_dies_once() {
     let mut world = World::new(mourned());
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     let out = get(&mut world.core, &mut world.records, &mut world.effects);
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out, out], Settlement::Discard, records, effects);
@@ -467,7 +469,7 @@ fn a_queue_may_end_before_its_dead_letters_have_moved() {
 #[test]
 fn an_urgent_message_that_is_invisible_is_not_spilled() {
     let mut world = World::new(Behaviour { max_priority: Some(1), ..Behaviour::default() });
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[FOREVER]);
     let urgent = Publish { priority: 1, persistent: false, ..publish() };
     let target = world.core.reserve(urgent, &mut world.effects).unwrap();
     let spilled = |world: &World| {

@@ -13,7 +13,7 @@ use super::*;
 use crate::id::ConsumerToken;
 use crate::name::Name;
 use crate::store::{OnDisk, RecordBatch};
-use crate::time::{Millis, Now};
+use crate::time::{Millis, Now, Ttl};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl World {
         let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
         let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
         world.at(START);
-        world.publish(&vec![Publish::FOREVER; messages]);
+        world.publish(&vec![u64::MAX; messages]);
         world
     }
 
@@ -40,7 +40,7 @@ impl World {
     }
 
     fn publish(&mut self, ttls: &[u64]) {
-        let publish = |ttl: &u64| Publish { ttl_ms: *ttl, ..publish() };
+        let publish = |ttl: &u64| Publish { ttl: Ttl::of_ms(*ttl), ..publish() };
         let mut batch = ttls.iter().map(publish).collect();
         self.core.publish(&mut batch, &mut self.records, &mut self.effects);
     }
@@ -189,7 +189,7 @@ fn the_last_failure_kills_at_once() {
 #[test]
 fn what_expires_while_it_waits_dies_then_and_not_at_the_end_of_its_wait() {
     let mut world = World::new(mourned(delay(5000, 5000)), 0);
-    world.publish(&[300, Publish::FOREVER]);
+    world.publish(&[300, u64::MAX]);
     world.fail(2);
     world.asked();
     assert_eq!(world.waiting(), [(1, START + 300), (2, START + 5000)]);
@@ -216,7 +216,7 @@ fn a_consumer_gets_what_has_waited_and_others_meanwhile() {
     let out = delivered(&mut world);
     world.settle(&out, Settlement::Retry);
     assert_eq!(delivered(&mut world), []);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[u64::MAX]);
     assert_eq!(delivered(&mut world).last().map(|it| it.1), Some(Seq(2)));
     world.tick(START + 100);
     assert_eq!(delivered(&mut world).last().map(|it| it.1), Some(Seq(1)));
@@ -252,16 +252,16 @@ fn what_waits_counts_in_the_length_and_the_oldest_goes_first() {
     let limited = Behaviour { max_length: Some(3), ..delay(100, 100) };
     let mut world = World::new(mourned(limited.clone()), 3);
     world.fail(2);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[u64::MAX]);
     assert_eq!((world.dead(), world.ready()), (vec![(1, Reason::MaxLength)], vec![3, 4]));
-    world.publish(&[Publish::FOREVER, Publish::FOREVER]);
+    world.publish(&[u64::MAX, u64::MAX]);
     let dead = vec![(2, Reason::MaxLength), (3, Reason::MaxLength)];
     assert_eq!((world.dead(), world.ready()), (dead, vec![4, 5, 6]));
 
     let refuses = Behaviour { overflow: Overflow::RejectPublish, ..limited };
     let mut world = World::new(refuses, 3);
     world.fail(3);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[u64::MAX]);
     assert_eq!((world.effects.refused.len(), world.core.message_count()), (1, 3));
 }
 
@@ -311,11 +311,11 @@ fn a_queue_in_which_too_many_wait_hands_nothing_over_and_goes_on_when_one_is_rea
         let until = UnixMillis(if seq == 7 { START + 500 } else { START + 900 });
         world.core.restore_retrying((Seq(seq), 1), true, UnixMillis::NEVER, until);
     }
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[u64::MAX]);
     let sink = Arc::new(Sink::default());
     let outlet: Arc<dyn Outlet> = sink.clone();
     world.core.consume(spec(&outlet, 9), &mut world.records, &mut world.effects);
-    world.publish(&[Publish::FOREVER]);
+    world.publish(&[u64::MAX]);
     world.core.push_events(&mut world.effects);
     assert_eq!((sink.tokens(), world.ready()), (vec![], vec![most + 1, most + 2]));
     assert_eq!(world.got(), None);

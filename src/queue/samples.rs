@@ -8,6 +8,7 @@ use super::outlet::{Event, Outlet};
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::message::Message;
 use crate::store::RecordBatch;
+use crate::time::Ttl;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -44,14 +45,7 @@ impl Outlet for Sink {
 pub(super) fn publish() -> Publish {
     let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2];
     let message = Message::new(b"", b"key", &header, b"x", &mut Vec::new());
-    Publish {
-        message,
-        persistent: true,
-        priority: 0,
-        ttl_ms: Publish::FOREVER,
-        delay: None,
-        mark: 0,
-    }
+    Publish { message, persistent: true, priority: 0, ttl: Ttl::FOREVER, delay: None, mark: 0 }
 }
 
 /// A consumer that acks, without a prefetch.

@@ -62,7 +62,6 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        let keyed = self.keyed.is_some().then(|| self.to_settle(deliveries));
         let (mut run, mut returned) = (Run::default(), ReturnedRun::default());
         for &(slot, seq) in deliveries {
             let Some(out) = self.checkout.take(slot, seq.0) else {
@@ -72,6 +71,7 @@ impl QueueCore {
                 self.consumers.settled(owner);
             }
             let entry = out.entry;
+            self.note_settled(entry.seq, out.owner);
             match how {
                 Settlement::Discard if self.behaviour.dead_letter.is_some() => {
                     self.bury(entry, Reason::Rejected, records, effects);
@@ -100,7 +100,7 @@ impl QueueCore {
             Settlement::Requeue | Settlement::Retry => records.requeue(self.id, [run]),
             Settlement::Ack | Settlement::Discard => records.ack(self.id, [run]),
         });
-        keyed.into_iter().for_each(|settled| self.settled(settled));
+        self.end_settled(how);
     }
 
     /// To its old place, redelivered from now on.

@@ -148,6 +148,18 @@ impl Queue {
         Ok(lsn)
     }
 
+    /// As `publish`, for messages of which other queues get copies too.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn publish_copies(&self, batch: &[Publish], turn: &mut Turn<'_>) -> Result<Lsn, Gone> {
+        let (lsn, ()) = self.run(turn, |core, turn| {
+            core.publish_copies(batch, turn.records, turn.effects);
+        })?;
+        self.counters.published.add(batch.len() as u64);
+        Ok(lsn)
+    }
+
     /// Reserves a place for each message of `batch`, to be shown once their record is appended;
     /// none for what it refuses.
     ///

@@ -10,6 +10,7 @@ use crate::limits::EXPIRY_MS_MAX;
 use crate::message::Message;
 use crate::queue::Publish;
 use crate::table::{TableRef, Value};
+use crate::time::Ttl;
 use crate::wire::{ContentHeader, Decoded, FrameKind, Properties, decode_frame, parse_publish};
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ impl Session {
         };
         let persistent = properties.is_persistent();
         let priority = properties.priority().unwrap_or(0);
-        let (rewritten, ttl_ms) = check_properties(link, &properties)?;
+        let (rewritten, ttl) = check_properties(link, &properties)?;
         let headers = properties.headers();
         let carbons = headers.map(Carbons::of).transpose()?.unwrap_or_default();
         let route = match (cached, carbons.is_empty()) {
@@ -110,7 +111,7 @@ impl Session {
         };
         let persistent = route.is_persistent(persistent);
         let mark = link.mark(mandatory);
-        let publish = Publish { message, persistent, priority, ttl_ms, delay: route.delay, mark };
+        let publish = Publish { message, persistent, priority, ttl, delay: route.delay, mark };
         if link.is_transactional() {
             return link.keep_publish(route, publish);
         }
@@ -185,15 +186,15 @@ fn content_frame(
 fn check_properties(
     link: &Link,
     properties: &Properties<'_>,
-) -> Result<(Option<Vec<u8>>, u64), Exception> {
+) -> Result<(Option<Vec<u8>>, Ttl), Exception> {
     let rewritten = match properties.reply_to() {
         Some(reply_to) if reply_to == PSEUDO_QUEUE.as_bytes() => {
             Some(properties.with_reply_to(link.reply_name()?.as_bytes()))
         }
         _ => None,
     };
-    let ttl_ms = properties.expiration().map(check_expiration).transpose()?;
-    Ok((rewritten, ttl_ms.unwrap_or(Publish::FOREVER)))
+    let ttl = properties.expiration().map(check_expiration).transpose()?;
+    Ok((rewritten, ttl.unwrap_or(Ttl::FOREVER)))
 }
 
 fn check_user_id(link: &Link, properties: &Properties<'_>) -> Result<(), Exception> {
@@ -212,7 +213,7 @@ fn check_user_id(link: &Link, properties: &Properties<'_>) -> Result<(), Excepti
 }
 
 /// RabbitMQ: a decimal integer of milliseconds with an optional sign, nothing behind it.
-fn check_expiration(expiration: &[u8]) -> Result<u64, Exception> {
+fn check_expiration(expiration: &[u8]) -> Result<Ttl, Exception> {
     let text = String::from_utf8_lossy(expiration);
     let invalid = |reason: String| {
         Err(Exception::precondition(format!("invalid expiration '{text}': {reason}")))
@@ -228,7 +229,7 @@ fn check_expiration(expiration: &[u8]) -> Result<u64, Exception> {
     }
     match number.parse::<i128>() {
         Ok(ms) if ms < 0 => invalid(format!("{{value_negative,{ms}}}")),
-        Ok(ms) if ms <= EXPIRATION_MS_MAX => Ok(ms as u64),
+        Ok(ms) if ms <= EXPIRATION_MS_MAX => Ok(Ttl::of_ms(ms as u64)),
         _ => invalid(format!("{{value_too_large,{}}}", number.trim_start_matches('+'))),
     }
 }

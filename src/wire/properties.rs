@@ -257,7 +257,7 @@ impl<'a> Properties<'a> {
     #[must_use]
     pub fn with_headers(&self, headers: TableRef<'_>) -> Vec<u8> {
         let len = u32::try_from(headers.bytes().len()).expect("a table is below 4 GiB");
-        self.with(Property::Headers, &[&len.to_be_bytes(), headers.bytes()].concat())
+        self.with(Property::Headers, &len.to_be_bytes(), headers.bytes())
     }
 
     /// The payload with this reply-to instead of its own.
@@ -267,18 +267,18 @@ impl<'a> Properties<'a> {
     #[must_use]
     pub fn with_reply_to(&self, reply_to: &[u8]) -> Vec<u8> {
         let len = u8::try_from(reply_to.len()).expect("a shortstr has at most 255 bytes");
-        self.with(Property::ReplyTo, &[&[len], reply_to].concat())
+        self.with(Property::ReplyTo, &[len], reply_to)
     }
 
-    /// The payload with `encoded` as the value of `property`.
-    fn with(&self, property: Property, encoded: &[u8]) -> Vec<u8> {
+    /// The payload with this value of `property`, in octets behind their length.
+    fn with(&self, property: Property, len: &[u8], value: &[u8]) -> Vec<u8> {
         let (before, mut after) = self.split_before(property);
         if self.flags & property as u16 != 0 {
             property.take(&mut after);
         }
         let head = self.payload.get(..FLAGS_AT).unwrap_or_default();
         let flags = self.flags | property as u16;
-        [head, &flags.to_be_bytes(), before, encoded, after].concat()
+        [head, &flags.to_be_bytes(), before, len, value, after].concat()
     }
 
     #[inline]

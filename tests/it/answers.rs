@@ -8,7 +8,7 @@ use leveret::exchange::Published;
 use leveret::message::Message;
 use leveret::queue::Publish;
 use leveret::session::Scratch;
-use leveret::time::Now;
+use leveret::time::{Now, Ttl};
 use leveret::wire::method::*;
 use std::sync::Arc;
 
@@ -199,7 +199,7 @@ fn a_message_that_one_queue_took_is_not_returned() {
             message,
             persistent: false,
             priority: 0,
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay: None,
             mark: link.mark(true),
         };

@@ -5,7 +5,7 @@ use leveret::id::{QueueId, Seq};
 use leveret::message::Message;
 use leveret::queue::{Effects, Page, Paged, Paging, Publish, QueueCore};
 use leveret::store::{OnDisk, RecordBatch};
-use leveret::time::{Delay, UnixMillis};
+use leveret::time::{Delay, Ttl, UnixMillis};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -95,7 +95,7 @@ impl World {
                 message: message(self.next),
                 persistent: true,
                 priority: 0,
-                ttl_ms: Publish::FOREVER,
+                ttl: Ttl::FOREVER,
                 delay: Some(delay),
                 mark: 0,
             };

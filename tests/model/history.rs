@@ -6,6 +6,7 @@ use leveret::exchange::{
 use leveret::message::Message;
 use leveret::name::Name;
 use leveret::table::{TableBuilder, TableRef, Value};
+use leveret::time::Ttl;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -117,7 +118,7 @@ impl World {
                 message,
                 persistent: false,
                 priority: 0,
-                ttl_ms: 0,
+                ttl: Ttl::FOREVER,
                 more_keys: Arc::default(),
             });
         }

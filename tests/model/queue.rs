@@ -15,7 +15,7 @@ mod spill;
 mod stored;
 mod world;
 
-use leveret::queue::{Behaviour, Publish, Settlement};
+use leveret::queue::{Behaviour, Settlement};
 use model::Consumer;
 use ops::Op;
 use paging::Answer;
@@ -27,7 +27,7 @@ pub(super) use world::{Mailbox, PAGING, QUEUE};
 impl World {
     /// In a plain queue nothing ever becomes due.
     fn apply_plain(&mut self, op: &Op) {
-        let plain = |post: &Post| Post { ttl_ms: Publish::FOREVER, ..*post };
+        let plain = |post: &Post| Post { ttl_ms: u64::MAX, ..*post };
         match op {
             Op::Publish(batch) => self.publish(&batch.iter().map(plain).collect::<Vec<_>>()),
             Op::Reserve(post) => self.reserve(plain(post)),

@@ -28,11 +28,12 @@ use crate::queue::{
     Dead, DeadLetterStrategy, DeadList, Origin, Overflow, Publish, Queue, QueueType, Reason,
 };
 use crate::store::Target;
-use crate::time::Delay;
+use crate::time::{Delay, Ttl};
 use crate::wire::Properties;
 use hashbrown::HashMap;
 use letter::{Corpse, Letter};
 use parking_lot::Mutex;
+use release::Way;
 use std::sync::Arc;
 
 /// Dead letters that wait.
@@ -136,7 +137,7 @@ impl Broker {
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
         let (mut moved, mut places) = (0, 0);
-        let mut source: Option<Arc<Queue>> = None;
+        let (mut source, mut way) = (None::<Arc<Queue>>, None);
         for dead in batch {
             if places >= WORK_PER_LOCK_MAX {
                 break;
@@ -146,7 +147,7 @@ impl Broker {
             if source.as_ref().is_none_or(|queue| queue.id != dead.queue) {
                 source = self.queue_by_id(dead.queue);
             }
-            let fate = self.reserve(dead, origin, &mut shown, workspace);
+            let fate = self.reserve(dead, origin, &mut way, &mut shown, workspace);
             if let (Fate::Waits, Some(queue), Some((slot, seq))) = (&fate, &source, dead.place) {
                 held.push(queue, (slot, seq, dead.reason));
                 continue;
@@ -191,11 +192,14 @@ impl Broker {
         &self,
         dead: &Dead,
         origin: &Origin,
+        way: &mut Option<Way>,
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Fate {
         match dead.reason {
-            Reason::Released => return self.reserve_released(dead, origin, shown, workspace),
+            Reason::Released => {
+                return self.reserve_released(dead, origin, way, shown, workspace);
+            }
             Reason::Rescheduled(until) => {
                 return self.reserve_rescheduled(dead, origin, until, shown, workspace);
             }
@@ -226,11 +230,11 @@ impl Broker {
             message: letter.message.clone(),
             persistent: properties.is_persistent(),
             priority: properties.priority().unwrap_or(0),
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay,
             mark: 0,
         };
-        reserve_places(&publish, queues, must_arrive, shown, self, workspace)
+        reserve_places(&publish, &queues, must_arrive, shown, self, workspace)
     }
 
     /// Where it leads to, whether or not it has been there.
@@ -262,7 +266,7 @@ impl Broker {
 /// Reserves the message's places in these queues. If it must arrive, all of them or none.
 fn reserve_places(
     publish: &Publish,
-    queues: Vec<Arc<Queue>>,
+    queues: &[Arc<Queue>],
     must_arrive: bool,
     shown: &mut Places<Seq>,
     broker: &Broker,
@@ -270,14 +274,15 @@ fn reserve_places(
 ) -> Fate {
     let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
     let persistent = publish.persistent || queues.iter().any(is_quorum);
-    let (mut taken, mut refused, mut gone) = (Vec::new(), false, false);
+    let (mut refused, mut gone) = (false, false);
+    let mut taken = Vec::with_capacity(queues.len());
+    let mut target = Vec::with_capacity(1);
     for queue in queues {
         let one = std::iter::once(Publish { persistent, ..publish.clone() });
-        let mut target = Vec::new();
         let found = queue.reserve(one, &mut target, &mut workspace.effects).is_ok();
         match target.pop().flatten() {
             Some(target) => taken.push((queue, target)),
-            None if found => refused |= !sends_on(&queue),
+            None if found => refused |= !sends_on(queue),
             None => gone = true,
         }
     }
@@ -293,7 +298,7 @@ fn reserve_places(
         if persistent && queue.settings.durable {
             row.push(target);
         }
-        shown.push(&queue, target.seq);
+        shown.push(queue, target.seq);
     }
     Fate::Moves { message: publish.message.clone(), row, places }
 }

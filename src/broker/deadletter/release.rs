@@ -7,54 +7,103 @@ use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
 use crate::broker::{Broker, Vhost};
 use crate::exchange::{ExchangeShared, Published, waited};
-use crate::id::Seq;
+use crate::id::{QueueId, Seq};
 use crate::message::Message;
-use crate::queue::{Dead, Origin, Publish};
+use crate::queue::{Dead, Origin, Publish, Queue};
 use crate::table::TableRef;
-use crate::time::{Delay, UnixMillis};
+use crate::time::{Delay, Ttl, UnixMillis};
 use crate::wire::Properties;
 use std::sync::Arc;
 
+/// Where a message went that was released. The next of its batch goes the same way without having
+/// been routed, if keys alone decide: many come from one exchange at once, most with one key.
+pub(super) struct Way {
+    from: QueueId,
+    vhost: Arc<Vhost>,
+    exchange: Arc<ExchangeShared>,
+    /// The last that was routed, if its key decided alone.
+    first: Option<Message>,
+    queues: Vec<Arc<Queue>>,
+}
+
+impl Way {
+    /// Whether it leads to the message's queues.
+    fn is_known(&self, message: &Message, copies: &[Vec<u8>]) -> bool {
+        let is_first = |first: &Message| first.routing_key() == message.routing_key();
+        copies.is_empty() && self.first.as_ref().is_some_and(is_first)
+    }
+}
+
 impl Broker {
-    /// As `reserve`. What no queue takes ends here, counted by its exchange.
+    /// As `reserve`. What no queue takes ends here, counted by its exchange. `way` is that of the
+    /// batch.
     pub(super) fn reserve_released(
         &self,
         dead: &Dead,
         origin: &Origin,
+        way: &mut Option<Way>,
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Fate {
-        let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };
-        let Some(exchange) = held_in(&vhost, dead, origin) else { return Fate::Ends };
-        let Some(message) = released(&dead.message, &mut workspace.scratch) else {
-            return Fate::Ends;
-        };
-        let Ok(properties) = Properties::check(message.header()) else { return Fate::Ends };
-        let mut keys = vec![message.routing_key()];
+        // What was published has been checked.
+        let Ok(properties) = Properties::check(dead.message.header()) else { return Fate::Ends };
+        if way.as_ref().is_none_or(|way| way.from != dead.queue) {
+            *way = self.way_out(dead, origin);
+        }
+        let Some(way) = way else { return Fate::Ends };
+        let message = released(&dead.message, &properties, &mut workspace.scratch);
         let copies = copies(properties.headers().unwrap_or(TableRef::EMPTY));
-        keys.extend(copies.iter().map(Vec::as_slice));
-        let published = Published {
-            keys: &keys,
-            headers: properties.headers(),
-            properties: &|property| properties.get(property),
-            now: workspace.effects.now.unix,
+        let delay = if way.is_known(&message, &copies) {
+            None
+        } else {
+            self.find_way(&message, &copies, way, workspace)
         };
-        workspace.routing.seed(|| self.entropy.number());
-        let found = vhost.resolve(&exchange, published, &mut workspace.routing);
-        let Resolved { queues, routed } = found.unwrap_or_default();
-        if queues.is_empty() {
-            exchange.counters.unroutable.add(1);
+        if way.queues.is_empty() {
+            way.exchange.counters.unroutable.add(1);
             return Fate::Ends;
         }
         let publish = Publish {
-            message: message.clone(),
+            message,
             persistent: properties.is_persistent(),
             priority: properties.priority().unwrap_or(0),
-            ttl_ms: ttl_ms(&properties),
-            delay: routed.delay,
+            ttl: ttl(&properties),
+            delay,
             mark: 0,
         };
-        reserve_places(&publish, queues, false, shown, self, workspace)
+        reserve_places(&publish, &way.queues, false, shown, self, workspace)
+    }
+
+    /// Where the ways of this one begin; none if its exchange is no more.
+    fn way_out(&self, dead: &Dead, origin: &Origin) -> Option<Way> {
+        let vhost = self.vhost(&origin.vhost)?;
+        let exchange = held_in(&vhost, dead, origin)?;
+        Some(Way { from: dead.queue, vhost, exchange, first: None, queues: Vec::new() })
+    }
+
+    /// Has `way` lead to the message's queues; says for how long it waits there, if it does.
+    fn find_way(
+        &self,
+        message: &Message,
+        copies: &[Vec<u8>],
+        way: &mut Way,
+        workspace: &mut Workspace,
+    ) -> Option<Delay> {
+        let properties = Properties::check(message.header()).ok();
+        let mut keys = vec![message.routing_key()];
+        keys.extend(copies.iter().map(Vec::as_slice));
+        let published = Published {
+            keys: &keys,
+            headers: properties.and_then(|properties| properties.headers()),
+            properties: &|property| properties?.get(property),
+            now: workspace.effects.now.unix,
+        };
+        workspace.routing.seed(|| self.entropy.number());
+        let found = way.vhost.resolve(&way.exchange, published, &mut workspace.routing);
+        let Resolved { queues, routed } = found.unwrap_or_default();
+        let repeats = copies.is_empty() && routed.cacheable_once_waited && routed.delay.is_none();
+        way.first = repeats.then(|| message.clone());
+        way.queues = queues;
+        routed.delay
     }
 
     /// As `reserve`, for one that goes on waiting.
@@ -76,11 +125,11 @@ impl Broker {
             message: dead.message.clone(),
             persistent: properties.is_persistent(),
             priority: properties.priority().unwrap_or(0),
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay: Some(Delay::until(until)),
             mark: 0,
         };
-        reserve_places(&publish, vec![queue], false, shown, self, workspace)
+        reserve_places(&publish, &[queue], false, shown, self, workspace)
     }
 }
 
@@ -91,18 +140,15 @@ fn held_in(vhost: &Vhost, dead: &Dead, origin: &Origin) -> Option<Arc<ExchangeSh
 }
 
 /// The message as it goes on.
-fn released(message: &Message, scratch: &mut Vec<u8>) -> Option<Message> {
-    // What was published has been checked.
-    let properties = Properties::check(message.header()).ok()?;
-    let headers = properties.headers().and_then(waited);
-    Some(match headers {
+fn released(message: &Message, properties: &Properties<'_>, scratch: &mut Vec<u8>) -> Message {
+    match properties.headers().and_then(waited) {
         Some(headers) => message.with_header(&properties.with_headers(headers.as_ref()), scratch),
         None => message.clone(),
-    })
+    }
 }
 
 /// How long it may wait in a queue: that begins now.
-fn ttl_ms(properties: &Properties<'_>) -> u64 {
+fn ttl(properties: &Properties<'_>) -> Ttl {
     let text = properties.expiration().and_then(|text| std::str::from_utf8(text).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(Publish::FOREVER)
+    text.and_then(|text| text.parse().ok()).map_or(Ttl::FOREVER, Ttl::of_ms)
 }

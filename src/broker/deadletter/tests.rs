@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
 use crate::store::MemoryDisk;
 use crate::table::{Table, TableBuilder, TableRef, Value};
-use crate::time::UnixMillis;
+use crate::time::{Ttl, UnixMillis};
 use std::sync::Arc;
 
 const PERSISTENT: [u8; 15] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 2];
@@ -80,8 +80,8 @@ impl World {
 
     fn publish(&mut self, queue: &str, count: usize) {
         let message = Message::new(b"", queue.as_bytes(), &PERSISTENT, b"", &mut Vec::new());
-        let (persistent, priority, ttl_ms) = (true, 0, Publish::FOREVER);
-        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
+        let (persistent, priority, ttl) = (true, 0, Ttl::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
         let mut batch = vec![publish; count];
         self.queue(queue).publish(&mut batch, &mut self.workspace.turn(&self.broker)).unwrap();
         self.broker.finish_turn(&mut self.workspace);

@@ -8,6 +8,7 @@
 mod confirms;
 mod consumers;
 mod decisions;
+mod fan;
 mod inbox;
 mod overdue;
 mod publish;

@@ -5,6 +5,7 @@
 //! that needs one record for several queues first flushes what stands before it.
 
 use super::confirms::Confirms;
+use super::fan::{Fan, are_same, unreturned};
 use super::route::Route;
 use super::unique::UniqueGroup;
 use super::{Link, Workspace};
@@ -44,9 +45,11 @@ pub struct PublishBatch {
     groups: Vec<Group>,
     /// Place of a queue's group by the queue's address, once there are many.
     index: HashMap<usize, usize>,
+    /// Messages for the same several queues. Never beside `groups`.
+    fan: Option<Fan>,
     /// Messages that need one record over several queues, all for the same ones.
     shared: Option<SharedGroup>,
-    /// Messages of which some may be duplicates, all of one way. Never beside `shared` or `groups`.
+    /// Messages of which some may be duplicates, all of one way. Never beside any of these.
     unique: Option<UniqueGroup>,
     /// What the flushed part of this batch waits for.
     reach: Reach,
@@ -132,6 +135,7 @@ impl PublishBatch {
             [] => {}
             [queue] => {
                 self.end_shared(broker, workspace);
+                self.split_fan();
                 if let Some(publish) = self.push(queue, publish) {
                     return Added::Unroutable(publish.message);
                 }
@@ -141,10 +145,7 @@ impl PublishBatch {
             }
             queues => {
                 self.end_shared(broker, workspace);
-                // Returned only if no queue took it, which a group of one queue cannot know.
-                let shared = Publish { mark: publish.mark & !1, ..publish.clone() };
-                let missed = |queue: &Weak<Queue>| self.push(queue, shared.clone()).is_some();
-                if queues.iter().map(missed).fold(true, |all, missed| all & missed) {
+                if let Some(publish) = self.push_to_all(queues, publish) {
                     return Added::Unroutable(publish.message);
                 }
             }
@@ -168,15 +169,46 @@ impl PublishBatch {
         let Some(queue) = queue.upgrade() else {
             return Some(publish);
         };
+        self.begin_group(queue, vec![publish]);
+        None
+    }
+
+    fn begin_group(&mut self, queue: Arc<Queue>, messages: Vec<Publish>) {
         if self.groups.len() >= LINEAR_GROUPS {
             if self.index.is_empty() {
                 let places = self.groups.iter().map(|group| Arc::as_ptr(&group.queue).addr());
                 self.index.extend(places.zip(0..));
             }
-            self.index.insert(address.addr(), self.groups.len());
+            self.index.insert(Arc::as_ptr(&queue).addr(), self.groups.len());
         }
-        self.groups.push(Group { queue, messages: vec![publish] });
-        None
+        self.groups.push(Group { queue, messages });
+    }
+
+    /// Puts a message where it comes to several queues; gives it back if none of them is there.
+    fn push_to_all(&mut self, queues: &[Weak<Queue>], publish: Publish) -> Option<Publish> {
+        let publish = match &mut self.fan {
+            Some(fan) => fan.push(queues, publish)?,
+            None if self.groups.is_empty() => match Fan::new(queues, publish) {
+                Ok(fan) => {
+                    self.fan = Some(fan);
+                    return None;
+                }
+                Err(publish) => return Some(publish),
+            },
+            None => publish,
+        };
+        self.split_fan();
+        // Returned only if no queue took it, which a group of one queue cannot know.
+        let missed = |queue: &Weak<Queue>| self.push(queue, unreturned(&publish)).is_some();
+        let all_missed = queues.iter().map(missed).fold(true, |all, missed| all & missed);
+        all_missed.then_some(publish)
+    }
+
+    /// Something follows that goes to other queues: a turn that mixes them has one group a queue.
+    fn split_fan(&mut self) {
+        for (queue, messages) in self.fan.take().into_iter().flat_map(Fan::split) {
+            self.begin_group(queue, messages);
+        }
     }
 
     fn find(&mut self, address: *const Queue) -> Option<&mut Group> {
@@ -196,12 +228,7 @@ impl PublishBatch {
         workspace: &mut Workspace,
     ) {
         if let Some(group) = &mut self.shared
-            && group.queues.len() == queues.len()
-            && group
-                .queues
-                .iter()
-                .zip(queues)
-                .all(|(a, b)| std::ptr::eq(Arc::as_ptr(a), b.as_ptr()))
+            && are_same(&group.queues, queues)
         {
             group.messages.push(publish);
             return;
@@ -247,6 +274,9 @@ impl PublishBatch {
     /// all gone.
     pub fn flush(&mut self, broker: &Broker, workspace: &mut Workspace) {
         self.index.clear();
+        if let Some(fan) = self.fan.take() {
+            self.reach = self.reach.max(fan.publish(broker, workspace));
+        }
         for mut group in self.groups.drain(..) {
             let published = group.queue.publish(&mut group.messages, &mut workspace.turn(broker));
             match published {

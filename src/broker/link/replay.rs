@@ -99,7 +99,7 @@ fn publish(remembered: &Remembered) -> Publish {
         message: remembered.message.clone(),
         persistent: remembered.persistent,
         priority: remembered.priority,
-        ttl_ms: remembered.ttl_ms,
+        ttl: remembered.ttl,
         delay: None,
         mark: 0,
     }
@@ -114,6 +114,7 @@ mod tests {
     use crate::message::Message;
     use crate::store::MemoryDisk;
     use crate::table::{TableBuilder, TableRef, Value};
+    use crate::time::Ttl;
 
     fn declare_exchange(link: &mut Link, name: &str, kind: &str, workspace: &mut Workspace) {
         let length = TableBuilder::new().put(b"x-recent-history-length", Value::I32(i32::MAX));
@@ -142,7 +143,7 @@ mod tests {
                 message,
                 persistent: false,
                 priority: 0,
-                ttl_ms: Publish::FOREVER,
+                ttl: Ttl::FOREVER,
                 delay: None,
                 mark: 0,
             };

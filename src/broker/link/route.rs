@@ -58,7 +58,7 @@ impl Route {
                     message: publish.message.clone(),
                     persistent: publish.persistent,
                     priority: publish.priority,
-                    ttl_ms: publish.ttl_ms,
+                    ttl: publish.ttl,
                     more_keys: Arc::clone(more_keys),
                 }),
             }

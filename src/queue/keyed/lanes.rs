@@ -9,11 +9,15 @@
 //!         +---------> held by a get: nobody may
 //! ```
 //! Free lanes stand in one order: by the age of their first message, or in turn. Each step costs
-//! O(log n), whatever the number of lanes and messages; a lane without messages is not there.
+//! O(log n) of the lanes at most, whatever the number of messages; a lane without messages is not
+//! there. Keys are looked up once, when their message becomes known.
 
 use super::super::consumers::ConsumerKey;
+use super::line::Line;
+use super::seq_map::SeqMap;
+use super::slots::Slots;
 use hashbrown::HashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Keys for which memory is kept in any case.
@@ -52,10 +56,29 @@ enum Stand {
 struct Lane {
     /// `None` for messages without a key, which lock nothing.
     key: Option<Arc<[u8]>>,
+    waiting: Line,
     /// Messages that are checked out.
     out: usize,
     holder: Option<Holder>,
     stand: Stand,
+}
+
+/// A message's lane, and whether it waits there, as one number.
+#[derive(Clone, Copy)]
+struct Place {
+    lane: LaneId,
+    waits: bool,
+}
+
+impl Place {
+    fn of(seq: u64, places: &SeqMap) -> Option<Self> {
+        let number = places.get(seq)?;
+        Some(Self { lane: number >> 1, waits: number & 1 == 1 })
+    }
+
+    fn number(self) -> u32 {
+        self.lane << 1 | u32::from(self.waits)
+    }
 }
 
 #[derive(Debug)]
@@ -63,11 +86,11 @@ pub(super) struct Lanes {
     sharing: Sharing,
     by_key: HashMap<Arc<[u8]>, LaneId>,
     keyless: Option<LaneId>,
-    lanes: BTreeMap<LaneId, Lane>,
-    next_id: LaneId,
+    /// Fewer than 2^31.
+    lanes: Slots<Lane>,
     /// Of every message, waiting or checked out.
-    lane_of: BTreeMap<u64, LaneId>,
-    waiting: BTreeSet<(LaneId, u64)>,
+    places: SeqMap,
+    waiting_len: usize,
     /// By rank: the seq of the first message, or the turn.
     free: BTreeSet<(u64, LaneId)>,
     /// By the seq of the first message.
@@ -83,10 +106,9 @@ impl Lanes {
             sharing,
             by_key: HashMap::new(),
             keyless: None,
-            lanes: BTreeMap::new(),
-            next_id: 0,
-            lane_of: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            lanes: Slots::default(),
+            places: SeqMap::default(),
+            waiting_len: 0,
             free: BTreeSet::new(),
             held: BTreeSet::new(),
             eager: BTreeSet::new(),
@@ -96,15 +118,15 @@ impl Lanes {
 
     /// Messages that wait.
     pub(super) fn waiting_len(&self) -> usize {
-        self.waiting.len()
+        self.waiting_len
     }
 
     /// A message waits.
     pub(super) fn insert(&mut self, seq: u64, key: Option<&[u8]>) {
         let id = self.lane_with(key);
-        self.lane_of.insert(seq, id);
-        self.waiting.insert((id, seq));
-        self.place(id);
+        if self.add(seq, id) {
+            self.place(id);
+        }
     }
 
     /// The message that anybody may take next.
@@ -114,8 +136,8 @@ impl Lanes {
 
     /// The oldest message that only this consumer may take.
     pub(super) fn first_held(&self, consumer: ConsumerKey) -> Option<u64> {
-        let held = self.held.range((consumer, 0, 0)..=(consumer, u64::MAX, LaneId::MAX));
-        held.map(|(_, seq, _)| *seq).next()
+        let mut from = self.held.range((consumer, 0, 0)..);
+        from.next().filter(|(key, ..)| *key == consumer).map(|(_, seq, _)| *seq)
     }
 
     /// The messages that are taken next if every consumer can take: from each of the first free
@@ -123,57 +145,54 @@ impl Lanes {
     pub(super) fn next_free(&self, max: usize) -> impl Iterator<Item = u64> {
         let each = (max / self.free.len().max(1)).max(1);
         let lanes = self.free.iter().map(|(_, id)| *id);
-        lanes.flat_map(move |id| self.waiting_in(id).take(each)).take(max)
+        let lanes = lanes.filter_map(|id| self.lanes.get(id));
+        lanes.flat_map(move |lane| lane.waiting.firsts(each)).take(max)
     }
 
     /// A waiting message is taken: checked out with `holder`, or gone.
     pub(super) fn take(&mut self, seq: u64, holder: Option<Holder>) {
-        let Some(&id) = self.lane_of.get(&seq) else { return };
-        if !self.waiting.remove(&(id, seq)) {
-            return;
-        }
+        let Some(id) = self.leave(seq) else { return };
         if self.sharing == Sharing::Turns {
             self.stand(id, Stand::Nowhere);
         }
-        match (holder, self.lanes.get_mut(&id)) {
+        match (holder, self.lanes.get_mut(id)) {
             (Some(holder), Some(lane)) => {
+                self.places.set(seq, Place { lane: id, waits: false }.number());
                 lane.out += 1;
                 if self.sharing == Sharing::Locking && lane.key.is_some() {
                     lane.holder = Some(holder);
                 }
             }
-            _ => drop(self.lane_of.remove(&seq)),
+            _ => self.places.remove(seq),
         }
         self.place(id);
     }
 
     /// A waiting message is gone without having been taken.
     pub(super) fn forget(&mut self, seq: u64) {
-        let Some(&id) = self.lane_of.get(&seq) else { return };
-        if self.waiting.remove(&(id, seq)) {
-            self.lane_of.remove(&seq);
+        if let Some(id) = self.leave(seq) {
+            self.places.remove(seq);
             self.place(id);
         }
     }
 
     /// A checked-out message is settled: it waits again, or is gone.
     pub(super) fn settle(&mut self, seq: u64, waits: bool) {
-        let Some(&id) = self.lane_of.get(&seq) else { return };
-        if self.waiting.contains(&(id, seq)) {
-            return;
+        let place = Place::of(seq, &self.places).filter(|place| !place.waits);
+        let Some(Place { lane: id, .. }) = place else { return };
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        lane.out -= 1;
+        if lane.out == 0 {
+            lane.holder = None;
         }
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.out -= 1;
-            if lane.out == 0 {
-                lane.holder = None;
-            }
+        let is_last = lane.out == 0;
+        let is_first = waits && self.add(seq, id);
+        if !waits {
+            self.places.remove(seq);
         }
-        if waits {
-            self.waiting.insert((id, seq));
-        } else {
-            self.lane_of.remove(&seq);
+        if is_last || is_first {
+            self.place(id);
         }
-        self.place(id);
     }
 
     /// The consumer may be able to take more than before.
@@ -197,16 +216,17 @@ impl Lanes {
     /// caller's to drop.
     pub(super) fn keep(&mut self, out: impl Iterator<Item = u64>) -> Self {
         let mut old = std::mem::replace(self, Self::new(self.sharing));
-        (self.next_id, self.turns) = (old.next_id, old.turns);
+        self.turns = old.turns;
+        let mut moved = HashMap::new();
         for seq in out {
-            let Some(&id) = old.lane_of.get(&seq) else { continue };
-            self.lane_of.insert(seq, id);
-            let Some(lane) = old.lanes.remove(&id) else { continue };
-            match &lane.key {
-                Some(key) => drop(self.by_key.insert(Arc::clone(key), id)),
-                None => self.keyless = Some(id),
+            let place = Place::of(seq, &old.places).filter(|place| !place.waits);
+            let Some(Place { lane: before, .. }) = place else { continue };
+            if let Some(lane) = old.lanes.remove(before) {
+                let (waiting, stand) = (Line::default(), Stand::Nowhere);
+                moved.insert(before, self.begin(Lane { waiting, stand, ..lane }));
             }
-            self.lanes.insert(id, Lane { stand: Stand::Nowhere, ..lane });
+            let Some(&lane) = moved.get(&before) else { continue };
+            self.places.set(seq, Place { lane, waits: false }.number());
         }
         old
     }
@@ -219,32 +239,45 @@ impl Lanes {
         if let Some(id) = found {
             return id;
         }
-        while self.lanes.contains_key(&self.next_id) {
-            self.next_id = self.next_id.wrapping_add(1);
-        }
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
-        let key: Option<Arc<[u8]>> = key.map(Arc::from);
-        match &key {
-            Some(key) => drop(self.by_key.insert(Arc::clone(key), id)),
+        let (key, waiting) = (key.map(Arc::from), Line::default());
+        self.begin(Lane { key, waiting, out: 0, holder: None, stand: Stand::Nowhere })
+    }
+
+    fn begin(&mut self, lane: Lane) -> LaneId {
+        let key = lane.key.clone();
+        let id = self.lanes.insert(lane);
+        match key {
+            Some(key) => drop(self.by_key.insert(key, id)),
             None => self.keyless = Some(id),
         }
-        self.lanes.insert(id, Lane { key, out: 0, holder: None, stand: Stand::Nowhere });
         id
     }
 
-    fn waiting_in(&self, id: LaneId) -> impl Iterator<Item = u64> {
-        self.waiting.range((id, 0)..=(id, u64::MAX)).map(|(_, seq)| *seq)
+    fn first_of(&self, id: LaneId) -> Option<u64> {
+        self.lanes.get(id)?.waiting.first()
     }
 
-    fn first_of(&self, id: LaneId) -> Option<u64> {
-        self.waiting_in(id).next()
+    /// A message waits in this lane. True if it is the first there.
+    fn add(&mut self, seq: u64, id: LaneId) -> bool {
+        let Some(lane) = self.lanes.get_mut(id) else { return false };
+        self.places.set(seq, Place { lane: id, waits: true }.number());
+        lane.waiting.add(seq);
+        self.waiting_len += 1;
+        lane.waiting.first() == Some(seq)
+    }
+
+    /// A message waits no longer. Says where it did, if it did.
+    fn leave(&mut self, seq: u64) -> Option<LaneId> {
+        let place = Place::of(seq, &self.places).filter(|place| place.waits)?;
+        self.lanes.get_mut(place.lane)?.waiting.remove(seq);
+        self.waiting_len -= 1;
+        Some(place.lane)
     }
 
     /// Puts a lane where it belongs after something in it has changed.
     fn place(&mut self, id: LaneId) {
-        let first = self.first_of(id);
-        let Some(lane) = self.lanes.get(&id) else { return };
+        let Some(lane) = self.lanes.get(id) else { return };
+        let first = lane.waiting.first();
         let stand = match (first, lane.holder) {
             (None, _) | (_, Some(Holder::Get)) => Stand::Nowhere,
             (Some(seq), Some(Holder::Consumer(key))) => Stand::Held(key, seq),
@@ -259,7 +292,7 @@ impl Lanes {
         };
         let ends = first.is_none() && lane.out == 0;
         self.stand(id, stand);
-        if ends && let Some(lane) = self.lanes.remove(&id) {
+        if ends && let Some(lane) = self.lanes.remove(id) {
             match lane.key {
                 Some(key) => drop(self.by_key.remove(&key)),
                 None => self.keyless = None,
@@ -271,7 +304,7 @@ impl Lanes {
     }
 
     fn stand(&mut self, id: LaneId, stand: Stand) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.lanes.get_mut(id) else { return };
         let before = std::mem::replace(&mut lane.stand, stand);
         if before == stand {
             return;

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const CONSUMERS: u32 = 3;
 
@@ -56,7 +57,7 @@ fn a_key_that_is_held_waits_for_its_consumer_and_others_do_not() {
     lanes.settle(3, false);
     assert_eq!(drained(&mut lanes), [1, 2, 5]);
     lanes.settle(4, false);
-    assert_eq!((lanes.lanes.len(), lanes.lane_of.len()), (0, 0));
+    assert_eq!((lanes.lanes.len(), lanes.places.is_empty()), (0, true));
 }
 
 #[test]

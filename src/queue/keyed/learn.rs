@@ -48,10 +48,9 @@ impl QueueCore {
         let before = keyed.frontier;
         while *budget > 0
             && keyed.lanes.waiting_len() < wanted
-            && let Some(entry) = self.ready.pass_aside(keyed.frontier)
+            && self.ready.pass_aside(keyed.frontier, |entry| keyed.learn(entry))
         {
             *budget -= 1;
-            keyed.learn(entry);
         }
         keyed.frontier > before
     }
@@ -118,15 +117,26 @@ impl Ready {
         self.fifo.front().into_iter().chain(beside).min_by_key(|entry| entry.seq)
     }
 
-    /// Moves what `first_behind` called resident into the sorted map.
-    fn pass_aside(&mut self, frontier: u64) -> Option<&Entry> {
-        let Head::Resident = self.first_behind(frontier) else { return None };
-        let seq = self.entry_behind(frontier)?.seq;
-        if let Some(entry) = self.fifo.pop_front_if(|entry| entry.seq == seq) {
-            shrink(&mut self.fifo);
-            self.insert(entry);
-        }
-        self.returned.get(&seq)
+    /// Moves what `first_behind` called resident into the sorted map, and shows it to `learn`.
+    /// False if there is nothing resident.
+    fn pass_aside(&mut self, frontier: u64, learn: impl FnOnce(&Entry)) -> bool {
+        let last_beside = self.returned.last_key_value().map_or(0, |(seq, _)| *seq);
+        let entry = if last_beside <= frontier && self.middle.is_none() {
+            // As nearly always, the fifo is all there is.
+            let is_resident = |entry: &mut Entry| !entry.reserved && entry.message.is_some();
+            self.fifo.pop_front_if(is_resident)
+        } else {
+            let Head::Resident = self.first_behind(frontier) else { return false };
+            let Some(seq) = self.entry_behind(frontier).map(|entry| entry.seq) else {
+                return false;
+            };
+            self.fifo.pop_front_if(|entry| entry.seq == seq).or_else(|| self.take_returned(seq))
+        };
+        let Some(entry) = entry else { return false };
+        shrink(&mut self.fifo);
+        learn(&entry);
+        self.insert(entry);
+        true
     }
 
     /// Moves what is not newer than `frontier` from the fifo into the sorted map: messages that
@@ -139,7 +149,7 @@ impl Ready {
 
     /// Whether this message of the sorted map is in memory.
     pub(super) fn is_resident(&self, seq: u64) -> bool {
-        self.returned.get(&seq).is_some_and(|entry| entry.message.is_some())
+        !self.has_absent() || self.returned.get(&seq).is_some_and(|entry| entry.message.is_some())
     }
 
     /// Takes a message out of the sorted map.

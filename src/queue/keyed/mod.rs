@@ -15,6 +15,9 @@ mod dispatch;
 mod key;
 mod lanes;
 mod learn;
+mod line;
+mod seq_map;
+mod slots;
 
 use self::lanes::{Lanes, Sharing};
 use super::consumers::ConsumerKey;
@@ -22,10 +25,13 @@ use super::core::QueueCore;
 use super::load::Answer;
 use super::ready::Entry;
 use super::settings::Behaviour;
-use crate::id::Seq;
+use super::settle::Settlement;
 use crate::name::Name;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
+
+/// Settled deliveries for which memory is kept.
+const KEPT_MAX: usize = 1024;
 
 /// What a queue with keys has beside its messages.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub(super) struct Keyed {
     dues: BTreeSet<(UnixMillis, u64)>,
     /// Consumers that wait for what they hold to be loaded.
     stalled: BTreeSet<ConsumerKey>,
+    /// What a settlement has ended so far, in one lock hold.
+    settled: Vec<Settled>,
     /// The key of the message that is looked at, used again.
     key: Vec<u8>,
 }
@@ -50,8 +58,9 @@ pub(super) struct Forgotten {
     _dues: BTreeSet<(UnixMillis, u64)>,
 }
 
-/// A checked-out message that is to be settled.
-pub(super) struct Settled {
+/// A delivery that was settled.
+#[derive(Debug)]
+struct Settled {
     seq: u64,
     owner: Option<ConsumerKey>,
 }
@@ -70,6 +79,7 @@ impl Keyed {
             frontier: 0,
             dues: BTreeSet::new(),
             stalled: BTreeSet::new(),
+            settled: Vec::new(),
             key: Vec::new(),
         }))
     }
@@ -134,24 +144,34 @@ impl Keyed {
 }
 
 impl QueueCore {
-    /// Those of these deliveries that a settlement will end.
-    pub(super) fn to_settle(&self, deliveries: &[(u32, Seq)]) -> Vec<Settled> {
-        let out = |(slot, seq): &(u32, Seq)| {
-            let out = self.checkout.get(*slot, seq.0).filter(|out| !out.dying)?;
-            Some(Settled { seq: seq.0, owner: out.owner })
-        };
-        deliveries.iter().filter_map(out).collect()
+    /// This delivery is settled. Its lane hears of it when all of this settlement are.
+    #[inline]
+    pub(super) fn note_settled(&mut self, seq: u64, owner: Option<ConsumerKey>) {
+        if let Some(keyed) = &mut self.keyed {
+            keyed.settled.push(Settled { seq, owner });
+        }
     }
 
-    /// These deliveries were settled: their messages wait again, or have ended.
-    pub(super) fn settled(&mut self, settled: Vec<Settled>) {
+    /// The deliveries that were noted: their messages wait again if that is what `how` means for
+    /// them, or have ended.
+    pub(super) fn end_settled(&mut self, how: Settlement) {
         let Some(keyed) = &mut self.keyed else { return };
         self.ready.put_aside_through(keyed.frontier);
-        for Settled { seq, owner } in settled {
-            let back = self.ready.returned.get(&seq);
-            back.into_iter().for_each(|entry| keyed.note_due(entry));
+        let mut woken = None;
+        for Settled { seq, owner } in keyed.settled.drain(..) {
+            let back = if how.gives_back() { self.ready.returned.get(&seq) } else { None };
+            if let Some(entry) = back.filter(|entry| entry.due != UnixMillis::NEVER) {
+                keyed.dues.insert((entry.due, seq));
+            }
             keyed.lanes.settle(seq, back.is_some());
-            owner.into_iter().for_each(|owner| keyed.lanes.wake(owner));
+            if owner != woken {
+                woken.into_iter().for_each(|owner| keyed.lanes.wake(owner));
+                woken = owner;
+            }
+        }
+        woken.into_iter().for_each(|owner| keyed.lanes.wake(owner));
+        if keyed.settled.capacity() > KEPT_MAX {
+            keyed.settled = Vec::new();
         }
     }
 

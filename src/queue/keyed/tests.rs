@@ -7,7 +7,7 @@ use super::super::outlet::{Event, Outlet};
 use super::super::samples::{Sink, get, publish, spec};
 use super::super::settle::Settlement;
 use super::*;
-use crate::id::QueueId;
+use crate::id::{QueueId, Seq};
 use crate::limits::{READ_AHEAD_LEN, WORK_PER_LOCK_MAX};
 use crate::message::Message;
 use crate::store::{OnDisk, RecordBatch};

@@ -15,7 +15,7 @@ use leveret::message::Message;
 use leveret::queue::{Delivery, Event, Got, Publish, Settlement};
 use leveret::store::{self, Failpoint, MemoryDisk, Reach};
 use leveret::table::{TableBuilder, TableRef, Value};
-use leveret::time::UnixMillis;
+use leveret::time::{Ttl, UnixMillis};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -358,7 +358,7 @@ impl World {
             message,
             persistent: *persistent,
             priority: *priority,
-            ttl_ms: ttl.unwrap_or(Publish::FOREVER),
+            ttl: ttl.map_or(Ttl::FOREVER, Ttl::of_ms),
             delay: None,
             mark: link.mark(false),
         };

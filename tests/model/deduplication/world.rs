@@ -13,7 +13,7 @@ use leveret::message::Message;
 use leveret::queue::Publish;
 use leveret::store::{self, Failpoint, MemoryDisk, Reach};
 use leveret::table::{Table, TableBuilder, TableRef, Value};
-use leveret::time::UnixMillis;
+use leveret::time::{Ttl, UnixMillis};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -276,7 +276,7 @@ impl World {
             message,
             persistent: way != TRANSIENT,
             priority: 0,
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay: None,
             mark: self.link.mark(true),
         };

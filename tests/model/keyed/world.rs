@@ -9,7 +9,7 @@ use leveret::queue::{
 };
 use leveret::store::{OnDisk, RecordBatch};
 use leveret::table::{TableBuilder, Value};
-use leveret::time::UnixMillis;
+use leveret::time::{Ttl, UnixMillis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -151,8 +151,8 @@ impl World {
             self.enter(key);
         }
         self.messages.insert(seq, Waiting { key, persistent, due, state });
-        let ttl_ms = post.ttl_ms.unwrap_or(Publish::FOREVER);
-        Publish { message, persistent, priority: 0, ttl_ms, delay: None, mark: 0 }
+        let ttl = post.ttl_ms.map_or(Ttl::FOREVER, Ttl::of_ms);
+        Publish { message, persistent, priority: 0, ttl, delay: None, mark: 0 }
     }
 
     /// A message of this key becomes ready: if it is the only one, the key has its turn behind all

@@ -6,7 +6,7 @@ use super::paging::{Answer, PageOut};
 use super::publish::Post;
 use super::world::CHANNELS;
 use leveret::name::Name;
-use leveret::queue::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow, Publish, Settlement};
+use leveret::queue::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow, Settlement};
 use proptest::prelude::*;
 
 /// Three of the largest use up a consumer's credit of bytes.
@@ -68,7 +68,7 @@ fn post() -> impl Strategy<Value = Post> {
         1 => Just((false, BODY_LENS[3])),
     ];
     let ttl_ms = prop_oneof![
-        4 => Just(Publish::FOREVER),
+        4 => Just(u64::MAX),
         1 => Just(0),
         3 => 1..=TTL_MS_MAX,
     ];

@@ -5,7 +5,7 @@ use super::world::{QUEUE, World, message};
 use leveret::id::Seq;
 use leveret::queue::Publish;
 use leveret::store;
-use leveret::time::UnixMillis;
+use leveret::time::{Ttl, UnixMillis};
 
 /// A message to publish.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Post {
 
 impl Post {
     pub(super) fn plain(persistent: bool, body_len: usize) -> Self {
-        Self { persistent, body_len, ttl_ms: Publish::FOREVER, priority: 0 }
+        Self { persistent, body_len, ttl_ms: u64::MAX, priority: 0 }
     }
 }
 
@@ -28,7 +28,7 @@ impl World {
         self.names += 1;
         let Post { persistent, body_len, ttl_ms, priority } = post;
         let message = message(self.names, body_len);
-        Publish { message, persistent, priority, ttl_ms, delay: None, mark }
+        Publish { message, persistent, priority, ttl: Ttl::of_ms(ttl_ms), delay: None, mark }
     }
 
     /// The queue takes it: says its seq.
@@ -42,7 +42,7 @@ impl World {
             seq,
             name: name.parse().expect("a name is a number"),
             body_len: publish.message.body_len() as u64,
-            due: self.model.due(publish.ttl_ms),
+            due: self.model.due(publish.ttl.ms()),
             persistent: publish.persistent && self.durable,
             redelivered: false,
             times: 0,

@@ -11,6 +11,7 @@ use leveret::queue::{
 };
 use leveret::store::OnDisk;
 use leveret::store::{self, Durability, MemoryDisk, RecordBatch, Store};
+use leveret::time::Ttl;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ impl Bench {
             message: message(seq, body_len),
             persistent: true,
             priority: 0,
-            ttl_ms: Publish::FOREVER,
+            ttl: Ttl::FOREVER,
             delay: None,
             mark: 0,
         };
@@ -147,7 +148,7 @@ fn a_queue_that_ended_answers_gone_to_every_verb() {
         message: message(9, 1),
         persistent: true,
         priority: 0,
-        ttl_ms: Publish::FOREVER,
+        ttl: Ttl::FOREVER,
         delay: None,
         mark: 0,
     }];
