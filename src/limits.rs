@@ -71,6 +71,8 @@ pub const ROUTE_CACHE_BUDGET: usize = 262_144;
 pub const ACCESS_CACHE_MAX: usize = 64;
 /// Bytes that one compiled pattern may take; real ones take a few hundred.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Look-aheads of one policy's pattern, each compiled by itself; real ones have one or two.
+pub const LOOK_AHEADS_MAX: usize = 8;
 /// Messages that an exchange remembers for what is bound later; replayed in one lock hold.
 pub const HISTORY_LEN_MAX: usize = WORK_PER_LOCK_MAX;
 /// Bytes of the same.

@@ -15,6 +15,8 @@ use crate::store::{Disk as _, MemoryDisk, Reach};
 use crate::table::{ArrayBuilder, Table, TableBuilder, TableRef, Value};
 use crate::time::{Ttl, UnixMillis};
 use crate::wire::Properties;
+use leveret_plugin_api as plugin_api;
+use leveret_plugin_api::{Binding, Choice, ExchangeType, Fields, Router};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -60,7 +62,35 @@ fn open(disk: &MemoryDisk, resident_bytes: u64) -> Arc<Broker> {
         ..Sizes::default()
     };
     let config = Config { sizes, ..Config::default() };
-    Broker::open(config, disk, Entropy::new(|| [7; 16]), ExchangeTypes::built_in()).unwrap()
+    let types = ExchangeTypes::built_in().with(Arc::new(Fragile)).unwrap();
+    Broker::open(config, disk, Entropy::new(|| [7; 16]), types).unwrap()
+}
+
+/// An exchange type that fails.
+struct Fragile;
+
+impl ExchangeType for Fragile {
+    fn name(&self) -> &str {
+        "x-fragile"
+    }
+
+    fn description(&self) -> &str {
+        "Fails"
+    }
+
+    fn router(&self, _: &dyn Fields) -> Box<dyn Router> {
+        Box::new(Self)
+    }
+}
+
+impl Router for Fragile {
+    fn bound(&mut self, _: &Binding<'_>) {}
+
+    fn unbound(&mut self, _: &Binding<'_>) {}
+
+    fn route(&self, _: &plugin_api::Message<'_>, _: &mut Choice<'_>) {
+        panic!("it is fragile");
+    }
 }
 
 impl World {
@@ -250,6 +280,35 @@ fn what_no_queue_takes_in_the_end_is_dropped_and_counted() {
     assert_eq!((world.waiting("x"), world.ready("q")), (0, 0));
     let exchange = world.broker.vhost("/").unwrap().exchange("x").unwrap();
     assert_eq!(exchange.counters.unroutable.get(), 1);
+}
+
+#[test]
+fn what_meets_an_exchange_type_that_fails_waits_until_it_can_be_routed() {
+    let mut world = World::new("direct");
+    let fragile = DeclareExchange {
+        name: "y",
+        kind: "x-fragile",
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: TableRef::EMPTY,
+    };
+    world.link.declare_exchange(&fragile, &mut world.workspace).unwrap();
+    let (to, none) = (BindTo::Exchange("y"), TableRef::EMPTY);
+    world.link.bind("x", to, b"k", none, &mut world.workspace).unwrap();
+    world.publish("x", &delay(10), true, 1);
+    world.publish("x", &delay(20), true, 2);
+    world.at(2_000).tick();
+    assert_eq!(world.ready("q"), 0);
+    world.at(3_000).tick();
+    assert_eq!(world.ready("q"), 0, "tried in vain");
+    world.sync();
+    let mut world = world.restarted();
+    world.tick();
+    assert_eq!(world.ready("q"), 0);
+    world.link.unbind("x", to, b"k", none, &mut world.workspace).unwrap();
+    world.at(4_000).tick();
+    assert_eq!(world.take("q"), [(1, Some(-10)), (2, Some(-20))]);
 }
 
 #[test]

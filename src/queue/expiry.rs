@@ -194,7 +194,7 @@ impl QueueCore {
 
     fn next_due(&self, now: Now) -> UnixMillis {
         if self.id.is_timed() {
-            return self.next_release();
+            return self.next_release().min(self.held_back_due());
         }
         let first = match self.ready.head() {
             _ if self.ready.dues.is_some() => self.next_due_anywhere(now.unix),

@@ -1,5 +1,6 @@
 //! Dead letters that no queue takes, of a queue that wants them to arrive (`at-least-once`): they
-//! stay where they died and are tried again, some at a time, until somebody takes them.
+//! stay where they died and are tried again, some at a time, until somebody takes them. So do
+//! delayed messages that meet an exchange type that fails.
 
 use super::core::QueueCore;
 use super::deadletter::Reason;

@@ -3,6 +3,7 @@
 
 use crate::raw::{self, Fields};
 use crate::session::{Client, Still};
+use leveret::Config;
 use leveret::broker::link::Workspace;
 use leveret::broker::policy::{Level, SetPolicy};
 use leveret::table::{TableBuilder, Value};
@@ -52,7 +53,10 @@ fn fail(still: &Still, client: &mut Client) -> Option<i64> {
 }
 
 pub(crate) fn with_one_message(arguments: &[(&str, Value<'_>)]) -> (Still, Client) {
-    let still = Still::open();
+    one_message_in(Still::open(), arguments)
+}
+
+fn one_message_in(still: Still, arguments: &[(&str, Value<'_>)]) -> (Still, Client) {
     let mut client = still.client();
     client.say(&declare("q", arguments));
     still.sync();
@@ -187,10 +191,7 @@ fn of_two_queues_the_hastier_one_counts_though_it_delivered_later() {
     assert_eq!(end(&mut client), timed_out(5000));
 }
 
-#[test]
-fn a_policy_shortens_what_is_delivered_already_within_a_minute() {
-    let (still, mut client) = with_one_message(&[]);
-    take(&still, &mut client).unwrap();
+fn hasten(still: &Still) {
     let policy = SetPolicy {
         vhost: "/",
         name: "hasty",
@@ -200,10 +201,37 @@ fn a_policy_shortens_what_is_delivered_already_within_a_minute() {
         priority: 0,
     };
     still.broker.set_policy(Level::User, &policy, &mut Workspace::default()).unwrap();
+}
+
+#[test]
+fn a_policy_shortens_what_is_delivered_already_within_a_minute() {
+    let no_timeout = Config { consumer_timeout_ms: None, ..Config::on_loopback("unused") };
+    for config in [Config::on_loopback("unused"), no_timeout] {
+        let (still, mut client) = one_message_in(Still::open_with(config), &[]);
+        take(&still, &mut client).unwrap();
+        client.pass(120_000);
+        hasten(&still);
+        client.pass(59_999);
+        assert_eq!(end(&mut client), None);
+        client.pass(1);
+        assert_eq!(end(&mut client), timed_out(5000));
+    }
+}
+
+#[test]
+fn what_a_rollback_brings_back_was_delivered_when_it_was() {
+    let (still, mut client) = with_one_message(&[("x-consumer-timeout", Value::I32(90_000))]);
+    client.say(&raw::method(1, TX_SELECT, Fields::default()));
+    client.hear();
+    let (tag, _) = take(&still, &mut client).unwrap();
+    client.say(&raw::ack(1, tag, false));
+    client.pass(60_000);
+    client.say(&raw::method(1, TX_ROLLBACK, Fields::default()));
+    client.hear();
     client.pass(59_999);
     assert_eq!(end(&mut client), None);
     client.pass(1);
-    assert_eq!(end(&mut client), timed_out(5000));
+    assert_eq!(end(&mut client), timed_out(90_000));
 }
 
 #[test]

@@ -20,24 +20,27 @@ pub(crate) struct Still {
 
 impl Still {
     pub(crate) fn open() -> Self {
+        Self::open_with(Config::on_loopback("unused"))
+    }
+
+    pub(crate) fn open_with(config: Config) -> Self {
         let disk = MemoryDisk::new();
-        let broker = Self::broker_on(&disk);
+        let broker = Self::broker_on(&disk, config);
         Self { broker, disk }
     }
 
-    fn broker_on(disk: &dyn Disk) -> Arc<Broker> {
+    fn broker_on(disk: &dyn Disk, config: Config) -> Arc<Broker> {
         let mut given = 0_u128;
         let entropy = Entropy::new(move || {
             given += 1;
             given.to_be_bytes()
         });
-        let config = Config::on_loopback("unused");
         Broker::open(config, disk, entropy, ExchangeTypes::built_in()).unwrap()
     }
 
     /// The process ends and starts again: what was stored is on disk only.
     pub(crate) fn restart(self) -> Self {
-        let broker = Self::broker_on(&self.disk);
+        let broker = Self::broker_on(&self.disk, Config::on_loopback("unused"));
         Self { broker, disk: self.disk }
     }
 

@@ -6,7 +6,7 @@ mod check;
 mod world;
 
 use leveret::name::Name;
-use leveret::queue::{Behaviour, DeadLetter, Settlement};
+use leveret::queue::{Behaviour, DeadLetter, DeadLetterStrategy, Settlement};
 use proptest::prelude::*;
 use world::{Post, World};
 
@@ -25,7 +25,16 @@ enum Op {
     EvictBodies(usize),
     Answer { looked_at: usize, lost: u64 },
     Advance(u64),
+    Behave(Policy),
     Restart,
+}
+
+/// What a policy changes while messages wait, are out and die.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    dead_letters: bool,
+    max_length: Option<u64>,
+    exact_expiry: bool,
 }
 
 fn post() -> impl Strategy<Value = Post> {
@@ -62,31 +71,43 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..20_usize).prop_map(Op::EvictBodies),
         8 => (1..9_usize, lost).prop_map(|(looked_at, lost)| Op::Answer { looked_at, lost }),
         2 => (0..30_u64).prop_map(Op::Advance),
+        2 => policy().prop_map(Op::Behave),
         1 => Just(Op::Restart),
     ]
 }
 
-fn behaviour() -> impl Strategy<Value = Behaviour> {
+fn policy() -> impl Strategy<Value = Policy> {
     let max_length = prop::option::weighted(0.2, 0..12_u64);
-    let exact = prop::bool::weighted(0.3);
-    let extras = (prop::bool::weighted(0.3), prop::bool::weighted(0.2), max_length, exact);
-    (any::<bool>(), extras).prop_map(|(groups, (dead_letters, single, max_length, exact))| {
+    (prop::bool::weighted(0.3), max_length, prop::bool::weighted(0.3)).prop_map(
+        |(dead_letters, max_length, exact_expiry)| Policy {
+            dead_letters,
+            max_length,
+            exact_expiry,
+        },
+    )
+}
+
+impl Policy {
+    fn over(self, behaviour: Behaviour) -> Behaviour {
+        let Self { dead_letters, max_length, exact_expiry } = self;
+        let dead_letter = dead_letters.then(|| DeadLetter {
+            exchange: Name::new("dlx"),
+            routing_key: None,
+            strategy: DeadLetterStrategy::default(),
+        });
+        Behaviour { dead_letter, max_length, exact_expiry, ..behaviour }
+    }
+}
+
+fn behaviour() -> impl Strategy<Value = Behaviour> {
+    (any::<bool>(), prop::bool::weighted(0.2), policy()).prop_map(|(groups, single, policy)| {
         let key = Some(Name::new("k"));
-        let exchange = Name::new("dlx");
-        let strategy = Default::default();
-        Behaviour {
+        policy.over(Behaviour {
             group_key: key.clone().filter(|_| groups),
             fair_key: key.filter(|_| !groups),
-            dead_letter: dead_letters.then_some(DeadLetter {
-                exchange,
-                routing_key: None,
-                strategy,
-            }),
             single_active_consumer: single,
-            max_length,
-            exact_expiry: exact,
             ..Behaviour::default()
-        }
+        })
     })
 }
 
@@ -108,6 +129,7 @@ impl World {
             Op::EvictBodies(max) => self.evict_bodies(max),
             Op::Answer { looked_at, lost } => self.answer(looked_at, lost),
             Op::Advance(ms) => self.advance(ms),
+            Op::Behave(policy) => self.set_behaviour(policy.over(self.behaviour.clone())),
             Op::Restart => self.restart(),
         }
     }

@@ -277,6 +277,7 @@ fn reserve_places(
     let (mut refused, mut gone) = (false, false);
     let mut taken = Vec::with_capacity(queues.len());
     let mut target = Vec::with_capacity(1);
+    let sent_on = workspace.effects.dead.len();
     for queue in queues {
         let one = std::iter::once(Publish { persistent, ..publish.clone() });
         let found = queue.reserve(one, &mut target, &mut workspace.effects).is_ok();
@@ -287,6 +288,8 @@ fn reserve_places(
         }
     }
     if must_arrive && (refused || gone && taken.is_empty()) {
+        // Each try would send one on.
+        workspace.effects.dead.truncate(sent_on);
         for (queue, target) in taken {
             let _ = queue.withdraw(&[target.seq], &mut workspace.turn(broker));
         }
@@ -311,6 +314,15 @@ fn sends_on(queue: &Queue) -> bool {
 
 #[cold]
 fn log_held_back(queue: &Queue) {
+    if queue.id.is_timed() {
+        let exchange = Resource::Exchange { vhost: &queue.vhost, name: &queue.name };
+        tracing::warn!(
+            "delayed messages of {exchange} wait, since an exchange type on their way is not there \
+             or has failed: mend its plugin, or unbind that exchange; they are tried again every \
+             second"
+        );
+        return;
+    }
     let resource = Resource::Queue { vhost: &queue.vhost, name: &queue.name };
     tracing::warn!(
         "dead letters of {resource} wait, since no queue takes them: bind one to their dead-letter \

@@ -35,8 +35,8 @@ impl Way {
 }
 
 impl Broker {
-    /// As `reserve`. What no queue takes ends here, counted by its exchange. `way` is that of the
-    /// batch.
+    /// As `reserve`. What no queue takes ends here, counted by its exchange; what cannot be routed
+    /// waits. `way` is that of the batch.
     pub(super) fn reserve_released(
         &self,
         dead: &Dead,
@@ -53,11 +53,14 @@ impl Broker {
         let Some(way) = way else { return Fate::Ends };
         let message = released(&dead.message, &properties, &mut workspace.scratch);
         let copies = copies(properties.headers().unwrap_or(TableRef::EMPTY));
-        let delay = if way.is_known(&message, &copies) {
-            None
-        } else {
-            self.find_way(&message, &copies, way, workspace)
-        };
+        let mut delay = None;
+        if !way.is_known(&message, &copies) {
+            // It was confirmed, so it waits for the day when its way has no type that fails.
+            let Some(found) = self.find_way(&message, &copies, way, workspace) else {
+                return Fate::Waits;
+            };
+            delay = found;
+        }
         if way.queues.is_empty() {
             way.exchange.counters.unroutable.add(1);
             return Fate::Ends;
@@ -80,14 +83,15 @@ impl Broker {
         Some(Way { from: dead.queue, vhost, exchange, first: None, queues: Vec::new() })
     }
 
-    /// Has `way` lead to the message's queues; says for how long it waits there, if it does.
+    /// Has `way` lead to the message's queues; says for how long it waits there, if it does. `None`
+    /// if a type on the way is gone or fails.
     fn find_way(
         &self,
         message: &Message,
         copies: &[Vec<u8>],
         way: &mut Way,
         workspace: &mut Workspace,
-    ) -> Option<Delay> {
+    ) -> Option<Option<Delay>> {
         let properties = Properties::check(message.header()).ok();
         let mut keys = vec![message.routing_key()];
         keys.extend(copies.iter().map(Vec::as_slice));
@@ -99,11 +103,12 @@ impl Broker {
         };
         workspace.routing.seed(|| self.entropy.number());
         let found = way.vhost.resolve(&way.exchange, published, &mut workspace.routing);
-        let Resolved { queues, routed } = found.unwrap_or_default();
+        way.first = None;
+        let Resolved { queues, routed } = found.ok()?;
         let repeats = copies.is_empty() && routed.cacheable_once_waited && routed.delay.is_none();
         way.first = repeats.then(|| message.clone());
         way.queues = queues;
-        routed.delay
+        Some(routed.delay)
     }
 
     /// As `reserve`, for one that goes on waiting.

@@ -218,6 +218,34 @@ fn a_queue_that_refuses_a_letter_without_a_place_for_it_takes_none() {
 }
 
 #[test]
+fn a_queue_that_sends_on_what_it_refuses_does_so_once_the_others_take_theirs() {
+    let mut world = World::new();
+    let send_on = Value::LongStr(b"reject-publish-dlx");
+    let sends_on = TableBuilder::new()
+        .put(b"x-max-length", Value::I32(1))
+        .put(b"x-overflow", send_on)
+        .put(b"x-dead-letter-exchange", Value::LongStr(b""))
+        .put(b"x-dead-letter-routing-key", Value::LongStr(b"overflown"));
+    world.declare("overflown", &Table::default());
+    world.declare("q", &dying(0, b"amq.fanout"));
+    for (name, arguments) in [("sends-on", sends_on.finish()), ("full", one_only())] {
+        world.declare(name, &arguments);
+        let (to, none) = (BindTo::Queue(name), TableRef::EMPTY);
+        world.link.bind("amq.fanout", to, b"", none, &mut world.workspace).unwrap();
+        world.publish(name, 1);
+    }
+    world.publish("q", 1);
+    for _ in 0..3 {
+        assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+    }
+    assert_eq!(world.depth("overflown"), 0, "none of them has it");
+    assert!(world.get("full"));
+    world.tick_after(RETRY_MS);
+    world.tick_after(0);
+    assert_eq!((world.depth("full"), world.depth("overflown")), (1, 1));
+}
+
+#[test]
 fn a_queue_that_is_ending_takes_no_letter_along() {
     let mut world = World::new();
     world.declare("q", &dying(5, b"amq.fanout"));

@@ -12,9 +12,6 @@ use leveret_plugin_api::{DestinationKind, NewBinding};
 use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
 
-/// Queues that were declared with another type are classic ones all the same.
-const QUEUE_TYPE: &str = "classic";
-
 /// The destination of a binding, by name.
 #[derive(Clone, Copy, Debug)]
 pub enum BindTo<'a> {
@@ -197,7 +194,10 @@ impl State {
             return Ok(());
         };
         let to = match to {
-            BindTo::Queue(_) => DestinationKind::Queue { queue_type: QUEUE_TYPE },
+            BindTo::Queue(name) => {
+                let kind = self.queues.get(name).map(|queue| queue.kind).unwrap_or_default();
+                DestinationKind::Queue { queue_type: kind.name() }
+            }
             BindTo::Exchange(_) => DestinationKind::Exchange,
         };
         kind.check_binding(&NewBinding { to, key, arguments: &api_table(arguments) })
@@ -226,8 +226,8 @@ fn source_durable(state: &State, vhost: &str, source: &str) -> Result<bool, Exce
 
 #[cfg(test)]
 mod tests {
-    use super::super::DeclareQueue;
     use super::super::tests::{DURABLE, EXCLUSIVE, connect, open};
+    use super::super::{DeclareExchange, DeclareQueue};
     use super::*;
     use crate::store::MemoryDisk;
     use crate::table::{Table, TableBuilder, Value};
@@ -288,5 +288,24 @@ mod tests {
         owner.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
         assert_eq!(bindings(), 0);
         other.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
+    }
+
+    #[test]
+    fn an_exchange_type_is_told_the_type_of_the_queue() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let (name, kind) = ("x", "x-local-random");
+        let (durable, auto_delete, internal) = (true, false, false);
+        let arguments = TableRef::EMPTY;
+        let exchange = DeclareExchange { name, kind, durable, auto_delete, internal, arguments };
+        link.declare_exchange(&exchange, &mut workspace).unwrap();
+        let quorum = TableBuilder::new().put(b"x-queue-type", Value::LongStr(b"quorum")).finish();
+        let declare = DeclareQueue { name: "q", arguments: quorum.as_ref(), ..DURABLE };
+        link.declare_queue(&declare, &mut workspace).unwrap();
+        let refused = link.bind("x", QUEUE, b"", TableRef::EMPTY, &mut workspace).unwrap_err();
+        assert_eq!(
+            refused.text(),
+            "PRECONDITION_FAILED - Queue type rabbit_quorum_queue not valid for this exchange type"
+        );
     }
 }

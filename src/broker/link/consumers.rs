@@ -335,7 +335,8 @@ impl Link {
         self.resume_starved(workspace);
     }
 
-    /// basic.get. The asker's token comes back in `Event::Got` if it has to wait.
+    /// basic.get. The asker's token comes back in `Event::Got` if it has to wait. A channel that
+    /// holds as many unacked deliveries as it may finds every queue empty.
     ///
     /// # Errors
     /// 404 if the queue has just gone.
@@ -349,6 +350,10 @@ impl Link {
             return Err(Exception::single_active_consumer(queue.resource()));
         }
         let token = self.client.token(self.channel);
+        if !no_ack && self.unacked.len() >= UNACKED_MAX {
+            queue.touch(&mut workspace.effects);
+            return Ok((token, Got::Empty));
+        }
         let outlet = Arc::clone(&self.client.inbox) as Arc<dyn Outlet>;
         let got = queue
             .get(&outlet, token, no_ack, &mut workspace.turn(&self.broker))
@@ -403,5 +408,50 @@ impl Link {
             self.unacked.push(unacked);
             self.note_unacked(tag, queue, 0, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::declare::tests::{DURABLE, connect, open};
+    use super::*;
+    use crate::broker::DeclareQueue;
+    use crate::id::Seq;
+    use crate::message::Message;
+    use crate::queue::Publish;
+    use crate::store::MemoryDisk;
+
+    #[test]
+    fn gets_of_a_channel_that_holds_all_it_may_find_nothing_until_it_settles_some() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let declare = DeclareQueue { name: "q", ..DURABLE };
+        link.declare_queue(&declare, &mut workspace).unwrap();
+        let queue = link.find_queue("q").unwrap();
+        let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let message = Message::new(b"", b"q", &header, b"", &mut Vec::new());
+        let (persistent, priority, ttl_ms) = (false, 0, Publish::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
+        queue.publish(&mut vec![publish; 3], &mut workspace.turn(&broker)).unwrap();
+        let held = Unacked {
+            tag: 0,
+            seq: Seq(0),
+            slot: 0,
+            queue: link.queues.refer(&queue),
+            limited: false,
+            timeout_ms: 0,
+        };
+        for _ in 0..UNACKED_MAX {
+            let tag = link.take_tag();
+            link.unacked.push(Unacked { tag, ..held });
+        }
+        let mut got = |link: &mut Link, no_ack| {
+            let (_, got) = link.get(&queue, no_ack, &mut workspace).unwrap();
+            matches!(got, Got::Message { .. })
+        };
+        assert!(!got(&mut link, false));
+        assert!(got(&mut link, true), "what needs no settlement is not held");
+        assert!(link.unacked.take(1).is_some());
+        assert!(got(&mut link, false));
     }
 }

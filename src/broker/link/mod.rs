@@ -203,6 +203,8 @@ pub fn channel_of(token: ConsumerToken) -> u16 {
 #[derive(Default)]
 struct QueueTable {
     places: Vec<Option<(Arc<Queue>, usize)>>,
+    /// Places that nothing refers to.
+    free: Vec<u32>,
     by_id: HashMap<QueueId, u32>,
 }
 
@@ -213,13 +215,11 @@ impl QueueTable {
             self.add(place, 1);
             return place;
         }
-        let free = self.places.iter().position(Option::is_none);
-        let place = free.unwrap_or_else(|| {
+        let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
-            self.places.len() - 1
+            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 queues")
         });
-        self.places[place] = Some((Arc::clone(queue), 1));
-        let place = u32::try_from(place).expect("fewer than 2^32 queues");
+        self.places[place as usize] = Some((Arc::clone(queue), 1));
         self.by_id.insert(queue.id, place);
         place
     }
@@ -239,6 +239,7 @@ impl QueueTable {
         if *count == 0 {
             self.by_id.remove(&queue.id);
             *slot = None;
+            self.free.push(place);
         }
     }
 

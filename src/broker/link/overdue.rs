@@ -6,6 +6,7 @@
 //! up to about a sixteenth part of the time since the oldest delivery.
 
 use super::Link;
+use super::transaction::Transaction;
 use crate::limits::CONSUMER_TIMEOUT_CHECK_MS;
 use crate::queue::Queue;
 use crate::time::Millis;
@@ -88,9 +89,9 @@ impl Link {
     pub(super) fn note_unacked(&mut self, tag: u64, queue: u32, own_ms: u32, now: Millis) {
         let oldest = self.unacked.first_tag().unwrap_or(tag);
         self.times.note(tag, oldest, now);
-        if let Some(timeout_ms) = self.timeout_ms(self.queues.get(queue), own_ms) {
-            self.times.look_at(now.plus(timeout_ms.min(CONSUMER_TIMEOUT_CHECK_MS)));
-        }
+        // Also where nothing is said: a policy may.
+        let timeout_ms = self.timeout_ms(self.queues.get(queue), own_ms).unwrap_or(u64::MAX);
+        self.times.look_at(now.plus(timeout_ms.min(CONSUMER_TIMEOUT_CHECK_MS)));
     }
 
     /// Looks whether some delivery is overdue.
@@ -99,11 +100,13 @@ impl Link {
     /// The time in milliseconds within which it should have been answered.
     pub fn check_acks(&mut self, now: Millis) -> Result<(), u64> {
         self.times.due = None;
-        if self.unacked.len() == 0 {
+        let may_come_back = self.transaction.as_ref().is_some_and(Transaction::has_settlements);
+        if self.unacked.len() == 0 && !may_come_back {
             self.times = DeliveryTimes::default();
             return Ok(());
         }
-        let mut next: Option<Millis> = None;
+        // A policy may bring it forward meanwhile.
+        let mut next = now.plus(CONSUMER_TIMEOUT_CHECK_MS);
         let marks = &self.times.marks;
         let mut at = 0;
         for unacked in self.unacked.iter() {
@@ -116,12 +119,9 @@ impl Link {
             if due <= now {
                 return Err(timeout_ms);
             }
-            next = Some(next.map_or(due, |next| next.min(due)));
+            next = next.min(due);
         }
-        if let Some(next) = next {
-            // A policy may bring it forward meanwhile.
-            self.times.look_at(next.min(now.plus(CONSUMER_TIMEOUT_CHECK_MS)));
-        }
+        self.times.look_at(next);
         Ok(())
     }
 

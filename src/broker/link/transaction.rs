@@ -215,6 +215,11 @@ impl Link {
 }
 
 impl Transaction {
+    /// A rollback would bring deliveries back.
+    pub(super) fn has_settlements(&self) -> bool {
+        !self.settlements.is_empty()
+    }
+
     fn check(&self) -> Result<(), Exception> {
         if self.operations <= TX_OPERATIONS_MAX && self.bytes <= TX_BYTES_MAX {
             return Ok(());

@@ -1,7 +1,7 @@
 //! A policy's definition: a JSON object of keys and values, checked.
 
 use super::Level;
-use super::keys::key;
+use super::keys::{Classic, key};
 use super::term::{Fields, Term};
 use crate::name::Name;
 use crate::queue::{PolicyValues, QueueType};
@@ -13,8 +13,10 @@ pub(super) struct Definition {
     pub(super) fields: Map<String, Value>,
     pub(super) values: PolicyValues,
     pub(super) alternate: Option<Name>,
-    /// Some key means nothing to classic queues; the delivery limit is not counted.
+    /// Some key means nothing to classic queues.
     beyond_classic: bool,
+    /// Some key means nothing to RabbitMQ's classic queues, and something to ours.
+    beyond_their_classic: bool,
     /// Some key means nothing to quorum queues.
     beyond_quorum: bool,
 }
@@ -39,7 +41,8 @@ impl Definition {
                 Some(key) => {
                     let taken = (key.take)(value, &mut checked);
                     taken.ok_or_else(|| format!("{} {}", Term(value), key.wrong))?;
-                    checked.beyond_classic |= !key.classic && key.name != "delivery-limit";
+                    checked.beyond_classic |= key.classic == Classic::Never;
+                    checked.beyond_their_classic |= key.classic == Classic::Alone;
                     checked.beyond_quorum |= !key.quorum;
                 }
             }
@@ -51,12 +54,12 @@ impl Definition {
     }
 
     /// Whether a queue of that type knows all keys. RabbitMQ's classic queues know no delivery
-    /// limit; ours take one from a policy that is `for_classic` queues alone, so that none that was
-    /// written for RabbitMQ limits more than it did.
+    /// limit and no strategy of dead letters; ours take them from a policy that is `for_classic`
+    /// queues alone, so that none that was written for RabbitMQ does more than it did.
     pub(super) fn is_known_to(&self, kind: QueueType, for_classic: bool) -> bool {
         match kind {
             QueueType::Classic => {
-                !self.beyond_classic && (for_classic || self.values.delivery_limit.is_none())
+                !self.beyond_classic && (for_classic || !self.beyond_their_classic)
             }
             QueueType::Quorum => !self.beyond_quorum,
         }

@@ -10,10 +10,19 @@ use serde_json::Value;
 /// Puts a value into the definition; `None` if it cannot be one.
 type Take = fn(&Value, &mut Definition) -> Option<()>;
 
+/// Which policies may set a key for classic queues.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Classic {
+    Any,
+    /// Those that are for classic queues alone.
+    Alone,
+    Never,
+}
+
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) is_operators: bool,
-    pub(super) classic: bool,
+    pub(super) classic: Classic,
     pub(super) quorum: bool,
     pub(super) take: Take,
     /// What a text says of a wrong value.
@@ -23,7 +32,7 @@ pub(super) struct Key {
 impl Key {
     /// One that users set, on queues of every type.
     const fn new(name: &'static str, wrong: &'static str, take: Take) -> Self {
-        Self { name, is_operators: false, classic: true, quorum: true, take, wrong }
+        Self { name, is_operators: false, classic: Classic::Any, quorum: true, take, wrong }
     }
 
     /// Operators set it too.
@@ -36,11 +45,16 @@ impl Key {
     }
 
     const fn quorum_only(self) -> Self {
-        Self { classic: false, ..self }
+        Self { classic: Classic::Never, ..self }
+    }
+
+    /// One of RabbitMQ's quorum queues, and of all of ours.
+    const fn quorum_at_first(self) -> Self {
+        Self { classic: Classic::Alone, ..self }
     }
 
     const fn streams_only(self) -> Self {
-        Self { classic: false, quorum: false, ..self }
+        Self { classic: Classic::Never, quorum: false, ..self }
     }
 }
 
@@ -66,7 +80,7 @@ const KEYS: [Key; 32] = [
         to.values.dead_letter_strategy = Some(DeadLetterStrategy::from_name(it.as_str()?)?);
         Some(())
     })
-    .quorum_only(),
+    .quorum_at_first(),
     Key::new("message-ttl", "is not a valid message TTL", |it, to| {
         to.values.message_ttl_ms = Some(period(it)?);
         Some(())
@@ -103,7 +117,7 @@ const KEYS: [Key; 32] = [
         Some(())
     })
     .operators()
-    .quorum_only(),
+    .quorum_at_first(),
     Key::new("consumer-timeout", "is not a valid consumer timeout", |it, to| {
         to.values.consumer_timeout_ms = Some(period(it)?);
         Some(())

@@ -3,6 +3,7 @@
 //! apart, and each part is an expression that takes linear time.
 
 use crate::config::compile_pattern;
+use crate::limits::LOOK_AHEADS_MAX;
 use regex::bytes::Regex;
 
 #[derive(Debug)]
@@ -22,6 +23,9 @@ impl Pattern {
         let mut ahead = Vec::new();
         let mut rest = text.strip_prefix('^').unwrap_or_default();
         while let Some((is_wanted, inner, behind)) = split_look_ahead(rest) {
+            if ahead.len() == LOOK_AHEADS_MAX {
+                return Err(format!("more than {LOOK_AHEADS_MAX} look-aheads"));
+            }
             ahead.push((is_wanted, compile_pattern(&format!("^(?:{inner})"))?));
             rest = behind;
         }
@@ -129,5 +133,13 @@ mod tests {
             let text = Pattern::compile(bad).unwrap_err();
             assert_eq!(text.lines().count(), 1, "{bad}: {text}");
         }
+    }
+
+    #[test]
+    fn so_many_look_aheads_that_they_take_much_memory_are_refused() {
+        let with = |count| format!("^{}", r"(?!\w{20})".repeat(count));
+        assert!(Pattern::compile(&with(LOOK_AHEADS_MAX)).is_ok());
+        let refused = Pattern::compile(&with(6_000)).unwrap_err();
+        assert_eq!(refused, "more than 8 look-aheads");
     }
 }

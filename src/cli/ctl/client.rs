@@ -133,7 +133,12 @@ fn unreachable(data_dir: &Path, error: &io::Error) -> CtlError {
             let why = "the last one has ended without a clean stop; start it";
             return CtlError::NoBroker { data_dir, why };
         }
-        ErrorKind::PermissionDenied => "only the user that it runs as may".into(),
+        ErrorKind::PermissionDenied => {
+            "only the user that it runs as may, and root; run this command as one of them".into()
+        }
+        ErrorKind::NotADirectory => {
+            "that is no directory; name the broker's with --data-dir".into()
+        }
         ErrorKind::InvalidInput => {
             "the path of its socket is too long; use a shorter or a relative --data-dir".into()
         }

@@ -347,7 +347,6 @@ impl World {
             let waits = self.messages.get(&seq);
             if lost >> (seq % 64) & 1 == 1 && absent.contains(&Seq(seq)) && waits.is_some() {
                 damaged.push(Seq(seq));
-                self.messages.remove(&seq);
             } else {
                 let due = UnixMillis(waits.map_or(u64::MAX, |it| it.due));
                 let message = self.contents[&seq].clone();
@@ -355,6 +354,11 @@ impl World {
             }
         }
         self.core.loaded(found, &damaged, &mut self.records, &mut self.effects);
+        // What has joined a page since it was asked for stays there, and is asked for again.
+        let left: BTreeSet<_> = self.core.ready_seqs().into_iter().collect();
+        damaged.iter().filter(|seq| !left.contains(seq)).for_each(|seq| {
+            self.messages.remove(&seq.0);
+        });
         self.settle_down();
     }
 
@@ -362,6 +366,12 @@ impl World {
         self.now += ms;
         self.effects.now.unix = UnixMillis(self.now);
         self.core.tick(&mut self.records, &mut self.effects);
+        self.settle_down();
+    }
+
+    pub(super) fn set_behaviour(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour.clone();
+        self.core.set_behaviour(behaviour, &mut self.records, &mut self.effects);
         self.settle_down();
     }
 
