@@ -227,6 +227,15 @@ pub const EXPIRY_MS_MAX: i64 = 315_360_000_000;
 pub const DEDUPLICATION_CACHE_LEN: u64 = 128;
 /// The same, at most: some 150 MiB.
 pub const DEDUPLICATION_CACHE_MAX: i64 = 1 << 20;
+/// What a remembered key takes, roughly: itself twice, what is known of it, and the spare room of
+/// both places.
+pub const DEDUPLICATION_KEY_BYTES: u64 = 150;
+/// Keys that a cache gets room for at once, beyond the first `DEDUPLICATION_CACHE_LEN`.
+pub const DEDUPLICATION_SHARE_LEN: usize = 1_024;
+/// Bytes of all keys of a broker beyond those first ones, at most, and the part of the memory
+/// watermark that they may be. A cache that gets no more room forgets its oldest keys.
+pub const DEDUPLICATION_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub const DEDUPLICATION_PART: f64 = 0.25;
 /// Bytes of a policy's pattern and definition: real ones have some hundred.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;
 /// Exchanges that a changed policy is applied to in one lock hold, and queues whose consumers are

@@ -7,20 +7,31 @@
 //! +----+-------+----+--------+-----------------------------------------------+------+
 //!  `address()`: as in basic.deliver    `header()`: a content header's payload
 //! ```
-//! Both parts leave as they lie, so a delivery copies bytes and encodes nothing.
+//! Both parts leave as they lie, so a delivery copies bytes and encodes nothing. A large body lies
+//! apart, and so does any body of a message with a BCC header, together with that header's keys. In
+//! the store such keys stand behind the head, and the weight, which is else zero, says so.
+
+mod blind;
 
 use crate::limits::INLINE_BODY_MAX;
+use blind::BlindKeys;
 use bytes::Bytes;
+use std::borrow::Cow;
 use triomphe::ThinArc;
+
+/// The weight in the stored head of a message with blind keys.
+const WITH_BLIND_KEYS: [u8; 2] = [0, 1];
 
 /// A published message. Cloning shares it. One word, since entries, deliveries and publishes move.
 #[derive(Clone)]
-pub struct Message(ThinArc<Option<Box<LargeBody>>, u8>);
+pub struct Message(ThinArc<Option<Box<Apart>>, u8>);
 
-/// A body above `INLINE_BODY_MAX`, kept in the pieces in which it came.
-struct LargeBody {
+/// What lies beside the head: a body above `INLINE_BODY_MAX`, kept in the pieces in which it came,
+/// or any body of a message with blind keys.
+struct Apart {
     pieces: Box<[Bytes]>,
     len: usize,
+    blind: BlindKeys,
 }
 
 impl Message {
@@ -65,16 +76,16 @@ impl Message {
     /// The same message with other properties.
     #[must_use]
     pub fn with_header(&self, header: &[u8], scratch: &mut Vec<u8>) -> Self {
-        match self.small_body() {
-            Some(body) => Self::from_parts(self.address(), header, body, scratch),
-            None => {
-                let body = self.large_body().to_vec();
-                Self::from_pieces(self.exchange(), self.routing_key(), header, body, scratch)
-            }
-        }
+        self.rebuilt(self.exchange(), self.routing_key(), header, self.blind(), scratch)
     }
 
-    /// The same body under another address, with other properties.
+    /// The same message from another exchange, with other properties.
+    #[must_use]
+    pub fn reissued(&self, exchange: &[u8], header: &[u8], scratch: &mut Vec<u8>) -> Self {
+        self.rebuilt(exchange, self.routing_key(), header, self.blind(), scratch)
+    }
+
+    /// The same body under another address, with other properties and without blind keys.
     #[must_use]
     pub fn readdressed(
         &self,
@@ -83,9 +94,37 @@ impl Message {
         header: &[u8],
         scratch: &mut Vec<u8>,
     ) -> Self {
+        self.rebuilt(exchange, key, header, BlindKeys::default(), scratch)
+    }
+
+    /// The same message, which remembers these keys.
+    #[must_use]
+    pub fn with_blind_keys(&self, keys: &[&[u8]], scratch: &mut Vec<u8>) -> Self {
+        let (exchange, key) = (self.exchange(), self.routing_key());
+        self.rebuilt(exchange, key, self.header(), BlindKeys::of(keys), scratch)
+    }
+
+    fn rebuilt(
+        &self,
+        exchange: &[u8],
+        key: &[u8],
+        header: &[u8],
+        blind: BlindKeys,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        scratch.clear();
+        put_head(scratch, exchange, key, header);
         match self.small_body() {
-            Some(body) => Self::new(exchange, key, header, body, scratch),
-            None => Self::from_pieces(exchange, key, header, self.large_body().to_vec(), scratch),
+            Some(body) if blind.is_empty() => {
+                scratch.extend_from_slice(body);
+                Self::small(scratch)
+            }
+            Some(body) => Self::apart(scratch, vec![Bytes::copy_from_slice(body)], blind),
+            None if blind.is_empty() && self.body_len() <= INLINE_BODY_MAX => {
+                scratch.extend_from_slice(&self.large_body().concat());
+                Self::small(scratch)
+            }
+            None => Self::apart(scratch, self.large_body().to_vec(), blind),
         }
     }
 
@@ -109,23 +148,21 @@ impl Message {
         Self::small(scratch)
     }
 
-    /// Builds a message from what `contiguous` or `head` and the body pieces gave, as the store
-    /// does.
+    /// Builds a message from what `stored_head` gave, with the body behind it.
     #[must_use]
     pub fn from_stored(bytes: &[u8], body_len: usize) -> Option<Self> {
-        let head_len = bytes.len().checked_sub(body_len)?;
-        let head = Head::locate(bytes.get(..head_len)?)?;
-        if body_size(&bytes[head.header_at..]) != body_len {
+        let (head, body) = bytes.split_at_checked(bytes.len().checked_sub(body_len)?)?;
+        let at = Head::locate(head)?.header_at;
+        if body_size(&head[at..]) != body_len {
             return None;
         }
-        if body_len <= INLINE_BODY_MAX {
+        if body_len <= INLINE_BODY_MAX && is_plain(&head[at..]) {
             return Some(Self::small(bytes));
         }
-        let body = Bytes::copy_from_slice(bytes.get(head_len..)?);
-        Some(Self::large(bytes.get(..head_len)?, vec![body]))
+        Self::from_stored_apart(head, at, vec![Bytes::copy_from_slice(body)])
     }
 
-    /// As `from_stored`, of what `head` gave and the body in pieces.
+    /// As `from_stored`, with the body in pieces.
     #[must_use]
     pub fn from_stored_pieces(head: &[u8], body: Vec<Bytes>) -> Option<Self> {
         let body_len = body.iter().map(Bytes::len).sum::<usize>();
@@ -133,7 +170,19 @@ impl Message {
             return Self::from_stored(&[head, &body.concat()].concat(), body_len);
         }
         let at = Head::locate(head)?.header_at;
-        (body_size(&head[at..]) == body_len).then(|| Self::large(head, body))
+        (body_size(&head[at..]) == body_len).then(|| Self::from_stored_apart(head, at, body))?
+    }
+
+    fn from_stored_apart(head: &[u8], header_at: usize, body: Vec<Bytes>) -> Option<Self> {
+        if is_plain(&head[header_at..]) {
+            return Some(Self::large(head, body));
+        }
+        let (head, blind) = BlindKeys::split_from(head)?;
+        // It must still have all that `locate` has seen.
+        Head::locate(head)?;
+        let mut head = head.to_vec();
+        head[header_at + 2..header_at + 4].fill(0);
+        Some(Self::apart(&head, body, blind))
     }
 
     fn small(bytes: &[u8]) -> Self {
@@ -141,9 +190,13 @@ impl Message {
     }
 
     fn large(head: &[u8], body: Vec<Bytes>) -> Self {
+        Self::apart(head, body, BlindKeys::default())
+    }
+
+    fn apart(head: &[u8], body: Vec<Bytes>, blind: BlindKeys) -> Self {
         let len = body.iter().map(Bytes::len).sum();
-        let body = LargeBody { pieces: body.into(), len };
-        Self(ThinArc::from_header_and_slice(Some(Box::new(body)), head))
+        let apart = Apart { pieces: body.into(), len, blind };
+        Self(ThinArc::from_header_and_slice(Some(Box::new(apart)), head))
     }
 
     /// Exchange and routing key as two shortstrs, as basic.deliver, get-ok and return end.
@@ -176,16 +229,16 @@ impl Message {
     /// Body length in bytes.
     #[must_use]
     pub fn body_len(&self) -> usize {
-        match self.large_part() {
+        match self.part_apart() {
             None => self.small_body_len(),
-            Some(large) => large.len,
+            Some(apart) => apart.len,
         }
     }
 
     /// Bytes that this message keeps alive, roughly.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes().len() + self.large_part().map_or(0, |large| large.len)
+        self.bytes().len() + self.part_apart().map_or(0, |apart| apart.len + apart.blind.len())
     }
 
     #[must_use]
@@ -193,33 +246,52 @@ impl Message {
         false
     }
 
-    /// The whole message in one slice, if it is small.
+    /// The whole message in one slice, as it is stored too, if that is how it lies.
     #[must_use]
     pub fn contiguous(&self) -> Option<&[u8]> {
-        self.large_part().is_none().then(|| self.bytes())
+        self.part_apart().is_none().then(|| self.bytes())
     }
 
     /// Address and header.
     #[must_use]
     pub fn head(&self) -> &[u8] {
         let bytes = self.bytes();
-        match self.large_part() {
+        match self.part_apart() {
             None => &bytes[..bytes.len() - self.small_body_len()],
             Some(_) => bytes,
         }
     }
 
-    /// The body of a small message.
+    /// What is stored before the body.
+    #[must_use]
+    pub fn stored_head(&self) -> Cow<'_, [u8]> {
+        let head = self.head();
+        let Some(Apart { blind, .. }) = self.part_apart().filter(|it| !it.blind.is_empty()) else {
+            return Cow::Borrowed(head);
+        };
+        let mut stored = head.to_vec();
+        let weight_at = Head::of(head).header_at + 2;
+        stored[weight_at..weight_at + 2].copy_from_slice(&WITH_BLIND_KEYS);
+        blind.store(&mut stored);
+        Cow::Owned(stored)
+    }
+
+    /// The keys of its BCC header, which is not among its headers.
+    pub fn blind_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.part_apart().into_iter().flat_map(|apart| apart.blind.iter())
+    }
+
+    /// The body, if it lies behind the head.
     #[must_use]
     pub fn small_body(&self) -> Option<&[u8]> {
         let bytes = self.bytes();
-        self.large_part().is_none().then(|| &bytes[bytes.len() - self.small_body_len()..])
+        self.part_apart().is_none().then(|| &bytes[bytes.len() - self.small_body_len()..])
     }
 
-    /// The pieces of a large body; empty for a small message.
+    /// The pieces of a body that lies apart; none for another.
     #[must_use]
     pub fn large_body(&self) -> &[Bytes] {
-        self.large_part().map_or(&[], |large| &large.pieces)
+        self.part_apart().map_or(&[], |apart| &apart.pieces)
     }
 
     /// The body in one buffer, for cold paths.
@@ -228,13 +300,17 @@ impl Message {
         self.small_body().map_or_else(|| self.large_body().concat(), <[u8]>::to_vec)
     }
 
-    /// Everything but a large body.
+    /// Everything but what lies apart.
     fn bytes(&self) -> &[u8] {
         &self.0.slice
     }
 
-    fn large_part(&self) -> Option<&LargeBody> {
+    fn part_apart(&self) -> Option<&Apart> {
         self.0.header.header.as_deref()
+    }
+
+    fn blind(&self) -> BlindKeys {
+        self.part_apart().map_or_else(BlindKeys::default, |apart| apart.blind.clone())
     }
 
     fn small_body_len(&self) -> usize {
@@ -281,54 +357,15 @@ fn put_head(out: &mut Vec<u8>, exchange: &[u8], key: &[u8], header: &[u8]) {
     out.extend_from_slice(header);
 }
 
+/// Whether a stored content header stands as it came, with a weight of zero.
+fn is_plain(header: &[u8]) -> bool {
+    header[2..4] != WITH_BLIND_KEYS
+}
+
 fn body_size(header: &[u8]) -> usize {
     let size: [u8; 8] = header[4..12].try_into().expect("a content header has 14 octets or more");
     u64::from_be_bytes(size) as usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header(body_len: u64) -> Vec<u8> {
-        let mut header = vec![0, 60, 0, 0];
-        header.extend_from_slice(&body_len.to_be_bytes());
-        header.extend_from_slice(&[0x10, 0, 2]);
-        header
-    }
-
-    #[test]
-    fn a_small_message_gives_back_its_parts() {
-        let message = Message::new(b"ex", b"key", &header(4), b"body", &mut Vec::new());
-        assert_eq!(message.address(), b"\x02ex\x03key");
-        assert_eq!(message.exchange(), b"ex");
-        assert_eq!(message.routing_key(), b"key");
-        assert_eq!(message.header(), header(4));
-        assert_eq!(message.small_body(), Some(&b"body"[..]));
-        assert_eq!(message.body_len(), 4);
-        assert_eq!(size_of::<Option<Message>>(), 8, "a message is one word in every queue entry");
-    }
-
-    #[test]
-    fn a_large_message_keeps_its_pieces() {
-        let piece = Bytes::from(vec![7; INLINE_BODY_MAX]);
-        let pieces = vec![piece.clone(), piece];
-        let header = header(2 * INLINE_BODY_MAX as u64);
-        let message = Message::from_pieces(b"", b"q", &header, pieces, &mut Vec::new());
-        assert_eq!(message.large_body().len(), 2);
-        assert_eq!(message.body_len(), 2 * INLINE_BODY_MAX);
-        assert_eq!(message.header(), header);
-        assert_eq!(message.small_body(), None);
-    }
-
-    #[test]
-    fn damaged_stored_bytes_are_refused() {
-        assert!(Message::from_stored(b"", 0).is_none());
-        assert!(Message::from_stored(b"\xffshort", 0).is_none());
-        assert!(Message::from_stored(b"\x00\x00", 3).is_none());
-        let stored = Message::new(b"", b"q", &header(4), b"body", &mut Vec::new());
-        let bytes = stored.contiguous().unwrap();
-        assert!(Message::from_stored(bytes, 3).is_none(), "the announced size is another");
-        assert_eq!(Message::from_stored(bytes, 4).unwrap().small_body(), Some(&b"body"[..]));
-    }
-}
+mod tests;

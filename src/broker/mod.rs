@@ -3,6 +3,7 @@
 
 pub mod access;
 mod access_cache;
+mod again;
 pub mod alarm;
 mod checkpoint;
 pub mod control;
@@ -28,6 +29,7 @@ pub use start::StartError;
 pub use vhost::Vhost;
 
 use crate::config::Config;
+use crate::deduplication::KeyBudget;
 use crate::exception::Exception;
 use crate::exchange::ExchangeTypes;
 use crate::id::{ConnectionId, QueueId};
@@ -78,6 +80,8 @@ pub struct Broker {
     pub route_budget: RouteBudget,
     /// What all queues hold in memory.
     pub residence: Arc<Residence>,
+    /// What all caches of keys hold in memory.
+    pub key_budget: Arc<KeyBudget>,
     pub entropy: Entropy,
     pub exchange_types: ExchangeTypes,
     store: Store,

@@ -12,6 +12,7 @@ use super::spill::Spilling;
 use super::vhost::{State, Vhost};
 use super::{Broker, Entropy};
 use crate::config::{Config, Secret};
+use crate::deduplication::KeyBudget;
 use crate::exception::Resource;
 use crate::exchange::{
     DELAYED, DelayedKind, Destination, ExchangeTypes, Kind, Settings, alternate_exchange,
@@ -78,13 +79,13 @@ impl Broker {
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, caches, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
-        let residence = Arc::default();
+        let (residence, key_budget) = (Arc::default(), Arc::default());
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Reach::default());
             restore_exchanges(&vhost, stored, &definitions, &exchange_types)?;
             restore_queues(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
-            restore_caches(&vhost, &caches);
+            restore_caches(&vhost, &caches, &key_budget);
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
         }
@@ -97,6 +98,7 @@ impl Broker {
             replies: ReplyTargets::default(),
             route_budget: RouteBudget::default(),
             residence,
+            key_budget,
             entropy,
             exchange_types,
             store,
@@ -212,10 +214,15 @@ fn restore_queues(
 }
 
 /// What its queues and exchanges remember.
-fn restore_caches(vhost: &Vhost, caches: &HashMap<CacheId, RecoveredKeys>) {
+fn restore_caches(
+    vhost: &Vhost,
+    caches: &HashMap<CacheId, RecoveredKeys>,
+    budget: &Arc<KeyBudget>,
+) {
     for deduplicator in vhost.state.read().deduplicators() {
         if let Some(RecoveredKeys { keys, changed }) = caches.get(&deduplicator.id) {
-            deduplicator.restore(keys.entries.iter().copied(), keys.next_number, *changed);
+            let entries = keys.entries.iter().copied();
+            deduplicator.restore(entries, keys.next_number, *changed, budget);
         }
     }
 }

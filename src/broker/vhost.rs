@@ -4,6 +4,7 @@
 use super::Broker;
 use super::link::Workspace;
 use super::policy::Policies;
+use crate::deduplication::Deduplicator;
 use crate::exception::Exception;
 use crate::exchange::{ExchangeShared, Published, RouteScratch, Routed, Topology};
 use crate::id::{ConnectionId, QueueId};
@@ -103,6 +104,21 @@ impl Vhost {
         let routed = state.topology.route(exchange, published, scratch, &mut ids)?;
         let queues = ids.iter().filter_map(|id| state.by_id.get(id).cloned()).collect();
         Ok(Resolved { queues, routed })
+    }
+
+    /// What its queues and exchanges remember, each with what it is and its name.
+    pub(super) fn remembering(&self) -> Vec<(&'static str, Name, Arc<Deduplicator>)> {
+        let state = self.state.read();
+        let queues = state.by_id.values().filter_map(|queue| {
+            let deduplicator = queue.deduplicator.clone()?;
+            Some(("queue", queue.name.clone(), deduplicator))
+        });
+        let exchanges = state.topology.exchanges();
+        let exchanges = exchanges.iter().filter_map(|exchange| {
+            let deduplicator = exchange.shared().deduplicator.clone()?;
+            Some(("exchange", exchange.name().clone(), deduplicator))
+        });
+        queues.chain(exchanges).collect()
     }
 
     /// Ends those of `queues` that are auto-delete and have no consumer. The answer that brought

@@ -2,14 +2,20 @@
 //!
 //! No timer: a key that is too old counts as absent and goes when others come, a few for each, so
 //! a call costs constant time, taken over many. What is held is bounded by the keys that may be
-//! remembered.
+//! remembered, and by what the budget of all caches gives.
 
+use super::budget::KeyBudget;
 use super::key::{Key, KeyEntry};
 use crate::config::Durability;
 use crate::id::Lsn;
+use crate::limits::{DEDUPLICATION_CACHE_LEN, DEDUPLICATION_SHARE_LEN};
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Keys for which nobody is asked.
+const OWN_LEN: usize = DEDUPLICATION_CACHE_LEN as usize;
 
 /// Numbers of replaced keys that may lie in `order` beside as many as there are keys.
 const REPLACED_MAX: usize = 64;
@@ -22,6 +28,9 @@ const TOO_OLD_PER_KEY: usize = 32;
 #[derive(Debug)]
 pub struct Cache {
     len_max: usize,
+    shares: usize,
+    /// Whose they are; none before the first.
+    lender: Option<Arc<KeyBudget>>,
     next_number: u64,
     by_key: HashMap<Key, Known>,
     /// By number. A key that came again has a later number, and the earlier one says nothing.
@@ -49,7 +58,7 @@ impl Cache {
     #[must_use]
     pub fn new(len_max: usize) -> Self {
         let (by_key, order) = (HashMap::new(), VecDeque::new());
-        Self { len_max: len_max.max(1), next_number: 1, by_key, order }
+        Self { len_max: len_max.max(1), shares: 0, lender: None, next_number: 1, by_key, order }
     }
 
     /// The message that had this key, if it is remembered.
@@ -63,7 +72,7 @@ impl Cache {
     #[must_use]
     pub fn outlasts(&self, key: &Key, others: usize) -> bool {
         let newer = self.by_key.get(key).map(|known| self.next_number - known.number);
-        newer.is_some_and(|newer| newer.saturating_add(others as u64) <= self.len_max as u64)
+        newer.is_some_and(|newer| newer.saturating_add(others as u64) <= self.room() as u64)
     }
 
     /// Remembers a key that `find` does not know, in place of the oldest if there is no room.
@@ -74,6 +83,7 @@ impl Cache {
         due: UnixMillis,
         now: UnixMillis,
         stored: bool,
+        budget: &Arc<KeyBudget>,
     ) -> KeyEntry {
         let number = self.next_number;
         self.next_number += 1;
@@ -85,7 +95,7 @@ impl Cache {
             }
             self.drop_oldest();
         }
-        self.insert(KeyEntry { number, key, due }, stored);
+        self.insert(KeyEntry { number, key, due }, stored, budget);
         KeyEntry { number, key, due }
     }
 
@@ -97,10 +107,15 @@ impl Cache {
     }
 
     /// Takes stored keys by ascending number, and the number behind all that were given.
-    pub fn restore(&mut self, entries: impl IntoIterator<Item = KeyEntry>, next_number: u64) {
+    pub fn restore(
+        &mut self,
+        entries: impl IntoIterator<Item = KeyEntry>,
+        next_number: u64,
+        budget: &Arc<KeyBudget>,
+    ) {
         for entry in entries {
             self.next_number = self.next_number.max(entry.number.saturating_add(1));
-            self.insert(entry, true);
+            self.insert(entry, true, budget);
         }
         self.next_number = self.next_number.max(next_number);
     }
@@ -130,11 +145,38 @@ impl Cache {
         self.by_key.is_empty()
     }
 
-    fn insert(&mut self, KeyEntry { number, key, due }: KeyEntry, stored: bool) {
+    /// Gives back room that is needed no more: at least half of what there is, so that this costs
+    /// nothing, taken over many calls. What was decided by `outlasts` must be done.
+    pub fn trim(&mut self) {
+        let needed = self.len().saturating_sub(OWN_LEN).div_ceil(DEDUPLICATION_SHARE_LEN);
+        let (Some(lender), true) = (&self.lender, self.shares > 2 * needed) else { return };
+        lender.give((self.shares - needed) as u64);
+        self.shares = needed;
+        self.by_key.shrink_to_fit();
+        self.order.shrink_to_fit();
+    }
+
+    /// How many keys it may hold as things are.
+    fn room(&self) -> usize {
+        self.len_max.min(OWN_LEN + self.shares * DEDUPLICATION_SHARE_LEN)
+    }
+
+    /// Makes room for more keys. False if it has all that it may have, or all that there is.
+    fn widen(&mut self, budget: &Arc<KeyBudget>) -> bool {
+        let wider = self.room() < self.len_max && budget.take();
+        if wider {
+            self.shares += 1;
+            self.lender.get_or_insert_with(|| Arc::clone(budget));
+        }
+        wider
+    }
+
+    fn insert(&mut self, entry: KeyEntry, stored: bool, budget: &Arc<KeyBudget>) {
+        let KeyEntry { number, key, due } = entry;
         let known = Known { number, due, stored, original: Original::default() };
         self.by_key.insert(key, known);
         self.order.push_back((number, key));
-        while self.by_key.len() > self.len_max {
+        while self.by_key.len() > self.room() && !self.widen(budget) {
             self.drop_oldest();
         }
         if self.order.len() > 2 * self.by_key.len() + REPLACED_MAX {
@@ -153,9 +195,18 @@ impl Cache {
     }
 }
 
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if let Some(lender) = &self.lender {
+            lender.give(self.shares as u64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::DEDUPLICATION_BYTES_MAX;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -168,7 +219,7 @@ mod tests {
         let (now, due) = (UnixMillis(now), UnixMillis(due));
         let is_new = cache.find(&key(n), now).is_none();
         if is_new {
-            cache.remember(key(n), due, now, stored);
+            cache.remember(key(n), due, now, stored, &Arc::default());
         }
         is_new
     }
@@ -176,7 +227,7 @@ mod tests {
     #[test]
     fn a_duplicate_names_the_record_of_the_first() {
         let mut cache = Cache::new(2);
-        cache.remember(key(1), UnixMillis::NEVER, UnixMillis(0), true);
+        cache.remember(key(1), UnixMillis::NEVER, UnixMillis(0), true, &Arc::default());
         assert_eq!(cache.find(&key(1), UnixMillis(9)), Some(Original::default()));
         let original = Original { lsn: Lsn(7), durability: Durability::Fsync };
         cache.appended(&key(1), original);
@@ -209,19 +260,63 @@ mod tests {
 
     #[test]
     fn keys_that_are_too_old_at_once_go_a_few_at_a_time() {
-        let mut cache = Cache::new(20_000);
+        let (mut cache, budget) = (Cache::new(20_000), Arc::default());
         let number = |n: u64| Key((u128::from(n)).to_be_bytes());
         for n in 0..20_000 {
-            cache.remember(number(n), UnixMillis(10), UnixMillis(0), true);
+            cache.remember(number(n), UnixMillis(10), UnixMillis(0), true, &budget);
         }
         let mut held = cache.len();
         for n in 20_000..21_000 {
-            cache.remember(number(n), UnixMillis::NEVER, UnixMillis(10), true);
+            cache.remember(number(n), UnixMillis::NEVER, UnixMillis(10), true, &budget);
             assert!(cache.len() + TOO_OLD_PER_KEY > held, "{held} then {}", cache.len());
             held = cache.len();
         }
         // Long before as many have come again as there is room for, the old ones are gone.
         assert_eq!(cache.len(), 1_000);
+    }
+
+    fn fill(cache: &mut Cache, numbers: std::ops::Range<u32>, due: u64, budget: &Arc<KeyBudget>) {
+        for n in numbers {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&n.to_be_bytes());
+            cache.remember(Key(octets), UnixMillis(due), UnixMillis(u64::from(n)), false, budget);
+        }
+    }
+
+    #[test]
+    fn a_cache_without_room_forgets_its_oldest_keys_and_gives_back_what_it_has() {
+        let budget = Arc::new(KeyBudget::default());
+        let share = DEDUPLICATION_SHARE_LEN as u32;
+        budget.set_bytes_max(DEDUPLICATION_BYTES_MAX);
+        let mut large = Cache::new(usize::MAX);
+        fill(&mut large, 0..20 * share, u64::MAX, &budget);
+        let taken = budget.bytes();
+        assert_eq!(large.len(), 20 * share as usize);
+        budget.set_bytes_max(taken);
+        fill(&mut large, 20 * share..21 * share, u64::MAX, &budget);
+        assert_eq!((large.len(), budget.bytes()), (large.room(), taken));
+        let mut late = Cache::new(usize::MAX);
+        fill(&mut late, 0..share, u64::MAX, &budget);
+        assert_eq!(late.len(), OWN_LEN, "its first keys are its own");
+        drop(large);
+        assert_eq!(budget.bytes(), 0);
+        fill(&mut late, share..2 * share, u64::MAX, &budget);
+        assert!(budget.bytes() > 0 && late.len() > OWN_LEN);
+    }
+
+    #[test]
+    fn room_that_old_keys_took_is_given_back() {
+        let budget = Arc::default();
+        let share = DEDUPLICATION_SHARE_LEN as u32;
+        let mut cache = Cache::new(usize::MAX);
+        fill(&mut cache, 0..3 * share, 3 * u64::from(share), &budget);
+        let taken = budget.bytes();
+        cache.trim();
+        assert_eq!((budget.bytes(), cache.len()), (taken, 3 * share as usize));
+        fill(&mut cache, 3 * share..3 * share + 100, u64::MAX, &budget);
+        cache.trim();
+        assert_eq!((budget.bytes(), cache.len()), (0, 100));
+        assert!(cache.by_key.capacity() < 256 && cache.order.capacity() < 256);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -274,7 +369,7 @@ mod tests {
                     let stored: Vec<_> = stored.collect();
                     prop_assert!(stored.windows(2).all(|pair| pair[0].number < pair[1].number));
                     cache = Cache::new(len_max);
-                    cache.restore(stored, next);
+                    cache.restore(stored, next, &Arc::default());
                     model.retain(|known| known.2);
                 }
                 prop_assert!(cache.len() <= len_max);

@@ -5,22 +5,29 @@
 //! from the decision until the record is appended, so two publishers of one key never both see it
 //! as new, and nobody meets a key whose message may still be refused.
 
+mod budget;
 mod cache;
 mod key;
+mod plugin;
 
+pub use budget::KeyBudget;
 pub use cache::{Cache, Original};
 pub use key::{Key, KeyEntry};
+pub use plugin::check_exchange;
 
 use crate::counters::{Counter, Gauge};
 use crate::id::CacheId;
-use crate::limits::{DEDUPLICATION_CACHE_LEN, DEDUPLICATION_CACHE_MAX, EXPIRY_MS_MAX};
+use crate::limits::{
+    DEDUPLICATION_CACHE_LEN, DEDUPLICATION_CACHE_MAX, DEDUPLICATION_KEY_BYTES, EXPIRY_MS_MAX,
+};
 use crate::name::Name;
 use crate::table::{TableRef, Value};
 use crate::time::UnixMillis;
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Turns it on.
+/// Turns it on; the type of an exchange that has it too.
 pub const ENABLED: &str = "x-message-deduplication";
 /// How many keys are remembered.
 pub const CACHE_SIZE: &str = "x-cache-size";
@@ -29,8 +36,11 @@ pub const CACHE_TTL: &str = "x-cache-ttl";
 /// Which header has the key, and the header that has it where nothing is said.
 pub const HEADER: &str = "x-deduplication-header";
 
+/// Whether keys are stored with their messages: `disk` or `memory`.
+pub const CACHE_PERSISTENCE: &str = "x-cache-persistence";
+
 /// All arguments that are about it.
-pub const ARGUMENTS: [&str; 4] = [ENABLED, CACHE_SIZE, CACHE_TTL, HEADER];
+pub const ARGUMENTS: [&str; 5] = [ENABLED, CACHE_SIZE, CACHE_TTL, CACHE_PERSISTENCE, HEADER];
 
 /// Which publishes are remembered, how many and how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +50,8 @@ pub struct Deduplication {
     pub cache_len: u64,
     /// How long each is remembered; none: until others displace it.
     pub ttl_ms: Option<u64>,
+    /// Keys of stored messages are stored too.
+    pub persistent: bool,
 }
 
 impl Deduplication {
@@ -47,19 +59,29 @@ impl Deduplication {
     /// through says nothing.
     #[must_use]
     pub fn of(arguments: TableRef<'_>) -> Option<Self> {
-        if arguments.get(ENABLED.as_bytes()) != Some(Value::Bool(true)) {
-            return None;
-        }
-        let number = |key: &str| arguments.get(key.as_bytes()).and_then(Value::as_int);
+        let enabled = arguments.get(ENABLED.as_bytes()) == Some(Value::Bool(true));
+        enabled.then(|| Self::with(arguments, "disk"))
+    }
+
+    /// As `of`, of the arguments of an exchange whose type asks for it, as the plugin's does: keys
+    /// are in memory unless something else is said.
+    #[must_use]
+    pub fn of_type(arguments: TableRef<'_>) -> Self {
+        Self::with(arguments, "memory")
+    }
+
+    fn with(arguments: TableRef<'_>, persistence: &str) -> Self {
+        let number = |key: &str| arguments.get(key.as_bytes()).and_then(plugin::number);
         let cache_len = number(CACHE_SIZE).and_then(|len| u64::try_from(len).ok());
-        let header = arguments.get(HEADER.as_bytes()).and_then(Value::as_str);
-        Some(Self {
-            header: Name::new(header.unwrap_or(HEADER)),
+        let text = |key: &str| arguments.get(key.as_bytes()).and_then(Value::as_str);
+        Self {
+            header: Name::new(text(HEADER).unwrap_or(HEADER)),
             cache_len: cache_len
                 .unwrap_or(DEDUPLICATION_CACHE_LEN)
                 .clamp(1, DEDUPLICATION_CACHE_MAX.unsigned_abs()),
             ttl_ms: number(CACHE_TTL).and_then(period),
-        })
+            persistent: text(CACHE_PERSISTENCE).unwrap_or(persistence) == "disk",
+        }
     }
 }
 
@@ -79,6 +101,8 @@ pub struct Deduplicator {
     pub duplicates: Counter,
     /// Keys that are remembered.
     pub keys: Gauge,
+    /// How many may be.
+    pub cache_len: u64,
     header: Name,
     ttl_ms: Option<u64>,
     /// A stored key came since a checkpoint looked. Set under the lock.
@@ -92,7 +116,8 @@ impl Deduplicator {
         let len_max = usize::try_from(settings.cache_len).unwrap_or(usize::MAX);
         Self {
             id,
-            durable,
+            durable: durable && settings.persistent,
+            cache_len: settings.cache_len,
             duplicates: Counter::default(),
             keys: Gauge::default(),
             header: settings.header.clone(),
@@ -112,15 +137,27 @@ impl Deduplicator {
         Some((key, due))
     }
 
+    /// What its keys take in memory, roughly, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.keys.get() * DEDUPLICATION_KEY_BYTES
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock()
     }
 
     /// Takes what an earlier run stored, with the number behind all that it gave. `changed` says
     /// that the last checkpoint does not know all of it.
-    pub fn restore(&self, entries: impl IntoIterator<Item = KeyEntry>, next: u64, changed: bool) {
+    pub fn restore(
+        &self,
+        entries: impl IntoIterator<Item = KeyEntry>,
+        next: u64,
+        changed: bool,
+        budget: &Arc<KeyBudget>,
+    ) {
         let mut cache = self.cache.lock();
-        cache.restore(entries, next);
+        cache.restore(entries, next, budget);
         self.keys.set(cache.len() as u64);
         self.changed.store(changed, Ordering::Release);
     }
@@ -148,13 +185,16 @@ mod tests {
             header: Name::new("x-deduplication-header"),
             cache_len: 128,
             ttl_ms: None,
+            persistent: true,
         };
         assert_eq!(Deduplication::of(on().finish().as_ref()), Some(default));
         let all = on()
             .put(b"x-cache-size", Value::I32(9))
             .put(b"x-cache-ttl", Value::I64(10))
             .put(b"x-deduplication-header", Value::LongStr(b"id"));
-        let expected = Deduplication { header: Name::new("id"), cache_len: 9, ttl_ms: Some(10) };
+        let all = all.put(b"x-cache-persistence", Value::LongStr(b"memory"));
+        let (header, ttl_ms) = (Name::new("id"), Some(10));
+        let expected = Deduplication { header, cache_len: 9, ttl_ms, persistent: false };
         assert_eq!(Deduplication::of(all.finish().as_ref()), Some(expected));
         let off = TableBuilder::new().put(ENABLED.as_bytes(), Value::Bool(false));
         assert_eq!(Deduplication::of(off.finish().as_ref()), None);
@@ -163,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_message_says_its_key_and_how_long_it_counts() {
-        let settings = Deduplication { header: Name::new("id"), cache_len: 9, ttl_ms: Some(1000) };
+        let (header, ttl_ms) = (Name::new("id"), Some(1000));
+        let settings = Deduplication { header, cache_len: 9, ttl_ms, persistent: true };
         let deduplicator = Deduplicator::new(CacheId(1), &settings, true);
         let now = UnixMillis(500);
         let due = |ttl: Option<Value<'_>>| {

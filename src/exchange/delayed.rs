@@ -7,6 +7,7 @@
 use super::Kind;
 use super::matcher::Matcher;
 use super::registry::ExchangeTypes;
+use crate::deduplication;
 use crate::exception::Exception;
 use crate::id::QueueId;
 use crate::table::{TableBuilder, TableRef, Value};
@@ -51,6 +52,12 @@ impl ExchangeTypes {
         };
         if named == Some(DELAYED) {
             let text = "Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'";
+            return Err(Exception::precondition(text));
+        }
+        if named == Some(deduplication::ENABLED) {
+            let text = "Invalid argument, 'x-message-deduplication' can't be used for \
+                        'x-delayed-type': name 'fanout' and set the argument \
+                        'x-message-deduplication' to true";
             return Err(Exception::precondition(text));
         }
         let text = "Invalid argument, 'x-delayed-type' must be an existing exchange type";

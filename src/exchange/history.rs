@@ -41,8 +41,6 @@ pub struct Remembered {
     pub priority: u8,
     /// How long its copies may wait, each from when it comes.
     pub ttl: Ttl,
-    /// The keys of CC and BCC headers, which count where exchanges route it again.
-    pub more_keys: Arc<[Box<[u8]>]>,
 }
 
 impl HistoryBudget {
@@ -109,8 +107,7 @@ impl Ring {
 impl Remembered {
     /// Bytes that it keeps alive, roughly.
     fn weight(&self) -> u64 {
-        let keys: usize = self.more_keys.iter().map(|key| key.len() + size_of::<Box<[u8]>>()).sum();
-        (self.message.len() + keys) as u64 + MESSAGE_OVERHEAD_BYTES
+        self.message.len() as u64 + MESSAGE_OVERHEAD_BYTES
     }
 }
 
@@ -123,13 +120,7 @@ mod tests {
         header[1] = 60;
         header[4..12].copy_from_slice(&(body.len() as u64).to_be_bytes());
         let message = Message::new(b"x", b"k", &header, body, &mut Vec::new());
-        Remembered {
-            message,
-            persistent: false,
-            priority: 0,
-            ttl: Ttl::FOREVER,
-            more_keys: Arc::default(),
-        }
+        Remembered { message, persistent: false, priority: 0, ttl: Ttl::FOREVER }
     }
 
     fn bodies(history: &History) -> Vec<usize> {

@@ -75,7 +75,7 @@ impl Matcher {
     fn of(kind: &Kind, settings: &Settings) -> Self {
         match kind {
             Kind::Direct => Self::Direct(Direct::default()),
-            Kind::Fanout => Self::Fanout(Fanout::default()),
+            Kind::Fanout | Kind::Deduplicating => Self::Fanout(Fanout::default()),
             Kind::Topic => Self::Topic(Box::default()),
             Kind::Headers => Self::Headers(Box::default()),
             Kind::Plugged(kind) => {

@@ -44,6 +44,7 @@ pub use router::{Published, RouteScratch, Routed};
 pub use shared::ExchangeShared;
 pub use topology::{Declared, Exchange, Topology};
 
+use crate::deduplication::{self, Deduplication};
 use crate::exception::{ArgumentText, Exception, Resource};
 use crate::id::{CacheId, QueueId};
 use crate::name::Name;
@@ -58,6 +59,8 @@ pub enum Kind {
     Fanout,
     Topic,
     Headers,
+    /// A fanout that leaves out duplicates, as the type of RabbitMQ's plugin is.
+    Deduplicating,
     /// One that a plugin brought.
     Plugged(PluggedType),
     /// It holds messages back first.
@@ -83,6 +86,7 @@ impl Kind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            deduplication::ENABLED => Self::Deduplicating,
             _ => return None,
         })
     }
@@ -94,6 +98,7 @@ impl Kind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::Deduplicating => deduplication::ENABLED,
             Self::Plugged(plugged) => &plugged.name,
             Self::Delayed(_) => DELAYED,
             Self::Missing(name) => name,
@@ -146,6 +151,15 @@ impl Settings {
             arguments: Table::default(),
             alternate: None,
             cache: None,
+        }
+    }
+
+    /// What it is to remember of its publishes.
+    #[must_use]
+    pub fn deduplication(&self) -> Option<Deduplication> {
+        match self.kind {
+            Kind::Deduplicating => Some(Deduplication::of_type(self.arguments.as_ref())),
+            _ => Deduplication::of(self.arguments.as_ref()),
         }
     }
 
@@ -278,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_type_comes_back_from_its_name() {
-        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers] {
+        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers, Kind::Deduplicating] {
             assert_eq!(Kind::from_name(kind.name()), Some(kind.clone()));
         }
         assert_eq!(Kind::from_name("Direct"), None);

@@ -2,7 +2,7 @@
 
 use super::{Kind, Settings};
 use crate::counters::ExchangeCounters;
-use crate::deduplication::{Deduplication, Deduplicator};
+use crate::deduplication::Deduplicator;
 use crate::name::Name;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ impl<T> Deref for OwnLine<T> {
 
 impl ExchangeShared {
     pub(super) fn new(name: Name, settings: &Settings) -> Self {
-        let Settings { ref kind, internal, durable, ref arguments, cache, .. } = *settings;
-        let deduplicator = cache.zip(Deduplication::of(arguments.as_ref()));
+        let Settings { ref kind, internal, durable, cache, .. } = *settings;
+        let deduplicator = cache.zip(settings.deduplication());
         let deduplicator = deduplicator.map(|(id, it)| Deduplicator::new(id, &it, durable));
         Self {
             name,

@@ -6,7 +6,6 @@ use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
 use super::page_out::Freed;
 use super::ready::{Entry, Ready, shrink};
-use super::runs::holds;
 use super::spill::Transient;
 use crate::id::Seq;
 use crate::limits::{DELAYED_PAGED_AT_ONCE, DELAYED_PAGES_AT_ONCE};
@@ -56,27 +55,11 @@ impl Ready {
         end.checked_sub(max).map_or(0, |at| middle.pages[at].first().0)
     }
 
-    fn page_waiting(
-        &mut self,
-        stored: &[(Seq, Seq)],
-        (first, last): (u64, u64),
-        page_len: usize,
-    ) -> Freed {
+    fn page_waiting(&mut self, stored: &[(Seq, Seq)], range: (u64, u64), page_len: usize) -> Freed {
         self.put_aside();
         let mut freed = Freed::default();
-        let in_range = self.returned.range(first..=last);
-        let leaving = in_range.filter(|(seq, entry)| !entry.reserved && holds(stored, **seq));
-        let leaving: Vec<u64> = leaving.map(|(seq, _)| *seq).collect();
-        let mut joining = Vec::with_capacity(leaving.len());
-        for seq in leaving {
-            let Some(mut entry) = self.returned.remove(&seq) else { continue };
-            freed.steps += 1;
-            joining.push(Paged::of(&entry));
-            if entry.message.is_some() {
-                self.count_absent(entry.body_len.into());
-            }
-            freed.take(&mut entry);
-        }
+        let leaving = self.stored_within(stored, range).collect();
+        let joining = self.let_leave(leaving, &mut freed);
         if !joining.is_empty() {
             self.middle.get_or_insert_default().rewrite(joining, page_len);
         }

@@ -104,7 +104,7 @@ impl Ready {
     }
 
     /// Visible messages in the map that `stored` holds.
-    fn stored_within(
+    pub(super) fn stored_within(
         &self,
         stored: &[(Seq, Seq)],
         (from, to): (u64, u64),
@@ -117,8 +117,8 @@ impl Ready {
         entries.filter(|(_, entry)| !entry.reserved).map(|(seq, _)| *seq)
     }
 
-    /// Takes these out of the map. Their times stay listed.
-    fn let_leave(&mut self, seqs: Vec<u64>, freed: &mut Freed) -> Vec<Paged> {
+    /// Takes these out of the map, for pages. Their times stay listed.
+    pub(super) fn let_leave(&mut self, seqs: Vec<u64>, freed: &mut Freed) -> Vec<Paged> {
         let mut leaving = Vec::with_capacity(seqs.len());
         for seq in seqs {
             let Some(mut entry) = self.returned.remove(&seq) else { continue };

@@ -5,7 +5,7 @@ use super::deadletter::Reason;
 use super::effects::Effects;
 use super::outlet::Outlet;
 use super::page::Page;
-use super::samples::{Sink, get, publish, spec};
+use super::samples::{FOREVER, Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy};
 use super::settle::Settlement;
 use crate::id::{QueueId, Seq};
@@ -19,7 +19,6 @@ use crate::time::{Millis, Now, Ttl, UnixMillis};
 use std::sync::Arc;
 
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
-const FOREVER: u64 = u64::MAX;
 const START: u64 = 1_000;
 
 struct World {

@@ -1,80 +1,21 @@
 //! Expiry, length limits, dead letters and priorities of one queue, in virtual time.
 
-use super::core::{Publish, QueueCore};
+use super::core::Publish;
 use super::deadletter::{Dead, Reason};
-use super::effects::Effects;
 use super::gets::Got;
 use super::outlet::{Event, Outlet};
 use super::page::Page;
-use super::samples::{Sink, get, publish, spec};
+use super::samples::{FOREVER, Sink, World, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
 use super::settle::Settlement;
 use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::{DYING_MAX, WORK_PER_LOCK_MAX};
 use crate::name::Name;
-use crate::store::{OnDisk, RecordBatch};
-use crate::time::{Millis, Now, Ttl, UnixMillis};
+use crate::store::OnDisk;
+use crate::time::UnixMillis;
 use std::sync::Arc;
 
-const FOREVER: u64 = u64::MAX;
-
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
-
-struct World {
-    core: QueueCore,
-    records: RecordBatch,
-    effects: Effects,
-}
-
-impl World {
-    fn new(behaviour: Behaviour) -> Self {
-        let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
-        let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
-        world.at(1000);
-        world
-    }
-
-    fn at(&mut self, ms: u64) {
-        self.effects.now = now(ms);
-    }
-
-    fn publish(&mut self, ttls: &[u64]) {
-        let publish = |ttl: &u64| Publish { ttl: Ttl::of_ms(*ttl), ..publish() };
-        let mut batch = ttls.iter().map(publish).collect();
-        self.core.publish(&mut batch, &mut self.records, &mut self.effects);
-    }
-
-    /// When it was asked to be looked at, since the last call.
-    fn asked(&mut self) -> Vec<u64> {
-        self.effects.deadlines.drain(..).map(|(_, at)| at.0).collect()
-    }
-
-    fn tick(&mut self, ms: u64) -> usize {
-        self.at(ms);
-        self.core.tick(&mut self.records, &mut self.effects);
-        self.core.ready_len()
-    }
-
-    /// Seqs and reasons of those that died since the last call.
-    fn dead(&mut self) -> Vec<(u64, Reason)> {
-        let dead = self.effects.dead.drain(..);
-        dead.map(|dead| (dead.place.map_or(0, |(_, seq)| seq.0), dead.reason)).collect()
-    }
-
-    fn got(&mut self) -> Option<u64> {
-        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
-        let (records, effects) = (&mut self.records, &mut self.effects);
-        match self.core.get(&outlet, ConsumerToken(1), true, records, effects) {
-            Got::Message { delivery, .. } => Some(delivery.seq.0),
-            Got::Empty => None,
-            Got::Later => panic!("nothing is on disk"),
-        }
-    }
-}
-
-fn now(ms: u64) -> Now {
-    Now { unix: UnixMillis(ms), monotonic: Millis(ms) }
-}
 
 fn mourned() -> Behaviour {
     let dead_letter = DeadLetter {
@@ -126,7 +67,7 @@ fn what_expires_at_once_reaches_a_consumer_that_waits_and_nobody_else() {
 fn a_requeued_message_keeps_its_time() {
     let mut world = World::new(Behaviour::default());
     world.publish(&[500]);
-    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let out = world.take(1)[0];
     world.at(1400);
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out], Settlement::Requeue, records, effects);
@@ -172,7 +113,7 @@ fn the_time_of_a_paged_message_is_looked_up_when_it_may_have_come() {
 fn a_dead_letter_stays_until_it_has_moved_and_counts_nowhere() {
     let mut world = World::new(mourned());
     world.publish(&[FOREVER; 2]);
-    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let out = world.take(1)[0];
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out], Settlement::Discard, records, effects);
     let dead = world.effects.dead.pop().unwrap();
@@ -191,8 +132,7 @@ fn a_dead_letter_stays_until_it_has_moved_and_counts_nowhere() {
 fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
     let mut world = World::new(mourned());
     world.publish(&[FOREVER; 2]);
-    let out: Vec<_> =
-        (0..2).map(|_| get(&mut world.core, &mut world.records, &mut world.effects)).collect();
+    let out = world.take(2);
     let mut sweep = super::page_out::Sweep::default();
     world.core.evict_bodies(&ALL, &mut sweep, 100);
     let (records, effects) = (&mut world.records, &mut world.effects);
@@ -210,7 +150,7 @@ fn one_that_dies_while_its_content_is_on_disk_is_read_first() {
 fn a_queue_that_ends_while_dead_letters_wait_has_none_left() {
     let mut world = World::new(mourned());
     world.publish(&[FOREVER]);
-    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let out = world.take(1)[0];
     let mut sweep = super::page_out::Sweep::default();
     world.core.evict_bodies(&ALL, &mut sweep, 100);
     let (records, effects) = (&mut world.records, &mut world.effects);
@@ -240,7 +180,7 @@ fn the_oldest_go_when_there_are_too_many_or_too_many_bytes() {
 fn a_requeued_message_counts_again_and_may_have_to_go() {
     let mut world = World::new(Behaviour { max_length: Some(1), ..mourned() });
     world.publish(&[FOREVER]);
-    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let out = world.take(1)[0];
     world.publish(&[FOREVER]);
     assert!(world.dead().is_empty());
     let (records, effects) = (&mut world.records, &mut world.effects);
@@ -290,7 +230,7 @@ fn an_unused_queue_asks_for_its_end_and_use_puts_it_off() {
     let (records, effects) = (&mut world.records, &mut world.effects);
     let key = world.core.consume(spec(&outlet, 1), records, effects).unwrap();
     world.tick(1900);
-    assert!(world.effects.idle.is_empty() && !world.core.is_idle(now(9999)));
+    assert!(world.effects.idle.is_empty() && !world.is_idle(9999));
     world.core.cancel(key, &mut world.records, &mut world.effects);
     assert_eq!(world.asked(), [2400]);
     world.tick(2400);
@@ -300,7 +240,7 @@ fn an_unused_queue_asks_for_its_end_and_use_puts_it_off() {
 #[test]
 fn a_queue_from_before_a_restart_counts_from_the_first_look() {
     let mut world = World::new(Behaviour { expires_ms: Some(500), ..Behaviour::default() });
-    assert!(!world.core.is_idle(now(1_000_000)));
+    assert!(!world.is_idle(1_000_000));
     world.tick(8000);
     assert_eq!((world.effects.idle.len(), world.asked()), (0, vec![8500]));
 }
@@ -445,7 +385,7 @@ fn a_get_that_looks_past_an_invisible_message_does_not_find_what_has_expired() {
 fn a_delivery_that_is_rejected_twice_at_once_dies_once() {
     let mut world = World::new(mourned());
     world.publish(&[FOREVER]);
-    let out = get(&mut world.core, &mut world.records, &mut world.effects);
+    let out = world.take(1)[0];
     let (records, effects) = (&mut world.records, &mut world.effects);
     world.core.settle(&[out, out], Settlement::Discard, records, effects);
     assert_eq!(world.core.recorded(&[out], Settlement::Ack), []);

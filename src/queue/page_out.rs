@@ -28,6 +28,28 @@ impl Freed {
             self._contents.push(message);
         }
     }
+
+    /// Drops contents that `stored` holds, of these entries by seq; says where to go on after
+    /// `max` steps. `left` learns the length of each body.
+    pub(super) fn sweep<'a>(
+        &mut self,
+        entries: impl Iterator<Item = (&'a u64, &'a mut Entry)>,
+        stored: &[(Seq, Seq)],
+        max: usize,
+        mut left: impl FnMut(u64),
+    ) -> Option<u64> {
+        for (seq, entry) in entries {
+            if self.steps == max {
+                return Some(*seq);
+            }
+            self.steps += 1;
+            if entry.message.is_some() && !entry.reserved && holds(stored, *seq) {
+                left(entry.body_len.into());
+                self.take(entry);
+            }
+        }
+        None
+    }
 }
 
 /// How far `evict_bodies` has come.
@@ -249,18 +271,10 @@ impl Ready {
         max: usize,
         freed: &mut Freed,
     ) -> Option<u64> {
-        for (seq, entry) in self.returned.range_mut(from..) {
-            if freed.steps == max {
-                return Some(*seq);
-            }
-            freed.steps += 1;
-            if entry.message.is_some() && !entry.reserved && holds(stored, *seq) {
-                self.absent += 1;
-                self.absent_bytes += u64::from(entry.body_len);
-                freed.take(entry);
-            }
-        }
-        None
+        freed.sweep(self.returned.range_mut(from..), stored, max, |body_len| {
+            self.absent += 1;
+            self.absent_bytes += body_len;
+        })
     }
 
     /// Drops the content of a visible persistent message, which the journal holds too.

@@ -7,7 +7,7 @@
 use super::core::QueueCore;
 use super::page_out::Freed;
 use super::ready::Entry;
-use super::runs::{holds, runs};
+use super::runs::runs;
 use crate::id::{QueueId, Seq};
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, RETRYING_MAX};
 use crate::store::CameBack;
@@ -97,18 +97,12 @@ impl Retries {
         max: usize,
         freed: &mut Freed,
     ) -> Option<u64> {
-        for (seq, Retrying { entry, .. }) in self.waiting.range_mut(from..) {
-            if freed.steps == max {
-                return Some(*seq);
-            }
-            freed.steps += 1;
-            if entry.message.is_some() && holds(stored, *seq) {
-                self.resident -= 1;
-                self.resident_body_bytes -= u64::from(entry.body_len);
-                freed.take(entry);
-            }
-        }
-        None
+        let waiting = self.waiting.range_mut(from..);
+        let entries = waiting.map(|(seq, waiting)| (seq, &mut waiting.entry));
+        freed.sweep(entries, stored, max, |body_len| {
+            self.resident -= 1;
+            self.resident_body_bytes -= body_len;
+        })
     }
 }
 

@@ -1,68 +1,39 @@
 //! How failed messages wait and come back, in virtual time.
 
-use super::super::core::Publish;
 use super::super::deadletter::Reason;
-use super::super::effects::Effects;
 use super::super::gets::Got;
 use super::super::outlet::{Event, Outlet};
 use super::super::page_out::Sweep;
-use super::super::samples::{Sink, get, publish, spec};
+use super::super::samples::{FOREVER, Sink, World, publish, spec};
 use super::super::settings::{Behaviour, DeadLetter, DeadLetterStrategy, Overflow};
 use super::super::settle::Settlement;
 use super::*;
 use crate::id::ConsumerToken;
 use crate::name::Name;
-use crate::store::{OnDisk, RecordBatch};
-use crate::time::{Millis, Now, Ttl};
+use crate::store::OnDisk;
 use proptest::prelude::*;
 use std::sync::Arc;
 
 const START: u64 = 1000;
 const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
 
-struct World {
-    core: QueueCore,
-    records: RecordBatch,
-    effects: Effects,
+/// With so many messages.
+fn world_of(behaviour: Behaviour, messages: usize) -> World {
+    let mut world = World::new(behaviour);
+    world.publish(&vec![FOREVER; messages]);
+    world
 }
 
 impl World {
-    fn new(behaviour: Behaviour, messages: usize) -> Self {
-        let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
-        let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
-        world.at(START);
-        world.publish(&vec![u64::MAX; messages]);
-        world
-    }
-
-    fn at(&mut self, ms: u64) {
-        self.effects.now = Now { unix: UnixMillis(ms), monotonic: Millis(ms) };
-    }
-
-    fn publish(&mut self, ttls: &[u64]) {
-        let publish = |ttl: &u64| Publish { ttl: Ttl::of_ms(*ttl), ..publish() };
-        let mut batch = ttls.iter().map(publish).collect();
-        self.core.publish(&mut batch, &mut self.records, &mut self.effects);
-    }
-
-    fn take(&mut self, count: usize) -> Vec<(u32, Seq)> {
-        let take = |_| get(&mut self.core, &mut self.records, &mut self.effects);
-        (0..count).map(take).collect()
-    }
-
-    fn settle(&mut self, all: &[(u32, Seq)], how: Settlement) {
-        self.core.settle(all, how, &mut self.records, &mut self.effects);
-    }
-
     /// So many messages fail.
     fn fail(&mut self, count: usize) {
         let out = self.take(count);
         self.settle(&out, Settlement::Retry);
     }
 
-    fn tick(&mut self, ms: u64) -> Vec<u64> {
-        self.at(ms);
-        self.core.tick(&mut self.records, &mut self.effects);
+    /// Seqs of those that are ready after a look at that time.
+    fn ready_at(&mut self, ms: u64) -> Vec<u64> {
+        self.tick(ms);
         self.ready()
     }
 
@@ -73,31 +44,6 @@ impl World {
     /// Seqs of those that wait, and until when.
     fn waiting(&self) -> Vec<(u64, u64)> {
         self.core.retrying().map(|(seq, until)| (seq.0, until.0)).collect()
-    }
-
-    /// When it was asked to be looked at, since the last call.
-    fn asked(&mut self) -> Vec<u64> {
-        self.effects.deadlines.drain(..).map(|(_, at)| at.0).collect()
-    }
-
-    /// Seqs and reasons of those that died since the last call.
-    fn dead(&mut self) -> Vec<(u64, Reason)> {
-        let dead = self.effects.dead.drain(..);
-        dead.map(|dead| (dead.place.map_or(0, |(_, seq)| seq.0), dead.reason)).collect()
-    }
-
-    fn get(&mut self) -> Got {
-        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
-        let (records, effects) = (&mut self.records, &mut self.effects);
-        self.core.get(&outlet, ConsumerToken(1), true, records, effects)
-    }
-
-    fn got(&mut self) -> Option<u64> {
-        match self.get() {
-            Got::Message { delivery, .. } => Some(delivery.seq.0),
-            Got::Empty => None,
-            Got::Later => panic!("nothing is on disk"),
-        }
     }
 }
 
@@ -114,7 +60,7 @@ fn mourned(behaviour: Behaviour) -> Behaviour {
 
 #[test]
 fn what_failed_waits_twice_as_long_each_time_and_comes_back_to_its_place_and_marked() {
-    let mut world = World::new(delay(100, 100_000), 3);
+    let mut world = world_of(delay(100, 100_000), 3);
     let (mut now, mut waited) = (START, Vec::new());
     for times in 1..=12 {
         let out = world.take(1);
@@ -124,8 +70,8 @@ fn what_failed_waits_twice_as_long_each_time_and_comes_back_to_its_place_and_mar
         assert_eq!((world.core.unacked_len(), world.core.retrying_len()), (0, 1));
         let until = world.waiting()[0].1;
         assert_eq!(world.asked().last(), Some(&until));
-        assert_eq!(world.tick(until - 1), [2, 3]);
-        assert_eq!(world.tick(until), [1, 2, 3]);
+        assert_eq!(world.ready_at(until - 1), [2, 3]);
+        assert_eq!(world.ready_at(until), [1, 2, 3]);
         assert_eq!(world.core.returns.told(1).told(), Some(times));
         waited.push(until - now);
         now = until;
@@ -146,7 +92,7 @@ fn what_failed_waits_twice_as_long_each_time_and_comes_back_to_its_place_and_mar
 
 #[test]
 fn what_is_given_back_without_having_failed_is_ready_at_once_and_counts() {
-    let mut world = World::new(delay(100, 1000), 2);
+    let mut world = world_of(delay(100, 1000), 2);
     let out = world.take(2);
     world.settle(&out, Settlement::Requeue);
     assert_eq!((world.ready(), world.waiting()), (vec![1, 2], vec![]));
@@ -160,7 +106,7 @@ fn without_a_delay_what_failed_is_ready_at_once() {
     for behaviour in
         [Behaviour::default(), Behaviour { delivery_limit: Some(5), ..Behaviour::default() }]
     {
-        let mut world = World::new(behaviour, 2);
+        let mut world = world_of(behaviour, 2);
         world.fail(2);
         assert_eq!((world.ready(), world.waiting()), (vec![1, 2], vec![]));
         assert!(world.asked().is_empty());
@@ -169,38 +115,38 @@ fn without_a_delay_what_failed_is_ready_at_once() {
 
 #[test]
 fn one_time_is_given_alone_and_every_wait_is_that_long() {
-    let mut world = World::new(delay(70, 70), 100);
+    let mut world = world_of(delay(70, 70), 100);
     world.fail(100);
     assert!(world.waiting().iter().all(|(_, until)| *until == START + 70));
-    assert_eq!(world.tick(START + 70).len(), 100);
+    assert_eq!(world.ready_at(START + 70).len(), 100);
 }
 
 #[test]
 fn the_last_failure_kills_at_once() {
     let limited = Behaviour { delivery_limit: Some(1), ..delay(100, 100) };
-    let mut world = World::new(mourned(limited), 1);
+    let mut world = world_of(mourned(limited), 1);
     world.fail(1);
     assert_eq!((world.waiting().len(), world.dead()), (1, vec![]));
-    world.tick(START + 100);
+    world.ready_at(START + 100);
     world.fail(1);
     assert_eq!((world.waiting().len(), world.dead()), (0, vec![(1, Reason::DeliveryLimit)]));
 }
 
 #[test]
 fn what_expires_while_it_waits_dies_then_and_not_at_the_end_of_its_wait() {
-    let mut world = World::new(mourned(delay(5000, 5000)), 0);
-    world.publish(&[300, u64::MAX]);
+    let mut world = world_of(mourned(delay(5000, 5000)), 0);
+    world.publish(&[300, FOREVER]);
     world.fail(2);
     world.asked();
     assert_eq!(world.waiting(), [(1, START + 300), (2, START + 5000)]);
-    assert_eq!((world.tick(START + 299), world.dead()), (vec![], vec![]));
-    assert_eq!((world.tick(START + 300), world.dead()), (vec![], vec![(1, Reason::Expired)]));
-    assert_eq!(world.tick(START + 5000), [2]);
+    assert_eq!((world.ready_at(START + 299), world.dead()), (vec![], vec![]));
+    assert_eq!((world.ready_at(START + 300), world.dead()), (vec![], vec![(1, Reason::Expired)]));
+    assert_eq!(world.ready_at(START + 5000), [2]);
 }
 
 #[test]
 fn a_consumer_gets_what_has_waited_and_others_meanwhile() {
-    let mut world = World::new(delay(100, 100), 1);
+    let mut world = world_of(delay(100, 100), 1);
     let sink = Arc::new(Sink::default());
     let outlet: Arc<dyn Outlet> = sink.clone();
     world.core.consume(spec(&outlet, 1), &mut world.records, &mut world.effects);
@@ -216,15 +162,15 @@ fn a_consumer_gets_what_has_waited_and_others_meanwhile() {
     let out = delivered(&mut world);
     world.settle(&out, Settlement::Retry);
     assert_eq!(delivered(&mut world), []);
-    world.publish(&[u64::MAX]);
+    world.publish(&[FOREVER]);
     assert_eq!(delivered(&mut world).last().map(|it| it.1), Some(Seq(2)));
-    world.tick(START + 100);
+    world.ready_at(START + 100);
     assert_eq!(delivered(&mut world).last().map(|it| it.1), Some(Seq(1)));
 }
 
 #[test]
 fn a_get_finds_what_is_due_before_the_ticker_has_come() {
-    let mut world = World::new(delay(100, 100), 1);
+    let mut world = world_of(delay(100, 100), 1);
     world.fail(1);
     world.at(START + 99);
     assert_eq!(world.got(), None);
@@ -234,14 +180,14 @@ fn a_get_finds_what_is_due_before_the_ticker_has_come() {
 
 #[test]
 fn a_purge_takes_what_waits_too_and_so_does_the_end() {
-    let mut world = World::new(delay(100, 100), 5);
+    let mut world = world_of(delay(100, 100), 5);
     let out = world.take(1);
     world.fail(2);
     assert_eq!(world.core.message_count(), 4);
     drop(world.core.purge(&mut world.records, &mut world.effects));
     assert_eq!((world.core.message_count(), world.core.retrying_bytes()), (0, 0));
     assert_eq!(world.core.alive().live, [(Seq(1), Seq(1))]);
-    assert!(world.tick(START + 100).is_empty());
+    assert!(world.ready_at(START + 100).is_empty());
     world.settle(&out, Settlement::Retry);
     drop(world.core.end(&mut world.effects));
     assert_eq!((world.core.message_count(), world.core.resident_bytes()), (0, 0));
@@ -250,24 +196,24 @@ fn a_purge_takes_what_waits_too_and_so_does_the_end() {
 #[test]
 fn what_waits_counts_in_the_length_and_the_oldest_goes_first() {
     let limited = Behaviour { max_length: Some(3), ..delay(100, 100) };
-    let mut world = World::new(mourned(limited.clone()), 3);
+    let mut world = world_of(mourned(limited.clone()), 3);
     world.fail(2);
-    world.publish(&[u64::MAX]);
+    world.publish(&[FOREVER]);
     assert_eq!((world.dead(), world.ready()), (vec![(1, Reason::MaxLength)], vec![3, 4]));
-    world.publish(&[u64::MAX, u64::MAX]);
+    world.publish(&[FOREVER, u64::MAX]);
     let dead = vec![(2, Reason::MaxLength), (3, Reason::MaxLength)];
     assert_eq!((world.dead(), world.ready()), (dead, vec![4, 5, 6]));
 
     let refuses = Behaviour { overflow: Overflow::RejectPublish, ..limited };
-    let mut world = World::new(refuses, 3);
+    let mut world = world_of(refuses, 3);
     world.fail(3);
-    world.publish(&[u64::MAX]);
+    world.publish(&[FOREVER]);
     assert_eq!((world.effects.refused.len(), world.core.message_count()), (1, 3));
 }
 
 #[test]
 fn bodies_leave_memory_while_their_messages_wait_and_are_asked_for_after() {
-    let mut world = World::new(delay(100, 100), 4);
+    let mut world = world_of(delay(100, 100), 4);
     world.fail(3);
     let (mut sweep, mut steps) = (Sweep::default(), 0);
     while !sweep.is_over() {
@@ -275,15 +221,15 @@ fn bodies_leave_memory_while_their_messages_wait_and_are_asked_for_after() {
     }
     assert_eq!((steps, world.core.resident_bytes()), (3, 1 + MESSAGE_OVERHEAD_BYTES));
     assert_eq!(world.core.absent_runs(), [(Seq(1), Seq(3))]);
-    assert_eq!(world.tick(START + 100), [1, 2, 3, 4]);
-    assert!(matches!(world.get(), Got::Later));
+    assert_eq!(world.ready_at(START + 100), [1, 2, 3, 4]);
+    assert!(matches!(world.get_no_ack(), Got::Later));
     let load = world.effects.loads.pop().unwrap();
     assert_eq!(load.runs, [(Seq(1), Seq(3))]);
 }
 
 #[test]
 fn a_policy_that_takes_the_delay_away_ends_the_waits_and_another_delay_leaves_them() {
-    let mut world = World::new(delay(1000, 1000), 2);
+    let mut world = world_of(delay(1000, 1000), 2);
     world.fail(2);
     world.core.set_behaviour(delay(5, 5), &mut world.records, &mut world.effects);
     assert_eq!(world.waiting(), [(1, START + 1000), (2, START + 1000)]);
@@ -294,32 +240,32 @@ fn a_policy_that_takes_the_delay_away_ends_the_waits_and_another_delay_leaves_th
 #[test]
 fn one_lock_hold_ends_so_many_waits_and_asks_for_the_next() {
     let many = crate::limits::WORK_PER_LOCK_MAX + 7;
-    let mut world = World::new(delay(100, 100), many);
+    let mut world = world_of(delay(100, 100), many);
     world.fail(many);
     world.asked();
-    assert_eq!(world.tick(START + 200).len(), many - 7);
+    assert_eq!(world.ready_at(START + 200).len(), many - 7);
     assert_eq!(world.asked(), [START + 200]);
-    assert_eq!(world.tick(START + 200).len(), many);
+    assert_eq!(world.ready_at(START + 200).len(), many);
     assert_eq!((world.asked(), world.core.retries.is_none()), (vec![], true));
 }
 
 #[test]
 fn a_queue_in_which_too_many_wait_hands_nothing_over_and_goes_on_when_one_is_ready() {
-    let mut world = World::new(delay(100, 100), 0);
+    let mut world = world_of(delay(100, 100), 0);
     let most = RETRYING_MAX as u64;
     for seq in 1..=most {
         let until = UnixMillis(if seq == 7 { START + 500 } else { START + 900 });
         world.core.restore_retrying((Seq(seq), 1), true, UnixMillis::NEVER, until);
     }
-    world.publish(&[u64::MAX]);
+    world.publish(&[FOREVER]);
     let sink = Arc::new(Sink::default());
     let outlet: Arc<dyn Outlet> = sink.clone();
     world.core.consume(spec(&outlet, 9), &mut world.records, &mut world.effects);
-    world.publish(&[u64::MAX]);
+    world.publish(&[FOREVER]);
     world.core.push_events(&mut world.effects);
     assert_eq!((sink.tokens(), world.ready()), (vec![], vec![most + 1, most + 2]));
     assert_eq!(world.got(), None);
-    world.tick(START + 500);
+    world.ready_at(START + 500);
     let read = vec![OnDisk::new(Seq(7), publish().message)];
     assert_eq!(world.effects.loads.pop().unwrap().runs, [(Seq(7), Seq(7))]);
     world.core.loaded(read, &[], &mut world.records, &mut world.effects);
@@ -329,25 +275,25 @@ fn a_queue_in_which_too_many_wait_hands_nothing_over_and_goes_on_when_one_is_rea
 
 #[test]
 fn a_recovered_message_that_waits_learns_when_it_expires_as_it_is_read() {
-    let mut world = World::new(mourned(delay(100, 100)), 0);
+    let mut world = world_of(mourned(delay(100, 100)), 0);
     let due = UnixMillis(START + 200);
     world.core.restore_due(due);
     let until = UnixMillis(START + 300);
     world.core.restore_retrying((Seq(4), 1), true, due, until);
-    assert_eq!((world.waiting(), world.tick(START + 299)), (vec![(4, until.0)], vec![]));
+    assert_eq!((world.waiting(), world.ready_at(START + 299)), (vec![(4, until.0)], vec![]));
     assert_eq!(world.core.next_seq, 5);
     // It may have expired by now, which only its content's record says.
-    assert_eq!(world.tick(until.0), [4]);
+    assert_eq!(world.ready_at(until.0), [4]);
     assert_eq!(world.effects.loads.pop().unwrap().runs, [(Seq(4), Seq(4))]);
     let read = OnDisk { due: UnixMillis(START + 400), ..OnDisk::new(Seq(4), publish().message) };
     world.core.loaded(vec![read], &[], &mut world.records, &mut world.effects);
     assert_eq!((world.ready(), world.dead()), (vec![4], vec![]));
-    assert_eq!((world.tick(START + 400), world.dead()), (vec![], vec![(4, Reason::Expired)]));
+    assert_eq!((world.ready_at(START + 400), world.dead()), (vec![], vec![(4, Reason::Expired)]));
 }
 
 #[test]
 fn what_fails_together_is_tried_apart() {
-    let mut world = World::new(delay(10_000, 80_000), 1000);
+    let mut world = world_of(delay(10_000, 80_000), 1000);
     world.fail(1000);
     let mut tried: Vec<_> = world.waiting().iter().map(|(_, until)| until - START).collect();
     tried.sort_unstable();

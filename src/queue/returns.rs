@@ -197,36 +197,20 @@ impl QueueCore {
 #[cfg(test)]
 mod tests {
     use super::super::Settlement;
-    use super::super::effects::Effects;
-    use super::super::samples::{get, publish};
+    use super::super::samples::{FOREVER, World, publish};
     use super::super::settings::{DeadLetter, DeadLetterStrategy};
     use super::*;
     use crate::name::Name;
     use crate::store::OnDisk;
 
-    struct World {
-        core: QueueCore,
-        records: RecordBatch,
-        effects: Effects,
+    /// With so many messages.
+    fn world_of(behaviour: Behaviour, messages: usize) -> World {
+        let mut world = World::new(behaviour);
+        world.publish(&vec![FOREVER; messages]);
+        world
     }
 
     impl World {
-        fn new(behaviour: Behaviour, messages: usize) -> Self {
-            let core = QueueCore::new(QueueId(1), true).with_behaviour(behaviour);
-            let mut world = Self { core, records: RecordBatch::new(), effects: Effects::new() };
-            let mut batch = vec![publish(); messages];
-            world.core.publish(&mut batch, &mut world.records, &mut world.effects);
-            world
-        }
-
-        fn get(&mut self) -> (u32, Seq) {
-            get(&mut self.core, &mut self.records, &mut self.effects)
-        }
-
-        fn settle(&mut self, all: &[(u32, Seq)], how: Settlement) {
-            self.core.settle(all, how, &mut self.records, &mut self.effects);
-        }
-
         fn told(&self, seq: u64) -> Option<u16> {
             self.core.returns.told(seq).told()
         }
@@ -244,11 +228,11 @@ mod tests {
             let dead_letter = Some(DeadLetter { exchange, routing_key: None, strategy });
             for dead_letter in [None, dead_letter] {
                 let behaviour = Behaviour { dead_letter: dead_letter.clone(), ..limit(allowed) };
-                let mut world = World::new(behaviour, 1);
+                let mut world = world_of(behaviour, 1);
                 for _ in 0..=allowed {
                     assert_eq!(world.core.ready_len(), 1);
-                    let out = world.get();
-                    world.settle(&[out], Settlement::Requeue);
+                    let out = world.take(1);
+                    world.settle(&out, Settlement::Requeue);
                 }
                 assert_eq!((world.core.ready_len(), world.core.unacked_len()), (0, 0));
                 let dead: Vec<_> = world.effects.dead.iter().map(|dead| dead.reason).collect();
@@ -266,13 +250,13 @@ mod tests {
         let exchange = Name::new("dlx");
         let strategy = DeadLetterStrategy::default();
         let dead_letter = Some(DeadLetter { exchange, routing_key: None, strategy });
-        let mut world = World::new(Behaviour { dead_letter, ..limit(2) }, 2);
+        let mut world = world_of(Behaviour { dead_letter, ..limit(2) }, 2);
         for _ in 0..3 {
-            let out = world.get();
-            world.settle(&[out], Settlement::Requeue);
+            let out = world.take(1);
+            world.settle(&out, Settlement::Requeue);
         }
-        let out = world.get();
-        world.settle(&[out], Settlement::Discard);
+        let out = world.take(1);
+        world.settle(&out, Settlement::Discard);
         // At a checkpoint its old queue has both, and so has what a crash leaves.
         let alive = world.core.alive();
         let counts: Vec<_> = alive.returns.iter().map(|(seq, how)| (*seq, how.times)).collect();
@@ -285,10 +269,10 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_not_counted_any_more() {
-        let mut world = World::new(limit(9), 4);
-        let out: Vec<_> = (0..4).map(|_| world.get()).collect();
+        let mut world = world_of(limit(9), 4);
+        let out = world.take(4);
         world.settle(&out, Settlement::Requeue);
-        let out: Vec<_> = (0..3).map(|_| world.get()).collect();
+        let out = world.take(3);
         assert_eq!(world.core.returns.counts.len(), 4);
         world.settle(&out[..1], Settlement::Ack);
         world.settle(&out[1..2], Settlement::Discard);
@@ -301,8 +285,8 @@ mod tests {
 
     #[test]
     fn counts_outlast_that_their_messages_leave_memory() {
-        let mut world = World::new(limit(9), 10);
-        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        let mut world = world_of(limit(9), 10);
+        let out = world.take(6);
         world.settle(&out, Settlement::Requeue);
         let all = [(Seq(0), Seq(u64::MAX))];
         world.core.page_out(&all, 0, 0, 100);
@@ -313,23 +297,23 @@ mod tests {
         let due = crate::time::UnixMillis::NEVER;
         let on_disk = (1..=10).map(|seq| OnDisk { seq: Seq(seq), due, message: publish().message });
         world.core.loaded(on_disk.collect(), &[], &mut world.records, &mut world.effects);
-        let out = world.get();
-        assert_eq!((out.1, world.told(1), world.told(7)), (Seq(1), Some(1), None));
+        let out = world.take(1);
+        assert_eq!((out[0].1, world.told(1), world.told(7)), (Seq(1), Some(1), None));
     }
 
     #[test]
     fn neighbours_that_came_back_equally_often_make_one_record() {
-        let mut world = World::new(limit(9), 6);
-        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        let mut world = world_of(limit(9), 6);
+        let out = world.take(6);
         world.records.clear();
         world.settle(&out, Settlement::Requeue);
         assert_eq!(world.records.records(), 1);
-        let out: Vec<_> = (0..6).map(|_| world.get()).collect();
+        let out = world.take(6);
         world.settle(&out[2..4], Settlement::Requeue);
         assert_eq!(world.records.records(), 2);
         world.settle(&[out[0], out[1], out[4]], Settlement::Requeue);
         assert_eq!(world.records.records(), 4);
-        let out: Vec<_> = (0..5).map(|_| world.get()).collect();
+        let out = world.take(5);
         world.records.clear();
         world.settle(&out, Settlement::Requeue);
         assert_eq!(world.records.records(), 1);

@@ -7,8 +7,8 @@ use super::memory::{self, Memory};
 use crate::broker::Broker;
 use crate::broker::alarm::Alarm;
 use crate::limits::{
-    MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN, SPILL_BYTES_MIN,
-    SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART, SPILL_USED_PART_NEAR,
+    DEDUPLICATION_PART, MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN,
+    SPILL_BYTES_MIN, SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART, SPILL_USED_PART_NEAR,
 };
 use crate::store::Disk;
 use std::sync::{Arc, Weak};
@@ -82,6 +82,7 @@ impl Lookout {
             let [used, limit, total] = [used, limit, total].map(megabytes);
             format!("{used} are in use of {total}, vm_memory_high_watermark is {limit}")
         });
+        self.broker.key_budget.set_bytes_max((limit as f64 * DEDUPLICATION_PART) as u64);
         let until_spilled = self.let_spill(used, limit);
         limit
             .checked_sub(used)
@@ -102,6 +103,11 @@ impl Lookout {
             _ if used < from => (u64::MAX, from),
             _ if used < near => (part(SPILL_PART), near),
             _ => (part(SPILL_PART_NEAR), u64::MAX),
+        };
+        // Keys of duplicates cannot leave memory: messages leave it in their place.
+        let budget = match budget {
+            u64::MAX => budget,
+            _ => budget.saturating_sub(self.broker.key_budget.bytes()),
         };
         self.broker.set_spill_budget(budget.max(SPILL_BYTES_MIN));
         until - used

@@ -8,7 +8,7 @@ use crate::exception::Exception;
 use crate::id::ConsumerToken;
 use crate::limits::OUTPUT_HIGH_BYTES;
 use crate::name::Name;
-use crate::queue::{Delivery, EndReason, Event, Got};
+use crate::queue::{Delivery, EndReason, Event, Got, Queue};
 use crate::store::Reach;
 use crate::table::TableRef;
 use crate::time::Millis;
@@ -89,7 +89,7 @@ impl Session {
             channel.link.consume_direct_replies(tag.clone(), consume.no_ack)?;
         } else {
             let queue = channel.link.find_queue_to_read(&queue_name)?;
-            check_stream_arguments(consume.arguments, queue.resource())?;
+            check_stream_arguments(consume.arguments, &queue)?;
             let priority = consumer_priority(consume.arguments, queue.resource())?;
             let timeout_ms = consumer_timeout(consume.arguments, queue.resource())?;
             let spec = Consume {
@@ -377,15 +377,12 @@ fn consumer_timeout(
 }
 
 /// RabbitMQ: arguments for streams are refused on other queues.
-fn check_stream_arguments(
-    arguments: TableRef<'_>,
-    queue: crate::exception::Resource<'_>,
-) -> Result<(), Exception> {
+fn check_stream_arguments(arguments: TableRef<'_>, queue: &Queue) -> Result<(), Exception> {
     const STREAM: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
     match STREAM.iter().find(|name| arguments.get(name.as_bytes()).is_some()) {
         None => Ok(()),
-        Some(name) => Err(Exception::precondition(format!(
-            "invalid arg '{name}' for {queue} of queue type rabbit_classic_queue"
-        ))),
+        Some(name) => {
+            Err(Exception::argument_of_another_type(name, queue.resource(), queue.kind.module()))
+        }
     }
 }

@@ -98,16 +98,18 @@ impl Session {
             }
         };
         check_user_id(link, &properties)?;
-        let header = match (rewritten, carbons.blind.is_empty()) {
-            (None, true) => None,
-            (rewritten, true) => rewritten,
-            (rewritten, false) => {
+        let header = match (rewritten, &carbons.blind) {
+            (rewritten, None) => rewritten,
+            (rewritten, Some(_)) => {
                 without_bcc(rewritten.as_deref().unwrap_or_else(|| message.header()))
             }
         };
-        let message = match header {
-            None => message,
-            Some(header) => message.with_header(&header, &mut scratch.message),
+        let message = match (header, &carbons.blind) {
+            (None, _) => message,
+            (Some(header), None) => message.with_header(&header, &mut scratch.message),
+            (Some(header), Some(keys)) => message
+                .with_header(&header, &mut scratch.message)
+                .with_blind_keys(keys, &mut scratch.message),
         };
         let persistent = route.is_persistent(persistent);
         let mark = link.mark(mandatory);
@@ -239,17 +241,15 @@ fn check_expiration(expiration: &[u8]) -> Result<Ttl, Exception> {
 struct Carbons<'a> {
     /// CC, which stays in the headers.
     open: Vec<&'a [u8]>,
-    /// BCC, which is removed.
-    blind: Vec<&'a [u8]>,
-    has_blind: bool,
+    /// BCC, which is removed from them, also if it has no keys.
+    blind: Option<Vec<&'a [u8]>>,
 }
 
 impl<'a> Carbons<'a> {
     fn of(headers: TableRef<'a>) -> Result<Self, Exception> {
         let blind = Self::list(headers, "BCC")?;
-        let has_blind = blind.is_some();
         let open = Self::list(headers, "CC")?.unwrap_or_default();
-        Ok(Self { open, blind: blind.unwrap_or_default(), has_blind })
+        Ok(Self { open, blind })
     }
 
     fn list(headers: TableRef<'a>, name: &str) -> Result<Option<Vec<&'a [u8]>>, Exception> {
@@ -272,11 +272,11 @@ impl<'a> Carbons<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.blind.is_empty() && !self.has_blind
+        self.open.is_empty() && self.blind.is_none()
     }
 
     fn keys(&self, key: &'a [u8]) -> Vec<&'a [u8]> {
-        [&[key][..], &self.open, &self.blind].concat()
+        [&[key][..], &self.open, self.blind.as_deref().unwrap_or_default()].concat()
     }
 }
 

@@ -64,7 +64,7 @@ impl RecordBatch {
         match message.contiguous() {
             Some(content) => bytes.extend_from_slice(content),
             None => {
-                bytes.extend_from_slice(message.head());
+                bytes.extend_from_slice(&message.stored_head());
                 self.block.refer(message.large_body());
             }
         }

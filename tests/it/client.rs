@@ -3,7 +3,7 @@
 use crate::support::{TestBroker, soon};
 use lapin::message::{BasicGetMessage, Delivery, DeliveryResult};
 use lapin::options::*;
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ConsumerDelegate,
     ErrorKind,
@@ -34,6 +34,20 @@ pub(crate) fn durable() -> QueueDeclareOptions {
 
 pub(crate) fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2)
+}
+
+/// Arguments or headers.
+pub(crate) fn table<'a>(fields: impl IntoIterator<Item = (&'a str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in fields {
+        table.insert(key.into(), value);
+    }
+    table
+}
+
+/// A text as an argument or header.
+pub(crate) fn word(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
 }
 
 pub(crate) fn requeue() -> BasicNackOptions {

@@ -1,11 +1,11 @@
 //! `leveret ctl` against running brokers: what it prints, how it ends, and what it changes; and the
 //! control socket under those who send it anything else.
 
-use crate::client::{bind, bodies, channel, publish_to, transient};
+use crate::client::{bind, bodies, channel, durable, publish_to, table, transient, word};
 use crate::program::{Program, run};
 use crate::support::TestBroker;
 use lapin::options::ExchangeDeclareOptions;
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 use leveret::limits::CONTROL_LINE_BYTES_MAX;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -107,6 +107,28 @@ fn what_is_refused_is_said_with_rabbitmqctls_text_and_exit_code() {
         69,
         &invalid("-2 is not a valid maximum length"),
     );
+    for (definition, why) in [
+        (r#"{"retry-delay-min":0}"#, "0 is not a valid minimum retry delay"),
+        (r#"{"retry-delay-max":1.5}"#, "1.5 is not a valid maximum retry delay"),
+        (
+            r#"{"retry-delay-min":9,"retry-delay-max":8}"#,
+            "8 is not a valid maximum retry delay: the minimum is 9",
+        ),
+        (r#"{"expiry":"soon"}"#, "<<\"soon\">> is not a valid expiry value"),
+        (r#"{"expiry":true}"#, "true is not a valid expiry value"),
+        (r#"{"delivery-limit":"x"}"#, "<<\"x\">> is not a valid delivery limit"),
+        (r#"{"consumer-timeout":-1}"#, "-1 is not a valid consumer timeout"),
+        (
+            r#"{"dead-letter-strategy":"maybe"}"#,
+            "<<\"maybe\">> is not a valid dead letter strategy",
+        ),
+        (
+            r#"{"group-key":"k"}"#,
+            "[{<<\"group-key\">>,<<\"k\">>}] are not recognised policy settings",
+        ),
+    ] {
+        refused(&["set_policy", "p", "q", definition], 69, &invalid(why));
+    }
     refused(&["set_policy", "p", "q", "{}"], 69, &invalid("no policy provided"));
     refused(
         &["set_operator_policy", "p", "q", r#"{"dead-letter-exchange":"x"}"#],
@@ -172,6 +194,38 @@ async fn a_policy_changes_routes_and_queues_that_are_in_use() {
     done(directory.path(), &["clear_policy", "p"]);
     assert_eq!(publish("after").await, (one("after"), vec![]));
     assert_eq!(broker.queue("left").behaviour().max_length, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_out_duplicates_is_listed_with_what_it_remembers() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = TestBroker::in_directory(directory.path());
+    let (_connection, channel) = channel(&broker).await;
+    let listed =
+        |arguments: &[&str]| done(directory.path(), &[&["list_deduplication"], arguments].concat());
+    let banner = "Listing queues and exchanges that leave out duplicates in vhost \"/\" ...\n";
+    assert_eq!(listed(&[]), format!("{banner}\n"));
+    let on = ("x-message-deduplication", AMQPValue::Boolean(true));
+    let size = ("x-cache-size", AMQPValue::LongInt(9));
+    let arguments = table([on, size.clone()]);
+    channel.queue_declare("q".into(), durable(), arguments).await.unwrap();
+    transient(&channel, "plain").await;
+    let kind = ExchangeKind::Custom("x-message-deduplication".to_owned());
+    let options = ExchangeDeclareOptions::default();
+    channel.exchange_declare("e".into(), kind, options, table([size])).await.unwrap();
+    bind(&channel, "plain", "e", "").await;
+    for (exchange, id) in [("", "1"), ("", "1"), ("", "2"), ("e", "1"), ("e", "1"), ("e", "1")] {
+        let headers = table([("x-deduplication-header", word(id))]);
+        let properties = BasicProperties::default().with_headers(headers);
+        publish_to(&channel, exchange, "q", "x", properties).await;
+    }
+    // Behind the publishes.
+    transient(&channel, "plain").await;
+    let head = "object\tname\tkeys\tcache_size\tbytes\tduplicates\n";
+    let rows = "exchange\te\t1\t9\t150\t2\nqueue\tq\t2\t9\t300\t1\n";
+    assert_eq!(listed(&[]), format!("{banner}{head}{rows}"));
+    let (code, _, complaint) = ctl(directory.path(), &["list_deduplication", "-p", "no"]);
+    assert!(code == 65 && complaint.contains("Virtual host 'no' does not exist"), "{complaint}");
 }
 
 #[test]

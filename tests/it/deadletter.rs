@@ -15,13 +15,9 @@ fn number(value: i64) -> AMQPValue {
     AMQPValue::LongLongInt(value)
 }
 
-fn text_value(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
 /// Dead letters go to that queue.
 fn mourned_by(queue: &str) -> [(&'static str, AMQPValue); 2] {
-    [("x-dead-letter-exchange", text_value("")), ("x-dead-letter-routing-key", text_value(queue))]
+    [("x-dead-letter-exchange", word("")), ("x-dead-letter-routing-key", word(queue))]
 }
 
 async fn declare_with(
@@ -29,11 +25,7 @@ async fn declare_with(
     queue: &str,
     arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>,
 ) {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        table.insert(key.into(), value);
-    }
-    channel.queue_declare(queue.into(), durable(), table).await.unwrap();
+    channel.queue_declare(queue.into(), durable(), table(arguments)).await.unwrap();
 }
 
 /// A channel in confirm mode.
@@ -125,16 +117,16 @@ async fn a_rejected_message_tells_why_it_is_where_it_is() {
         ("x-last-death-queue", "q"),
         ("x-last-death-exchange", ""),
     ] {
-        assert_eq!(field(&headers, key), Some(text_value(said)), "{key}");
+        assert_eq!(field(&headers, key), Some(word(said)), "{key}");
     }
     let death = death(&headers);
     for (key, said) in [
         ("count", number(1)),
-        ("reason", text_value("rejected")),
-        ("queue", text_value("q")),
-        ("exchange", text_value("")),
-        ("routing-keys", AMQPValue::FieldArray(FieldArray::from(vec![text_value("q")]))),
-        ("original-expiration", text_value("60000")),
+        ("reason", word("rejected")),
+        ("queue", word("q")),
+        ("exchange", word("")),
+        ("routing-keys", AMQPValue::FieldArray(FieldArray::from(vec![word("q")]))),
+        ("original-expiration", word("60000")),
     ] {
         assert_eq!(field(&death, key), Some(said), "{key}");
     }
@@ -218,7 +210,7 @@ async fn the_oldest_of_too_many_go_to_the_dead_letter_queue() {
     assert_eq!(bodies(&channel, "q").await, ["3", "4"]);
     let first = get(&channel, "dead").await.unwrap();
     let reason = field(&death(&headers(&first.delivery.properties)), "reason");
-    assert_eq!((text(first.delivery.data), reason), ("0".to_owned(), Some(text_value("maxlen"))));
+    assert_eq!((text(first.delivery.data), reason), ("0".to_owned(), Some(word("maxlen"))));
     assert_eq!(bodies(&channel, "dead").await, ["1", "2"]);
 }
 
@@ -226,7 +218,7 @@ async fn the_oldest_of_too_many_go_to_the_dead_letter_queue() {
 async fn a_full_queue_nacks_and_takes_again_what_has_room() {
     let broker = TestBroker::start();
     let (_connection, channel) = confirming(&broker).await;
-    let overflow = [("x-max-length", number(2)), ("x-overflow", text_value("reject-publish"))];
+    let overflow = [("x-max-length", number(2)), ("x-overflow", word("reject-publish"))];
     declare_with(&channel, "q", overflow).await;
     let mut told = Vec::new();
     for n in 0..4 {

@@ -3,27 +3,17 @@
 use crate::client::*;
 use crate::support::{TestBroker, soon};
 use lapin::options::*;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
 use leveret::store::MemoryDisk;
 use std::sync::Arc;
 
+/// The exchange type of RabbitMQ's plugin.
+const TYPE: &str = "x-message-deduplication";
 const ON: (&str, AMQPValue) = ("x-message-deduplication", AMQPValue::Boolean(true));
 
-fn table(fields: &[(&str, AMQPValue)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in fields {
-        table.insert((*key).into(), value.clone());
-    }
-    table
-}
-
-fn word(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
 async fn declare_queue(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
-    let declared = channel.queue_declare(name.into(), durable(), table(arguments));
+    let declared = channel.queue_declare(name.into(), durable(), table(arguments.to_vec()));
     soon("queue.declare-ok", declared).await.unwrap();
 }
 
@@ -34,12 +24,12 @@ async fn try_exchange(
 ) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let kind = ExchangeKind::Custom(kind.to_owned());
-    let declared = channel.exchange_declare("x".into(), kind, options, table(arguments));
+    let declared = channel.exchange_declare("x".into(), kind, options, table(arguments.to_vec()));
     soon("exchange.declare-ok", declared).await
 }
 
 async fn confirmed(channel: &Channel, exchange: &str, key: &str, id: AMQPValue) -> Confirmation {
-    let properties = persistent().with_headers(table(&[("x-deduplication-header", id)]));
+    let properties = persistent().with_headers(table([("x-deduplication-header", id)]));
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let publish = channel.basic_publish(exchange.into(), key.into(), options, b"m", properties);
     soon("a confirm", publish.await.unwrap()).await.unwrap()
@@ -128,7 +118,7 @@ async fn of_concurrent_publishes_of_a_key_one_arrives() {
             channel.confirm_select(Default::default()).await.unwrap();
             let mut confirms = Vec::new();
             for id in 0..KEYS {
-                let headers = table(&[("x-deduplication-header", AMQPValue::LongInt(id))]);
+                let headers = table([("x-deduplication-header", AMQPValue::LongInt(id))]);
                 for (exchange, key) in [("", "q"), ("x", "")] {
                     let properties = persistent().with_headers(headers.clone());
                     confirms.push(publish_to(&channel, exchange, key, "m", properties).await);
@@ -213,11 +203,78 @@ async fn a_duplicate_of_what_waits_for_its_time_does_not_wait_too() {
     bind(&channel, "q", "x", "").await;
     for (id, delay) in [("1", 3_600_000), ("1", 0), ("2", 0), ("2", 3_600_000), ("3", 3_600_000)] {
         let delay = AMQPValue::LongInt(delay);
-        let headers = table(&[("x-deduplication-header", word(id)), ("x-delay", delay)]);
+        let headers = table([("x-deduplication-header", word(id)), ("x-delay", delay)]);
         let publish = publish_to(&channel, "x", "", "m", persistent().with_headers(headers)).await;
         assert!(soon("a confirm", publish).await.unwrap().is_ack());
     }
     let waiting = broker.broker.vhost("/").unwrap().delay_queue("x").unwrap();
     assert_eq!(waiting.counters.ready.get() + broker.ready("q"), 3);
     crate::support::wait_for("what does not wait", || broker.ready("q") == 1).await;
+}
+
+/// After six publishes and a restart, five more: how many arrived of each.
+async fn arrivals_with_the_plugins_type(arguments: &[(&str, AMQPValue)]) -> [u64; 2] {
+    let disk = Arc::new(MemoryDisk::new());
+    let broker = TestBroker::on(Arc::clone(&disk) as _);
+    let (_connection, first) = channel(&broker).await;
+    try_exchange(&first, TYPE, arguments).await.unwrap();
+    declare_queue(&first, "q", &[]).await;
+    bind(&first, "q", "x", "any key").await;
+    first.confirm_select(Default::default()).await.unwrap();
+    for id in ["1", "2", "2", "3", "3", "2"] {
+        assert_eq!(confirmed(&first, "x", "key", word(id)).await, Confirmation::Ack(None));
+    }
+    let before = broker.ready("q");
+    broker.stopped().await.unwrap();
+    let broker = TestBroker::on(disk);
+    let (_connection, second) = channel(&broker).await;
+    second.confirm_select(Default::default()).await.unwrap();
+    for id in ["2", "3", "2", "3", "2"] {
+        confirmed(&second, "x", "key", word(id)).await;
+    }
+    [before, broker.ready("q") - before]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugins_exchange_type_is_a_fanout_that_leaves_out_duplicates() {
+    let size = ("x-cache-size", word("2"));
+    let persistence = |it| [size.clone(), ("x-cache-persistence", word(it))];
+    // Memory is what the plugin means if nothing is said.
+    assert_eq!(arrivals_with_the_plugins_type(std::slice::from_ref(&size)).await, [3, 2]);
+    assert_eq!(arrivals_with_the_plugins_type(&persistence("memory")).await, [3, 2]);
+    assert_eq!(arrivals_with_the_plugins_type(&persistence("disk")).await, [3, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugins_exchange_type_is_refused_with_its_texts() {
+    let broker = TestBroker::start();
+    let (connection, _channel) = channel(&broker).await;
+    let fresh = || async { connection.create_channel().await.unwrap() };
+    let size = ("x-cache-size", AMQPValue::LongInt(5));
+    for (arguments, why) in [
+        (vec![], "Missing or invalid argument, 'x-cache-size' must be an integer greater than 0"),
+        (
+            vec![size.clone(), ("x-cache-ttl", AMQPValue::LongInt(0))],
+            "Invalid argument, 'x-cache-ttl' must be an integer greater than 0",
+        ),
+        (
+            vec![size.clone(), ("x-cache-persistence", word("tape"))],
+            "Invalid argument, 'x-cache-persistence' must be either 'disk' or 'memory'",
+        ),
+    ] {
+        let refused = try_exchange(&fresh().await, TYPE, &arguments).await;
+        assert_eq!(reply(refused), (406, format!("PRECONDITION_FAILED - {why}")));
+    }
+    let delayed = [("x-delayed-type", word(TYPE)), size.clone()];
+    let refused = try_exchange(&fresh().await, "x-delayed-message", &delayed).await;
+    let why = "PRECONDITION_FAILED - Invalid argument, 'x-message-deduplication' can't be used for \
+               'x-delayed-type': name 'fanout' and set the argument 'x-message-deduplication' to \
+               true";
+    assert_eq!(reply(refused), (406, why.to_owned()));
+    try_exchange(&fresh().await, TYPE, std::slice::from_ref(&size)).await.unwrap();
+    try_exchange(&fresh().await, TYPE, std::slice::from_ref(&size)).await.unwrap();
+    let refused = try_exchange(&fresh().await, "fanout", &[size]).await;
+    let why = "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'x' in vhost '/': \
+               received 'fanout' but current is 'x-message-deduplication'";
+    assert_eq!(reply(refused), (406, why.to_owned()));
 }

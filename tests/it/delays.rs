@@ -18,18 +18,6 @@ const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
     nowait: false,
 };
 
-fn table<const N: usize>(fields: [(&str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in fields {
-        table.insert(key.into(), value);
-    }
-    table
-}
-
-fn word(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
 async fn declare_with(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {
     let kind = ExchangeKind::Custom("x-delayed-message".to_owned());
     let declaring = channel.exchange_declare(name.into(), kind, DURABLE, arguments);

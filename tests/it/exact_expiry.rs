@@ -4,7 +4,6 @@
 use crate::client::*;
 use crate::support::{TestBroker, wait_for};
 use lapin::options::*;
-use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use leveret::broker::link::Workspace;
 use leveret::broker::policy::{Level, SetPolicy};
@@ -16,16 +15,9 @@ use std::time::{Duration, Instant};
 /// Long enough to be published whole before the first of it expires.
 const TTL_MS: u64 = 1_500;
 
-fn word(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
 async fn declare_with(channel: &Channel, queue: &str, arguments: &[(&str, &str)]) {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        table.insert((*key).into(), word(value));
-    }
-    channel.queue_declare(queue.into(), durable(), table).await.unwrap();
+    let arguments = table(arguments.iter().map(|(key, value)| (*key, word(value))));
+    channel.queue_declare(queue.into(), durable(), arguments).await.unwrap();
 }
 
 async fn confirming(broker: &TestBroker) -> (lapin::Connection, Channel) {

@@ -21,18 +21,6 @@ const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
     nowait: false,
 };
 
-fn table<const N: usize>(fields: [(&str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in fields {
-        table.insert(key.into(), value);
-    }
-    table
-}
-
-fn word(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
 async fn try_exchange(
     channel: &Channel,
     name: &str,

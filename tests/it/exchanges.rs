@@ -16,18 +16,6 @@ async fn exchange_with(channel: &Channel, name: &str, kind: ExchangeKind, argume
     soon("exchange.declare-ok", declaring).await.unwrap();
 }
 
-fn table<const N: usize>(fields: [(&str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in fields {
-        table.insert(key.into(), value);
-    }
-    table
-}
-
-fn word(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
 /// Publishes each key as the body too.
 async fn publish_keys(channel: &Channel, exchange: &str, keys: &[&str]) {
     for key in keys {

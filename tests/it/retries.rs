@@ -175,11 +175,13 @@ fn policies_delay_too_and_the_shorter_time_counts() {
     pass(&still, &mut client, 1);
     assert_eq!(take(&still, &mut client).map(|(_, count)| count), Some(Some(1)));
 
-    for definition in [r#"{"retry-delay-min":0}"#, r#"{"retry-delay-max":"5"}"#] {
+    for (definition, which) in
+        [(r#"{"retry-delay-min":0}"#, "minimum"), (r#"{"retry-delay-max":"5"}"#, "maximum")]
+    {
         let refused =
             still.broker.set_policy(Level::User, &policy(definition), &mut Workspace::default());
         let text = refused.unwrap_err().to_string();
-        assert!(text.ends_with("is not a valid retry delay"), "{text}");
+        assert!(text.ends_with(&format!("is not a valid {which} retry delay")), "{text}");
     }
 }
 

@@ -8,7 +8,6 @@ use leveret::name::Name;
 use leveret::table::{TableBuilder, TableRef, Value};
 use leveret::time::Ttl;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -114,13 +113,7 @@ impl World {
         }
         for history in routed.histories {
             let message = message(self.published);
-            history.push(Remembered {
-                message,
-                persistent: false,
-                priority: 0,
-                ttl: Ttl::FOREVER,
-                more_keys: Arc::default(),
-            });
+            history.push(Remembered { message, persistent: false, priority: 0, ttl: Ttl::FOREVER });
         }
         if reaches && !no_store {
             self.model.push(self.published);

@@ -9,6 +9,7 @@
 //! A verb is a function here and a name in `VERBS`; those of one thing are one file. Who may ask is
 //! decided before: by whoever may reach the socket.
 
+mod deduplication;
 mod delayed;
 mod policies;
 
@@ -24,7 +25,7 @@ use serde_json::{Map, Value};
 type Arguments = Map<String, Value>;
 type Verb = fn(&Broker, Arguments, &mut Workspace) -> Result<Done, Error>;
 
-const VERBS: [(&str, Verb); 9] = [
+const VERBS: [(&str, Verb); 10] = [
     ("set_policy", policies::set_policy),
     ("clear_policy", policies::clear_policy),
     ("list_policies", policies::list_policies),
@@ -34,6 +35,7 @@ const VERBS: [(&str, Verb); 9] = [
     ("list_delayed", delayed::list_delayed),
     ("cancel_delayed", delayed::cancel_delayed),
     ("reschedule_delayed", delayed::reschedule_delayed),
+    ("list_deduplication", deduplication::list_deduplication),
 ];
 
 /// An answer, to be given once the journal has come so far.

@@ -3,6 +3,7 @@
 //! RabbitMQ 3: one entry of `x-death` for each queue and reason, the latest first; a repeated death
 //! counts on the entry that is there and brings it to the front.
 
+use crate::broker::again::copies;
 use crate::message::Message;
 use crate::queue::{DeadLetter, Reason};
 use crate::table::{ArrayBuilder, Table, TableBuilder, TableRef, Value};
@@ -27,8 +28,6 @@ pub(super) struct Corpse<'a> {
 /// What becomes of it.
 pub(super) struct Letter {
     pub(super) message: Message,
-    /// The routing key and those of its copies.
-    pub(super) keys: Vec<Vec<u8>>,
     deaths: Vec<Table>,
 }
 
@@ -38,17 +37,16 @@ impl Corpse<'_> {
         // What was published has been checked.
         let properties = Properties::check(self.message.header()).ok()?;
         let headers = properties.headers().unwrap_or(TableRef::EMPTY);
-        let mut keys = vec![self.message.routing_key().to_vec()];
-        keys.extend(copies(headers));
-        let deaths = self.deaths(headers, &keys, properties.expiration());
-        if let Some(key) = &to.routing_key {
-            keys = vec![key.as_bytes().to_vec()];
-        }
+        let deaths = self.deaths(headers, properties.expiration());
         let headers = self.headers(headers, &deaths, to.routing_key.is_some());
         let header = properties.with_headers(headers.as_ref());
         let header = Properties::check(&header).ok()?.without_expiration();
-        let message = self.message.readdressed(to.exchange.as_bytes(), &keys[0], &header, scratch);
-        Some(Letter { message, keys, deaths })
+        let exchange = to.exchange.as_bytes();
+        let message = match &to.routing_key {
+            Some(key) => self.message.readdressed(exchange, key.as_bytes(), &header, scratch),
+            None => self.message.reissued(exchange, &header, scratch),
+        };
+        Some(Letter { message, deaths })
     }
 
     fn headers(&self, headers: TableRef<'_>, deaths: &[Table], drops_copies: bool) -> Table {
@@ -76,12 +74,7 @@ impl Corpse<'_> {
     }
 
     /// All its deaths, this one first.
-    fn deaths(
-        &self,
-        headers: TableRef<'_>,
-        keys: &[Vec<u8>],
-        expiration: Option<&[u8]>,
-    ) -> Vec<Table> {
+    fn deaths(&self, headers: TableRef<'_>, expiration: Option<&[u8]>) -> Vec<Table> {
         let mut earlier: Vec<Table> = match headers.get(DEATHS) {
             Some(Value::Array(deaths)) => deaths.iter().filter_map(table).collect(),
             _ => Vec::new(),
@@ -92,15 +85,16 @@ impl Corpse<'_> {
         };
         let death = match earlier.iter().position(same) {
             Some(at) => counted(&earlier.remove(at)),
-            None => self.death(keys, expiration),
+            None => self.death(headers, expiration),
         };
         earlier.insert(0, death);
         earlier
     }
 
-    fn death(&self, keys: &[Vec<u8>], expiration: Option<&[u8]>) -> Table {
+    /// RabbitMQ: the keys of a BCC header are not told.
+    fn death(&self, headers: TableRef<'_>, expiration: Option<&[u8]>) -> Table {
         let mut array = ArrayBuilder::default();
-        for key in keys {
+        for key in std::iter::once(self.message.routing_key()).chain(copies(headers)) {
             array.push(Value::LongStr(key));
         }
         let table = TableBuilder::new()
@@ -127,13 +121,6 @@ impl Letter {
         let rejected = |death: &Table| text(death, b"reason") == Some(b"rejected");
         !self.deaths[..=at].iter().any(rejected)
     }
-}
-
-/// The keys in the CC header; what is no text is none.
-pub(super) fn copies(headers: TableRef<'_>) -> Vec<Vec<u8>> {
-    let Some(Value::Array(items)) = headers.get(COPIES) else { return Vec::new() };
-    let key = |item| if let Value::LongStr(key) = item { Some(key.to_vec()) } else { None };
-    items.iter().filter_map(key).collect()
 }
 
 fn table(value: Value<'_>) -> Option<Table> {

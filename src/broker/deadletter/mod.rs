@@ -12,12 +12,12 @@ mod letter;
 mod release;
 
 use super::Broker;
+use super::again::Again;
 use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
 use super::vhost::Resolved;
 use crate::config::Durability;
 use crate::exception::Resource;
-use crate::exchange::{ExchangeShared, Published};
 use crate::id::{QueueId, Seq};
 use crate::limits::{
     DEAD_LETTERS_PER_RECORD_BATCH, DEAD_LETTERS_PER_TURN, DEAD_LETTERS_WAITING_MAX,
@@ -28,10 +28,9 @@ use crate::queue::{
     Dead, DeadLetterStrategy, DeadList, Origin, Overflow, Publish, Queue, QueueType, Reason,
 };
 use crate::store::Target;
-use crate::time::{Delay, Ttl};
-use crate::wire::Properties;
+use crate::time::Ttl;
 use hashbrown::HashMap;
-use letter::{Corpse, Letter};
+use letter::Corpse;
 use parking_lot::Mutex;
 use release::Way;
 use std::sync::Arc;
@@ -216,50 +215,20 @@ impl Broker {
             log_overgrown(origin, reason);
             return nobody;
         };
-        let (mut queues, delay) = self.targets(&letter, &exchange, &vhost, workspace);
-        if queues.is_empty() {
-            return nobody;
-        }
+        let Some(again) = Again::of(&letter.message) else { return Fate::Ends };
+        // An exchange without its plugin routes nothing.
+        let found = self.targets(&again, &exchange, &vhost, workspace).unwrap_or_default();
+        let Resolved { mut queues, routed } = found;
         // RabbitMQ: what somebody rejects may go round, since he decides so each time.
         if dead.reason != Reason::Rejected {
             // A delay queue is no queue to the letter, whatever its exchange's name.
             queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
         }
-        let Ok(properties) = Properties::check(letter.message.header()) else { return Fate::Ends };
-        let publish = Publish {
-            message: letter.message.clone(),
-            persistent: properties.is_persistent(),
-            priority: properties.priority().unwrap_or(0),
-            ttl: Ttl::FOREVER,
-            delay,
-            mark: 0,
-        };
+        if queues.is_empty() {
+            return nobody;
+        }
+        let publish = again.publish(Ttl::FOREVER, routed.delay);
         reserve_places(&publish, &queues, must_arrive, shown, self, workspace)
-    }
-
-    /// Where it leads to, whether or not it has been there.
-    fn targets(
-        &self,
-        letter: &Letter,
-        exchange: &ExchangeShared,
-        vhost: &super::Vhost,
-        workspace: &mut Workspace,
-    ) -> (Vec<Arc<Queue>>, Option<Delay>) {
-        let keys: Vec<&[u8]> = letter.keys.iter().map(Vec::as_slice).collect();
-        let Ok(properties) = Properties::check(letter.message.header()) else {
-            return (Vec::new(), None);
-        };
-        let published = Published {
-            keys: &keys,
-            headers: properties.headers(),
-            properties: &|property| properties.get(property),
-            now: workspace.effects.now.unix,
-        };
-        workspace.routing.seed(|| self.entropy.number());
-        // An exchange without its plugin routes nothing.
-        let found = vhost.resolve(exchange, published, &mut workspace.routing);
-        let Resolved { queues, routed } = found.unwrap_or_default();
-        (queues, routed.delay)
     }
 }
 

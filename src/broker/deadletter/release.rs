@@ -1,16 +1,15 @@
 //! A delayed message whose time has come: it goes on as it was published, by way of the bindings of
 //! the exchange that has held it back, and its headers say that it has waited.
 
-use super::letter::copies;
 use super::{Fate, Places, reserve_places};
+use crate::broker::again::Again;
 use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
 use crate::broker::{Broker, Vhost};
-use crate::exchange::{ExchangeShared, Published, waited};
+use crate::exchange::{ExchangeShared, waited};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
-use crate::queue::{Dead, Origin, Publish, Queue};
-use crate::table::TableRef;
+use crate::queue::{Dead, Origin, Queue};
 use crate::time::{Delay, Ttl, UnixMillis};
 use crate::wire::Properties;
 use std::sync::Arc;
@@ -28,9 +27,9 @@ pub(super) struct Way {
 
 impl Way {
     /// Whether it leads to the message's queues.
-    fn is_known(&self, message: &Message, copies: &[Vec<u8>]) -> bool {
-        let is_first = |first: &Message| first.routing_key() == message.routing_key();
-        copies.is_empty() && self.first.as_ref().is_some_and(is_first)
+    fn is_known(&self, again: &Again<'_>) -> bool {
+        let first = self.first.as_ref().map(Message::routing_key);
+        first.is_some() && first == again.only_key()
     }
 }
 
@@ -45,34 +44,25 @@ impl Broker {
         shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Fate {
-        // What was published has been checked.
-        let Ok(properties) = Properties::check(dead.message.header()) else { return Fate::Ends };
         if way.as_ref().is_none_or(|way| way.from != dead.queue) {
             *way = self.way_out(dead, origin);
         }
         let Some(way) = way else { return Fate::Ends };
-        let message = released(&dead.message, &properties, &mut workspace.scratch);
-        let copies = copies(properties.headers().unwrap_or(TableRef::EMPTY));
+        let Some(message) = released(&dead.message, &mut workspace.scratch) else {
+            return Fate::Ends;
+        };
+        let Some(again) = Again::of(&message) else { return Fate::Ends };
         let mut delay = None;
-        if !way.is_known(&message, &copies) {
+        if !way.is_known(&again) {
             // It was confirmed, so it waits for the day when its way has no type that fails.
-            let Some(found) = self.find_way(&message, &copies, way, workspace) else {
-                return Fate::Waits;
-            };
+            let Some(found) = self.find_way(&again, way, workspace) else { return Fate::Waits };
             delay = found;
         }
         if way.queues.is_empty() {
             way.exchange.counters.unroutable.add(1);
             return Fate::Ends;
         }
-        let publish = Publish {
-            message,
-            persistent: properties.is_persistent(),
-            priority: properties.priority().unwrap_or(0),
-            ttl: ttl(&properties),
-            delay,
-            mark: 0,
-        };
+        let publish = again.publish(ttl(&again.properties), delay);
         reserve_places(&publish, &way.queues, false, shown, self, workspace)
     }
 
@@ -87,26 +77,15 @@ impl Broker {
     /// if a type on the way is gone or fails.
     fn find_way(
         &self,
-        message: &Message,
-        copies: &[Vec<u8>],
+        again: &Again<'_>,
         way: &mut Way,
         workspace: &mut Workspace,
     ) -> Option<Option<Delay>> {
-        let properties = Properties::check(message.header()).ok();
-        let mut keys = vec![message.routing_key()];
-        keys.extend(copies.iter().map(Vec::as_slice));
-        let published = Published {
-            keys: &keys,
-            headers: properties.and_then(|properties| properties.headers()),
-            properties: &|property| properties?.get(property),
-            now: workspace.effects.now.unix,
-        };
-        workspace.routing.seed(|| self.entropy.number());
-        let found = way.vhost.resolve(&way.exchange, published, &mut workspace.routing);
         way.first = None;
-        let Resolved { queues, routed } = found.ok()?;
-        let repeats = copies.is_empty() && routed.cacheable_once_waited && routed.delay.is_none();
-        way.first = repeats.then(|| message.clone());
+        let Resolved { queues, routed } =
+            self.targets(again, &way.exchange, &way.vhost, workspace)?;
+        let by_key = routed.cacheable_once_waited && again.only_key().is_some();
+        way.first = (by_key && routed.delay.is_none()).then(|| again.message.clone());
         way.queues = queues;
         Some(routed.delay)
     }
@@ -122,18 +101,10 @@ impl Broker {
     ) -> Fate {
         let exchange = self.vhost(&origin.vhost).and_then(|vhost| held_in(&vhost, dead, origin));
         let queue = exchange.and_then(|_| self.queue_by_id(dead.queue));
-        let (Some(queue), Ok(properties)) = (queue, Properties::check(dead.message.header()))
-        else {
+        let (Some(queue), Some(again)) = (queue, Again::of(&dead.message)) else {
             return Fate::Ends;
         };
-        let publish = Publish {
-            message: dead.message.clone(),
-            persistent: properties.is_persistent(),
-            priority: properties.priority().unwrap_or(0),
-            ttl: Ttl::FOREVER,
-            delay: Some(Delay::until(until)),
-            mark: 0,
-        };
+        let publish = again.publish(Ttl::FOREVER, Some(Delay::until(until)));
         reserve_places(&publish, &[queue], false, shown, self, workspace)
     }
 }
@@ -145,11 +116,14 @@ fn held_in(vhost: &Vhost, dead: &Dead, origin: &Origin) -> Option<Arc<ExchangeSh
 }
 
 /// The message as it goes on.
-fn released(message: &Message, properties: &Properties<'_>, scratch: &mut Vec<u8>) -> Message {
-    match properties.headers().and_then(waited) {
+fn released(message: &Message, scratch: &mut Vec<u8>) -> Option<Message> {
+    // What was published has been checked.
+    let properties = Properties::check(message.header()).ok()?;
+    let headers = properties.headers().and_then(waited);
+    Some(match headers {
         Some(headers) => message.with_header(&properties.with_headers(headers.as_ref()), scratch),
         None => message.clone(),
-    }
+    })
 }
 
 /// How long it may wait in a queue: that begins now.

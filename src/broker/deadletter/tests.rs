@@ -204,6 +204,17 @@ fn a_queue_that_holds_letters_back_is_not_empty() {
 }
 
 #[test]
+fn one_that_would_only_go_round_waits() {
+    let mut world = World::new();
+    world.declare("dead", &dying(0, b""));
+    world.publish("dead", 1);
+    assert_eq!((world.tick_after(0), world.depth("dead")), (Some(RETRY_MS), 0));
+    assert_eq!((world.tick_after(RETRY_MS), world.depth("dead")), (Some(RETRY_MS), 0));
+    let if_empty = world.link.delete_queue("dead", (false, true), &mut world.workspace);
+    assert!(if_empty.is_err(), "it is there");
+}
+
+#[test]
 fn a_queue_that_refuses_a_letter_without_a_place_for_it_takes_none() {
     let mut world = World::new();
     let refuse = Value::LongStr(b"reject-publish-dlx");

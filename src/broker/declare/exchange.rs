@@ -1,7 +1,7 @@
 //! exchange.declare and exchange.delete.
 
 use crate::broker::link::{Link, Workspace};
-use crate::deduplication::Deduplication;
+use crate::deduplication::check_exchange as check_deduplicating;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{DELAYED, DelayedKind, Kind, Settings, alternate_exchange, api_table};
 use crate::id::{CacheId, QueueId};
@@ -60,14 +60,15 @@ impl Link {
         }
         let routes = delayed.then(|| self.broker.exchange_types.delayed(declare.arguments));
         if !exists {
-            check_deduplication(declare.arguments, resource)?;
+            match kind {
+                Kind::Deduplicating => check_deduplicating(declare.arguments)?,
+                _ => check_deduplication(declare.arguments, resource)?,
+            }
             let routes = routes.clone().transpose()?;
             if let Kind::Plugged(kind) = routes.as_ref().unwrap_or(&kind) {
                 kind.check_arguments(&api_table(declare.arguments))?;
             }
         }
-        let cache = Deduplication::of(declare.arguments)
-            .map(|_| CacheId(self.broker.next_queue_id().number()));
         let mut settings = Settings {
             kind,
             durable: declare.durable,
@@ -75,8 +76,10 @@ impl Link {
             internal: declare.internal,
             arguments: declare.arguments.to_table(),
             alternate,
-            cache,
+            cache: None,
         };
+        settings.cache =
+            settings.deduplication().map(|_| CacheId(self.broker.next_queue_id().number()));
         let definition = definition(&vhost.name, declare, &settings);
         let mut state = vhost.state.write();
         if let Some(exchange) = state.topology.exchange(declare.name) {

@@ -430,8 +430,8 @@ mod tests {
         let queue = link.find_queue("q").unwrap();
         let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let message = Message::new(b"", b"q", &header, b"", &mut Vec::new());
-        let (persistent, priority, ttl_ms) = (false, 0, Publish::FOREVER);
-        let publish = Publish { message, persistent, priority, ttl_ms, delay: None, mark: 0 };
+        let (persistent, priority, ttl) = (false, 0, crate::time::Ttl::FOREVER);
+        let publish = Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
         queue.publish(&mut vec![publish; 3], &mut workspace.turn(&broker)).unwrap();
         let held = Unacked {
             tag: 0,

@@ -6,7 +6,7 @@
 //! history) is asked for no key and leaves none: a move must not lose a message.
 
 use super::route::Route;
-use crate::deduplication::{Cache, Deduplicator, Key, Original};
+use crate::deduplication::{Cache, Deduplicator, Key, KeyBudget, Original};
 use crate::exchange::ExchangeShared;
 use crate::id::{CacheId, QueueId};
 use crate::queue::{Publish, Queue};
@@ -21,6 +21,7 @@ use std::sync::{Arc, Weak};
 pub(super) struct Caches<'a> {
     locked: Vec<(&'a Deduplicator, MutexGuard<'a, Cache>)>,
     now: UnixMillis,
+    budget: &'a Arc<KeyBudget>,
     /// Keys of messages that were decided on and have no record yet.
     claimed: HashSet<(CacheId, Key)>,
     /// Keys that were remembered and wait for their record.
@@ -86,9 +87,13 @@ pub(super) fn in_order<'a>(
 
 impl<'a> Caches<'a> {
     /// Locks what `in_order` gave.
-    pub(super) fn lock(ordered: &'a [Arc<Deduplicator>], now: UnixMillis) -> Self {
+    pub(super) fn lock(
+        ordered: &'a [Arc<Deduplicator>],
+        now: UnixMillis,
+        budget: &'a Arc<KeyBudget>,
+    ) -> Self {
         let locked = ordered.iter().map(|it| (&**it, it.lock())).collect();
-        Self { locked, now, claimed: HashSet::new(), waiting: Vec::new() }
+        Self { locked, now, budget, claimed: HashSet::new(), waiting: Vec::new() }
     }
 
     /// Decides on a message for these queues. A key that is claimed counts as seen.
@@ -152,12 +157,12 @@ impl<'a> Caches<'a> {
                 Some(queue) => taken.binary_search(&queue).is_ok(),
                 None => !taken.is_empty() && !refused,
             };
-            let now = self.now;
+            let (now, budget) = (self.now, self.budget);
             let Some((deduplicator, cache)) = self.locked(new.cache).filter(|_| accepted) else {
                 continue;
             };
             let stored = recorded && deduplicator.durable;
-            let entry = cache.remember(new.key, new.due, now, stored);
+            let entry = cache.remember(new.key, new.due, now, stored, budget);
             deduplicator.keys.set(cache.len() as u64);
             if stored {
                 deduplicator.mark_changed();
@@ -176,6 +181,10 @@ impl<'a> Caches<'a> {
             if let Some((_, cache)) = self.locked(cache) {
                 cache.appended(&key, original);
             }
+        }
+        self.locked.iter_mut().for_each(|(_, cache)| cache.trim());
+        if self.budget.take_news() {
+            log_budget_used_up(self.budget.bytes());
         }
     }
 
@@ -206,6 +215,15 @@ impl<'a> Caches<'a> {
         let (deduplicator, cache) = &mut self.locked[at];
         Some((*deduplicator, cache))
     }
+}
+
+#[cold]
+fn log_budget_used_up(bytes: u64) {
+    tracing::warn!(
+        "the keys by which duplicates are found take {bytes} bytes, as many as they may: from now \
+         on caches forget keys before they have x-cache-size of them; leveret ctl \
+         list_deduplication shows how many each has"
+    );
 }
 
 /// A transaction's decisions, by the number of the publish: empty where nothing remembers keys.

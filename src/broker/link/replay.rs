@@ -4,11 +4,11 @@ use super::publish::PublishBatch;
 use super::route::{Admitted, Route};
 use super::{Link, Workspace};
 use crate::broker::Broker;
-use crate::exchange::{Published, Remembered};
+use crate::broker::again::Again;
+use crate::exchange::Remembered;
 use crate::limits::OPERATIONS_PER_TURN;
 use crate::queue::{Publish, Queue};
 use crate::store::Reach;
-use crate::wire::Properties;
 
 /// What a replay came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,16 +78,10 @@ impl Link {
         remembered: &Remembered,
         workspace: &mut Workspace,
     ) -> Option<Route> {
-        let properties = Properties::check(remembered.message.header()).ok()?;
-        let first = std::iter::once(remembered.message.routing_key());
-        let keys: Vec<_> = first.chain(remembered.more_keys.iter().map(|key| &**key)).collect();
-        let published = Published {
-            keys: &keys,
-            headers: properties.headers(),
-            properties: &|property| properties.get(property),
-            now: workspace.effects.now.unix,
-        };
-        let found = self.find_route(admitted, published, &mut workspace.routing);
+        let again = Again::of(&remembered.message)?;
+        let found = again.route(workspace.effects.now.unix, |published| {
+            self.find_route(admitted, published, &mut workspace.routing)
+        });
         // What was published before is no duplicate of itself.
         found.ok().map(|(route, _)| Route { deduplicates: false, ..route })
     }
@@ -110,6 +104,7 @@ mod tests {
     use super::*;
     use crate::broker::declare::tests::{DURABLE, connect, open};
     use crate::broker::{BindTo, DeclareExchange, DeclareQueue};
+    use crate::exchange::Published;
     use crate::limits::HISTORY_LEN_MAX;
     use crate::message::Message;
     use crate::store::MemoryDisk;

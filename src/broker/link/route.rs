@@ -43,8 +43,8 @@ pub struct Route {
 pub(super) enum Aside {
     /// A requester named by a direct-reply key.
     Reply(Arc<ReplyTarget>),
-    /// An exchange that remembers it, with the keys of its CC and BCC headers.
-    History(Arc<History>, Arc<[Box<[u8]>]>),
+    /// An exchange that remembers it.
+    History(Arc<History>),
 }
 
 impl Route {
@@ -54,12 +54,11 @@ impl Route {
         for aside in &self.asides {
             match aside {
                 Aside::Reply(reply) => reply.push(&publish.message, effects),
-                Aside::History(history, more_keys) => history.push(Remembered {
+                Aside::History(history) => history.push(Remembered {
                     message: publish.message.clone(),
                     persistent: publish.persistent,
                     priority: publish.priority,
                     ttl: publish.ttl,
-                    more_keys: Arc::clone(more_keys),
                 }),
             }
         }
@@ -204,12 +203,7 @@ impl Link {
             let replies = self.broker.replies.find_all(published.keys);
             asides.extend(replies.into_iter().map(Aside::Reply));
         }
-        if !routed.histories.is_empty() {
-            let more_keys = published.keys.iter().skip(1).map(|key| Box::from(*key));
-            let more_keys: Arc<[_]> = more_keys.collect();
-            let remembering = |history| Aside::History(history, Arc::clone(&more_keys));
-            asides.extend(routed.histories.into_iter().map(remembering));
-        }
+        asides.extend(routed.histories.into_iter().map(Aside::History));
         let durable = || queues.iter().filter(|queue| queue.settings.durable);
         let cacheable = routed.cacheable && asides.is_empty();
         let route = Route {

@@ -110,7 +110,7 @@ impl Link {
         let _gate = broker.gate.read();
         let publishes = &transaction.publishes;
         let ordered = caches_of(publishes);
-        let mut caches = Caches::lock(&ordered, workspace.effects.now.unix);
+        let mut caches = Caches::lock(&ordered, workspace.effects.now.unix, &broker.key_budget);
         let decisions = Decisions::new(publishes, &mut caches);
         let mut parts = parts(publishes, &decisions);
         if !reserve(&mut parts, publishes, &broker, workspace) {

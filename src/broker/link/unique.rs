@@ -59,7 +59,7 @@ impl UniqueGroup {
     ) -> (Reach, bool) {
         let _gate = broker.gate.read();
         let ordered = in_order(std::iter::once(&*self.exchange), self.queues.iter());
-        let mut caches = Caches::lock(&ordered, workspace.effects.now.unix);
+        let mut caches = Caches::lock(&ordered, workspace.effects.now.unix, &broker.key_budget);
         let (mut reach, mut from, mut dropped) = (Reach::default(), 0, false);
         while from < self.messages.len() {
             let step = self.decide(from, &mut caches);

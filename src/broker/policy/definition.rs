@@ -47,10 +47,16 @@ impl Definition {
                 }
             }
         }
-        if unknown.is_empty() {
-            return Ok(checked);
+        if !unknown.is_empty() {
+            return Err(format!("{} are not recognised policy settings", Fields(&unknown)));
         }
-        Err(format!("{} are not recognised policy settings", Fields(&unknown)))
+        let PolicyValues { retry_delay_ms_min: min, retry_delay_ms_max: max, .. } = checked.values;
+        match min.zip(max) {
+            Some((min, max)) if max < min => {
+                Err(format!("{max} is not a valid maximum retry delay: the minimum is {min}"))
+            }
+            _ => Ok(checked),
+        }
     }
 
     /// Whether a queue of that type knows all keys. RabbitMQ's classic queues know no delivery

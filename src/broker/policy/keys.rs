@@ -123,12 +123,12 @@ const KEYS: [Key; 32] = [
         Some(())
     }),
     // Our own, and an operator's as RabbitMQ's `delayed-retry-min` and `-max` are.
-    Key::new("retry-delay-min", "is not a valid retry delay", |it, to| {
+    Key::new("retry-delay-min", "is not a valid minimum retry delay", |it, to| {
         to.values.retry_delay_ms_min = Some(period(it).filter(|ms| *ms > 0)?);
         Some(())
     })
     .operators(),
-    Key::new("retry-delay-max", "is not a valid retry delay", |it, to| {
+    Key::new("retry-delay-max", "is not a valid maximum retry delay", |it, to| {
         to.values.retry_delay_ms_max = Some(period(it).filter(|ms| *ms > 0)?);
         Some(())
     })

@@ -2,6 +2,7 @@
 //! arguments, output and exit codes are rabbitmqctl's, so that its scripts go on working.
 
 mod client;
+mod deduplication;
 mod delayed;
 mod policies;
 mod table;
@@ -108,6 +109,9 @@ enum Command {
     CancelDelayed(delayed::CancelDelayed),
     /// Let a message that waits in a delayed exchange wait until another time
     RescheduleDelayed(delayed::RescheduleDelayed),
+    /// List the queues and exchanges that leave out duplicates: the keys that each remembers, and
+    /// how many duplicates it has left out since the start
+    ListDeduplication,
 }
 
 /// One question to the broker, and how its answer is printed.
@@ -170,6 +174,7 @@ impl Command {
             Self::ListDelayed(args) => delayed::list(args, vhost),
             Self::CancelDelayed(args) => delayed::cancel(args, vhost),
             Self::RescheduleDelayed(args) => delayed::reschedule(args, vhost),
+            Self::ListDeduplication => deduplication::list(vhost),
         }
     }
 }

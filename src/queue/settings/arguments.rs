@@ -39,7 +39,7 @@ const fn stream(name: &'static str, check: fn(Value<'_>, TableRef<'_>) -> Checke
     Argument { name, classic: false, quorum: false, check }
 }
 
-const ARGUMENTS: [Argument; 35] = [
+const ARGUMENTS: [Argument; 36] = [
     both(QUEUE_TYPE, |value, _| known_queue_type(value)),
     both("x-expires", |value, _| period(value, 1)),
     both("x-message-ttl", |value, _| period(value, 0)),
@@ -94,6 +94,9 @@ const ARGUMENTS: [Argument; 35] = [
     both(deduplication::ENABLED, |value, _| boolean(value)),
     both(deduplication::CACHE_SIZE, |value, _| at_most(value, 1, DEDUPLICATION_CACHE_MAX)),
     both(deduplication::CACHE_TTL, |value, _| period(value, 1)),
+    both(deduplication::CACHE_PERSISTENCE, |value, _| {
+        one_of(value, "invalid_cache_persistence", |it| matches!(it, "disk" | "memory"))
+    }),
     both(deduplication::HEADER, |value, _| header_name(value)),
 ];
 
@@ -164,7 +167,7 @@ impl QueueSettings {
     }
 }
 
-/// Checks those arguments of an exchange that it has in common with queues.
+/// Checks those arguments of an exchange that it has in common with queues, whatever its type.
 ///
 /// # Errors
 /// 406 for the first that is wrong.

@@ -64,6 +64,7 @@ fn every_argument_has_its_effect() {
             header: Name::new("id"),
             cache_len: 9,
             ttl_ms: Some(10),
+            persistent: true,
         }),
     };
     assert_eq!(all, expected);

@@ -90,7 +90,7 @@ impl Model {
 fn matches(kind: &Kind, binding: &ModelBinding, key: &str, headers: &Fields) -> bool {
     match kind {
         Kind::Direct => binding.key == key,
-        Kind::Fanout | Kind::Plugged(_) => true,
+        Kind::Fanout | Kind::Deduplicating | Kind::Plugged(_) => true,
         Kind::Topic => topic_matches(&words(binding.key), &words(key)),
         Kind::Headers => headers_match(binding, headers),
         Kind::Delayed(_) | Kind::Missing(_) => unreachable!("the model declares none"),
