@@ -71,6 +71,12 @@ impl Seq {
         Self(u64::from(rank) << Self::AGE_BITS | age)
     }
 
+    /// The lower, the sooner it goes.
+    #[must_use]
+    pub fn rank(self) -> u8 {
+        (self.0 >> Self::AGE_BITS) as u8
+    }
+
     /// Which of its queue's messages it is, whatever its rank.
     #[must_use]
     pub fn age(self) -> u64 {

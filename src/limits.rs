@@ -141,10 +141,10 @@ pub const RELEASES_UNDER_WAY_MAX: usize = 1_024;
 pub const RELEASE_READ_AHEAD_MS: u64 = 1_000;
 /// Delayed messages that one request lists.
 pub const DELAYED_LIST_LEN_MAX: usize = 100_000;
-/// Delayed messages that leave memory in one lock hold, and pages between them that are written
-/// anew for it.
-pub const DELAYED_PAGED_AT_ONCE: usize = 8_192;
-pub const DELAYED_PAGES_AT_ONCE: usize = 16;
+/// Messages that leave memory in one lock hold where they join pages anywhere (delayed and urgent
+/// ones), and pages between them that are written anew for it.
+pub const JOINING_PAGES_AT_ONCE: usize = 4_096;
+pub const JOINED_PAGES_AT_ONCE: usize = 16;
 /// Messages settled, purged or requeued in one lock hold.
 pub const WORK_PER_LOCK_MAX: usize = 4_096;
 /// Octets of a message's key (`x-group-key`, `x-fair-key`) that count.

@@ -7,10 +7,10 @@ use super::declare::DeclareExchange;
 use super::link::Workspace;
 use super::vhost::{State, Vhost};
 use crate::exchange::{Kind, Removed};
-use crate::id::{QueueId, Seq};
+use crate::id::QueueId;
 use crate::name::Name;
 use crate::queue::{Queue, QueueCore, QueueSettings};
-use crate::store::{Definition, Disk, StoreError};
+use crate::store::Definition;
 use crate::table::Table;
 use std::sync::Arc;
 
@@ -96,32 +96,5 @@ impl Broker {
         }
         let exchange = self.vhost(&queue.vhost).and_then(|vhost| vhost.exchange(&queue.name));
         exchange.is_some_and(|exchange| !matches!(exchange.kind.routes(), Kind::Missing(_)))
-    }
-
-    /// Lets messages leave a delay queue's memory until the queues hold `enough`, the latest first,
-    /// but none of its first `keep`. Those that are in no journal are spilled, or stay.
-    pub(super) fn page_out_waiting(
-        &self,
-        disk: &dyn Disk,
-        queue: &Queue,
-        keep: usize,
-        enough: u64,
-        spills: bool,
-    ) -> Result<(), StoreError> {
-        let mut below = Seq(u64::MAX);
-        while self.residence.total() > enough
-            && let Some((first, last)) = queue.pageable_waiting(keep, below)
-        {
-            below = first;
-            if spills {
-                let transient = queue.transient_waiting(first, last);
-                self.write(disk, queue.id, transient.messages, first, last)?;
-            }
-            let stored = self.store.stored(disk, queue.id, first, last)?;
-            if queue.page_out_waiting(&stored, first, last).is_err() {
-                break;
-            }
-        }
-        Ok(())
     }
 }

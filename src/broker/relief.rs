@@ -107,13 +107,11 @@ impl Broker {
             if self.residence.total() <= enough {
                 return Ok(());
             }
-            if queue.id.is_timed() {
-                let Kept { head, .. } = self.kept_of(&queue, kept);
-                self.page_out_waiting(disk, &queue, head, enough, false)?;
-                continue;
+            if !queue.id.is_timed() {
+                self.page_out(disk, &queue, kept)?;
             }
-            self.page_out(disk, &queue, kept)?;
-            if kept == Kept::NOTHING {
+            self.page_out_between(disk, &queue, self.kept_of(&queue, kept).head, enough, false)?;
+            if kept == Kept::NOTHING && !queue.id.is_timed() {
                 let stored = self.store.stored(disk, queue.id, Seq(0), Seq(u64::MAX))?;
                 // A queue that is gone holds nothing.
                 let _ = queue.evict_bodies(&stored);
@@ -131,7 +129,35 @@ impl Broker {
         Ok(())
     }
 
-    /// The same, but no more than a few MiB of this queue.
+    /// Lets messages of a queue where they join anywhere leave memory until the queues hold
+    /// `enough`, the latest first, but none of its first `keep`. Those that are in no journal are
+    /// spilled, or stay.
+    pub(super) fn page_out_between(
+        &self,
+        disk: &dyn Disk,
+        queue: &Queue,
+        keep: usize,
+        enough: u64,
+        spills: bool,
+    ) -> Result<(), StoreError> {
+        let mut below = Seq(u64::MAX);
+        while self.residence.total() > enough
+            && let Some((first, last)) = queue.pageable_between(keep, below)
+        {
+            below = first;
+            if spills {
+                let transient = queue.transient_between(first, last);
+                self.write(disk, queue.id, transient.messages, first, last)?;
+            }
+            let stored = self.store.stored(disk, queue.id, first, last)?;
+            if queue.page_out_between(&stored, first, last).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// As much as that, but no more than a few MiB of this queue.
     pub(super) fn kept_of(&self, queue: &Queue, Kept { head, tail }: Kept) -> Kept {
         let counters = &queue.counters;
         let body_len = counters.ready_bytes.get() / counters.ready.get().max(1);

@@ -99,12 +99,11 @@ impl Broker {
             return Ok(());
         }
         for queue in self.resident_queues(|_| true) {
-            if queue.id.is_timed() {
-                let (head, enough) = (self.kept_of(&queue, kept).head, self.spilling.enough());
-                self.page_out_waiting(disk, &queue, head, enough, true)?;
-            } else {
-                self.spill_queue(disk, &queue, self.kept_of(&queue, kept))?;
+            let fitting = self.kept_of(&queue, kept);
+            if !queue.id.is_timed() {
+                self.spill_queue(disk, &queue, fitting)?;
             }
+            self.page_out_between(disk, &queue, fitting.head, self.spilling.enough(), true)?;
             if kept == Kept::NOTHING && !queue.id.is_timed() {
                 self.spill_aside(disk, &queue)?;
             }

@@ -243,7 +243,7 @@ impl State {
             core.restore_next_seq(next_seq);
             for stored in pages {
                 let stored = restore_retrying(&mut core, stored, &returns, due);
-                page(stored).into_iter().for_each(|page| core.restore_page(page.with_due(due)));
+                pages_of(stored).into_iter().for_each(|page| core.restore_page(page.with_due(due)));
             }
             core.restore_due(due);
             core.restore_returns(returns);
@@ -291,18 +291,25 @@ fn restore_retrying(
     StoredPage::List(messages)
 }
 
-fn page(stored: StoredPage) -> Option<Page> {
+/// One page for each rank: where new messages join, none has to be divided.
+fn pages_of(stored: StoredPage) -> Vec<Page> {
     match stored {
         StoredPage::Dense { first, last, bytes, redelivered } => {
-            Some(Page::dense(first, last, bytes, redelivered))
+            vec![Page::dense(first, last, bytes, redelivered)]
         }
-        StoredPage::List(messages) => Page::new(messages.iter().map(|message| Paged {
-            seq: message.seq,
-            body_len: message.body_len,
-            persistent: true,
-            redelivered: message.redelivered,
-            due: UnixMillis::NEVER,
-        })),
+        StoredPage::List(messages) => {
+            let of_one_rank = messages.chunk_by(|a, b| a.seq.rank() == b.seq.rank());
+            let pages = of_one_rank.map(|part| {
+                Page::new(part.iter().map(|message| Paged {
+                    seq: message.seq,
+                    body_len: message.body_len,
+                    persistent: true,
+                    redelivered: message.redelivered,
+                    due: UnixMillis::NEVER,
+                }))
+            });
+            pages.flatten().collect()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::effects::Effects;
 use super::load::Paging;
 use super::samples::publish;
 use crate::id::{QueueId, Seq};
-use crate::limits::{DELAYED_PAGES_AT_ONCE, RELEASES_UNDER_WAY_MAX};
+use crate::limits::{JOINED_PAGES_AT_ONCE, RELEASES_UNDER_WAY_MAX};
 use crate::store::RecordBatch;
 use crate::time::{Delay, UnixMillis};
 
@@ -138,8 +138,8 @@ fn paged_messages_in_random_order_take_ten_bytes_each() {
         world.records = RecordBatch::new();
         if nth % 10_000 == 9_999 {
             let mut below = Seq(u64::MAX);
-            while let Some((first, last)) = world.core.pageable_waiting(100, below) {
-                world.core.page_out_waiting(&all, first, last);
+            while let Some((first, last)) = world.core.pageable_between(100, below) {
+                world.core.page_out_between(&all, first, last);
                 below = first;
             }
         }
@@ -199,11 +199,11 @@ fn messages_leave_memory_for_a_few_pages_at_once() {
     };
     let leave = |world: &mut World| {
         let (mut below, mut most) = (Seq(u64::MAX), 0);
-        while let Some((first, last)) = world.core.pageable_waiting(0, below) {
+        while let Some((first, last)) = world.core.pageable_between(0, below) {
             let pages = world.core.ready.middle.iter().flat_map(|middle| &middle.pages);
             let between = pages.filter(|page| page.last() >= first && page.first() <= last);
             most = most.max(between.count());
-            world.core.page_out_waiting(&[(Seq(0), Seq(u64::MAX))], first, last);
+            world.core.page_out_between(&[(Seq(0), Seq(u64::MAX))], first, last);
             below = first;
         }
         assert_eq!(world.core.absent_seqs().len(), world.core.ready_len());
@@ -212,5 +212,5 @@ fn messages_leave_memory_for_a_few_pages_at_once() {
     publish_all(&mut world);
     assert_eq!(leave(&mut world), 0);
     publish_all(&mut world);
-    assert_eq!(leave(&mut world), DELAYED_PAGES_AT_ONCE);
+    assert_eq!(leave(&mut world), JOINED_PAGES_AT_ONCE);
 }

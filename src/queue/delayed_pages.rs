@@ -1,61 +1,27 @@
-//! Pages of a timed queue. New messages come anywhere between those that wait already, so pages are
-//! written anew where messages join or leave them; each holds as many as any page.
+//! Pages of a timed queue, as `pages_between` has them made. New messages come anywhere between
+//! those that wait already, so pages are written anew where messages join or leave them; each holds
+//! as many as any page.
 
-use super::core::QueueCore;
 use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
 use super::page_out::Freed;
 use super::ready::{Entry, Ready, shrink};
-use super::spill::Transient;
 use crate::id::Seq;
-use crate::limits::{DELAYED_PAGED_AT_ONCE, DELAYED_PAGES_AT_ONCE};
-
-impl QueueCore {
-    /// First and last of the messages in memory that may leave it next: the latest of those before
-    /// `below`, but none of the first `keep`. They join no more than a few pages.
-    pub fn pageable_waiting(&mut self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
-        self.ready.put_aside();
-        let kept = self.ready.returned.keys().nth(keep).copied()?;
-        let mut leaving = self.ready.returned.range(kept..below.0.max(kept)).rev();
-        let (last, _) = leaving.next()?;
-        let from = self.ready.pages_up_to(*last, DELAYED_PAGES_AT_ONCE);
-        let near = leaving.take(DELAYED_PAGED_AT_ONCE - 1).take_while(|(seq, _)| **seq >= from);
-        let first = near.last().map_or(last, |(seq, _)| seq);
-        Some((Seq(*first), Seq(*last)))
-    }
-
-    /// The transient messages in memory from `first` to `last`.
-    #[must_use]
-    pub fn transient_waiting(&self, first: Seq, last: Seq) -> Transient {
-        let mut found = Transient::default();
-        let waiting = self.ready.returned.range(first.0..=last.0).map(|(_, entry)| entry);
-        waiting.filter(|entry| !entry.reserved).for_each(|entry| found.look(entry));
-        found
-    }
-
-    /// Makes pages of the messages from `first` to `last` that `stored` holds: sorted runs of seqs
-    /// that can be read from disk.
-    pub fn page_out_waiting(&mut self, stored: &[(Seq, Seq)], first: Seq, last: Seq) -> Freed {
-        let page_len = self.paging.page_len.max(1);
-        self.ready.page_waiting(stored, (first.0, last.0), page_len)
-    }
-}
 
 impl Ready {
     /// What was loaded goes back among the others: no page may begin before the fifo ends.
-    fn put_aside(&mut self) {
+    pub(super) fn put_aside(&mut self) {
         self.returned.extend(self.fifo.drain(..).map(|entry| (entry.seq, entry)));
         shrink(&mut self.fifo);
     }
 
-    /// Where the last `max` of the pages begin that begin before this seq.
-    fn pages_up_to(&self, seq: u64, max: usize) -> u64 {
-        let Some(middle) = &self.middle else { return 0 };
-        let end = middle.pages.partition_point(|page| page.first().0 <= seq);
-        end.checked_sub(max).map_or(0, |at| middle.pages[at].first().0)
-    }
-
-    fn page_waiting(&mut self, stored: &[(Seq, Seq)], range: (u64, u64), page_len: usize) -> Freed {
+    /// As `QueueCore::page_out_between`.
+    pub(super) fn page_waiting(
+        &mut self,
+        stored: &[(Seq, Seq)],
+        range: (u64, u64),
+        page_len: usize,
+    ) -> Freed {
         self.put_aside();
         let mut freed = Freed::default();
         let leaving = self.stored_within(stored, range).collect();
@@ -93,7 +59,7 @@ impl Middle {
         let touched: Vec<Page> = self.pages.drain(from..to.max(from)).collect();
         for page in &touched {
             self.paged -= page.len();
-            joining.extend(page.messages());
+            joining.extend(page.messages(Seq::time));
         }
         // Two lists in order, one behind the other: that is one pass.
         joining.sort_by_key(|message| message.seq);
@@ -115,8 +81,8 @@ impl Middle {
     fn take_out(&mut self, seq: u64) -> Option<Paged> {
         let at = self.pages.partition_point(|page| page.last().0 < seq);
         let page = self.pages.get(at)?;
-        let taken = page.messages().find(|message| message.seq.0 == seq)?;
-        let rest = Page::new(page.messages().filter(|message| message.seq.0 != seq));
+        let taken = page.messages(Seq::time).find(|message| message.seq.0 == seq)?;
+        let rest = Page::new(page.messages(Seq::time).filter(|message| message.seq.0 != seq));
         self.paged -= 1;
         match rest {
             Some(rest) => self.pages[at] = rest,
@@ -127,19 +93,6 @@ impl Middle {
 }
 
 impl Page {
-    /// Its messages, each as if it had its share of the bodies' bytes.
-    fn messages(&self) -> impl Iterator<Item = Paged> {
-        let mean = self.bytes() / self.len() as u64;
-        let more = self.bytes() % self.len() as u64;
-        self.walk().zip(0_u64..).map(move |((seq, marks), nth)| Paged {
-            seq: Seq(seq),
-            body_len: u32::try_from(mean + u64::from(nth < more)).unwrap_or(u32::MAX),
-            persistent: marks.persistent(),
-            redelivered: marks.redelivered(),
-            due: Seq(seq).time(),
-        })
-    }
-
     /// The highest of its seqs up to `last`.
     pub(super) fn last_up_to(&self, last: u64) -> Option<u64> {
         if self.last().0 <= last {

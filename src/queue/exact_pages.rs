@@ -43,7 +43,7 @@ impl Ready {
     }
 
     /// Not all of what is in memory is in the map, and not all of its times are listed.
-    fn is_unswept(&self) -> bool {
+    pub(super) fn is_unswept(&self) -> bool {
         self.dues.as_ref().is_some_and(|dues| dues.sweep.is_some())
     }
 
@@ -74,8 +74,8 @@ impl Ready {
     }
 
     /// As `QueueCore::page_out`, of the map. Only what is stored is looked at. What stands between
-    /// pages stays: a page does not know how many bytes each of its messages has, so no page can be
-    /// divided.
+    /// pages stays, but for urgent messages, see `pages_between`: a page does not know how many
+    /// bytes each of its messages has, so no page can be divided.
     pub(super) fn page_mapped(
         &mut self,
         stored: &[(Seq, Seq)],
@@ -95,8 +95,9 @@ impl Ready {
             leaving.reverse();
             let leaving = self.let_leave(leaving, &mut freed);
             if let Some(middle) = &mut self.middle {
-                let pages =
-                    leaving.rchunks(page_len).filter_map(|it| Page::new(it.iter().copied()));
+                let of_one_rank = leaving.chunk_by(|a, b| a.seq.rank() == b.seq.rank()).rev();
+                let parts = of_one_rank.flat_map(|part| part.rchunks(page_len));
+                let pages = parts.filter_map(|part| Page::new(part.iter().copied()));
                 pages.for_each(|page| middle.push_page_front(page));
             }
         }
@@ -141,7 +142,7 @@ impl Ready {
         let mut open =
             middle.pop_open_page(page_len).map_or_else(PageBuilder::default, PageBuilder::reopen);
         for message in messages {
-            if open.len() >= page_len {
+            if !open.takes(message.seq.0, page_len) {
                 std::mem::take(&mut open).finish().into_iter().for_each(|it| middle.push_page(it));
             }
             open.push(message);

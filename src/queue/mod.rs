@@ -55,6 +55,9 @@ mod outlet;
 mod overflow;
 mod page;
 mod page_out;
+mod pages_between;
+#[cfg(test)]
+mod pages_between_tests;
 mod purge;
 mod ready;
 mod residence;

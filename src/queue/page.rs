@@ -145,6 +145,26 @@ impl Page {
         self.last - self.first + 1 != u64::from(self.count)
     }
 
+    /// Its messages, each as if it had its share of the bodies' bytes, and this due time.
+    pub(super) fn messages(&self, due: impl Fn(Seq) -> UnixMillis) -> impl Iterator<Item = Paged> {
+        let mean = self.bytes / u64::from(self.count);
+        let more = self.bytes % u64::from(self.count);
+        self.walk().zip(0_u64..).map(move |((seq, marks), nth)| Paged {
+            seq: Seq(seq),
+            body_len: u32::try_from(mean + u64::from(nth < more)).unwrap_or(u32::MAX),
+            persistent: marks.persistent(),
+            redelivered: marks.redelivered(),
+            due: due(Seq(seq)),
+        })
+    }
+
+    /// Whether a message may be the next of this page, if a page has `page_len` of them. One page
+    /// has one rank: new messages join behind those of their rank, and no page can be divided
+    /// without losing count of whose bytes are where.
+    pub(super) fn takes(&self, seq: u64, page_len: usize) -> bool {
+        self.len() < page_len && Seq(self.last).rank() == Seq(seq).rank()
+    }
+
     /// Adds its first `count` messages to `runs`. Looks at each only if seqs are missing.
     pub(super) fn add_runs(&self, count: usize, runs: &mut Vec<(Seq, Seq)>) {
         if self.has_gaps() {
@@ -243,6 +263,11 @@ impl PageBuilder {
 
     pub(super) fn len(&self) -> usize {
         self.page.as_ref().map_or(0, Page::len)
+    }
+
+    /// As `Page::takes`; a page that is not begun takes any.
+    pub(super) fn takes(&self, seq: u64, page_len: usize) -> bool {
+        self.page.as_ref().is_none_or(|page| page.takes(seq, page_len))
     }
 
     pub(super) fn push(&mut self, message: Paged) {

@@ -219,7 +219,7 @@ impl Ready {
                 self.returned.insert(entry.seq, entry);
                 continue;
             }
-            if open.len() >= page_len {
+            if !open.takes(entry.seq, page_len) {
                 std::mem::take(&mut open).finish().into_iter().for_each(|p| middle.push_page(p));
             }
             open.push(Paged::of(&entry));
@@ -256,7 +256,8 @@ impl Ready {
             }
             freed.take(&mut entry);
         }
-        for part in taken.chunks(page_len) {
+        let of_one_rank = taken.chunk_by(|a, b| a.seq.rank() == b.seq.rank());
+        for part in of_one_rank.flat_map(|part| part.chunks(page_len)) {
             let page = Page::new(part.iter().rev().copied());
             page.into_iter().for_each(|page| middle.push_page_front(page));
         }

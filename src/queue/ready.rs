@@ -7,7 +7,8 @@
 //! New messages join at the end of a deque; requeued ones return to their old place by way of a
 //! sorted map beside it, so that settling 100 k in random order stays O(n log n). An entry there
 //! takes 40 to 80 bytes even without its body; there are never more than were checked out at once,
-//! since they are the first to leave again. Without pages the fifo is all there is. A queue that
+//! since they are the first to leave again. Urgent ones join there too, and leave it for pages
+//! between the others, see `pages_between`. Without pages the fifo is all there is. A queue that
 //! was long gives its memory back as it drains.
 //!
 //! Where messages join or leave in the middle, all that is in memory is in the map, see `mapped`.

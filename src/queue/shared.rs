@@ -444,28 +444,28 @@ impl Queue {
         Ok(bytes)
     }
 
-    /// As `QueueCore::pageable_waiting`. `None` too if the queue is gone.
-    pub fn pageable_waiting(&self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
-        self.core.lock().pageable_waiting(keep, below).filter(|_| !self.is_gone())
+    /// As `QueueCore::pageable_between`. `None` too if the queue is gone.
+    pub fn pageable_between(&self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
+        self.core.lock().pageable_between(keep, below).filter(|_| !self.is_gone())
     }
 
-    /// As `QueueCore::transient_waiting`. Nothing if the queue is gone.
+    /// As `QueueCore::transient_between`. Nothing if the queue is gone.
     #[must_use]
-    pub fn transient_waiting(&self, first: Seq, last: Seq) -> Transient {
-        self.core.lock().transient_waiting(first, last)
+    pub fn transient_between(&self, first: Seq, last: Seq) -> Transient {
+        self.core.lock().transient_between(first, last)
     }
 
-    /// As `QueueCore::page_out_waiting`. Says how many bytes left memory.
+    /// As `QueueCore::page_out_between`. Says how many bytes left memory.
     ///
     /// # Errors
     /// `Gone`.
-    pub fn page_out_waiting(
+    pub fn page_out_between(
         &self,
         stored: &[(Seq, Seq)],
         first: Seq,
         last: Seq,
     ) -> Result<u64, Gone> {
-        self.relieve(|core| core.page_out_waiting(stored, first, last)).map(|freed| freed.bytes)
+        self.relieve(|core| core.page_out_between(stored, first, last)).map(|freed| freed.bytes)
     }
 
     /// As `QueueCore::waiting`.

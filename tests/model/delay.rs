@@ -152,8 +152,8 @@ impl World {
     fn page_out(&mut self, keep: usize) {
         let stored: Vec<_> = self.disk.keys().map(|seq| (*seq, *seq)).collect();
         let mut below = Seq(u64::MAX);
-        while let Some((first, last)) = self.core.pageable_waiting(keep, below) {
-            self.core.page_out_waiting(&stored, first, last);
+        while let Some((first, last)) = self.core.pageable_between(keep, below) {
+            self.core.page_out_between(&stored, first, last);
             below = first;
         }
     }

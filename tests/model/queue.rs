@@ -59,6 +59,9 @@ impl World {
             Op::Purge => self.purge(),
             Op::Evict(nth) => self.evict(*nth),
             Op::PageOut(page_out) => self.page_out(*page_out),
+            Op::PageOutBetween { keep, holes, spills } => {
+                self.page_out_between(*keep, *holes, *spills);
+            }
             Op::EvictBodies { max, holes } => self.evict_bodies(*max, *holes),
             Op::Spill { keep_head, keep_tail, max } => self.spill(*keep_head, *keep_tail, *max),
             Op::SpillAside(max) => self.spill_aside(*max),
@@ -128,6 +131,24 @@ fn cases() -> ProptestConfig {
     ProptestConfig { cases: usual.cases * 4, ..usual }
 }
 
+fn run(durable: bool, behaviour: Behaviour, ops: &[Op], seed: u64) {
+    let is_plain = behaviour == Behaviour::default();
+    let mut world = World::doing(durable, behaviour);
+    for op in ops {
+        if is_plain {
+            world.apply_plain(op);
+        } else {
+            world.apply(op);
+        }
+    }
+    if seed & 2 == 0 {
+        world.wait_for_all();
+    }
+    world.restart(seed & 1 == 0, seed);
+    world.wait_for_all();
+    world.empty();
+}
+
 proptest! {
     #![proptest_config(cases())]
     #[test]
@@ -137,20 +158,16 @@ proptest! {
         ops in prop::collection::vec(ops::op(), 1..80),
         seed in any::<u64>(),
     ) {
-        let is_plain = behaviour == Behaviour::default();
-        let mut world = World::doing(durable, behaviour);
-        for op in &ops {
-            if is_plain {
-                world.apply_plain(op);
-            } else {
-                world.apply(op);
-            }
-        }
-        if seed & 2 == 0 {
-            world.wait_for_all();
-        }
-        world.restart(seed & 1 == 0, seed);
-        world.wait_for_all();
-        world.empty();
+        run(durable, behaviour, &ops, seed);
+    }
+
+    #[test]
+    fn any_history_of_priorities_hands_over_and_stores_what_the_model_says(
+        durable in prop::bool::weighted(0.8),
+        behaviour in ops::behaviour_of_ranks(),
+        ops in prop::collection::vec(ops::op_of_ranks(), 1..60),
+        seed in any::<u64>(),
+    ) {
+        run(durable, behaviour, &ops, seed);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ops::Op;
 use super::oracle::Gauges;
-use super::ruled::{self, Glance, LAST, NAMES, PATTERN, Policy};
+use super::ruled::{self, Glance, LAST, NAMES, PATTERN, Policy, RANK_MAX, RANKED};
 use super::world::World;
 use leveret::broker::policy::{Level, SetPolicy};
 
@@ -18,6 +18,14 @@ impl World {
             Some((counters.ready.get(), counters.unacked.get()))
         });
         Glance { lsn: self.broker.journal().appended_lsn().0, gauges }
+    }
+
+    /// Messages above the lowest priority that are not in memory.
+    pub(super) fn urgent_absent(&self) -> u64 {
+        let queue = self.broker.vhost("/").and_then(|vhost| vhost.queue(NAMES[RANKED]));
+        let absent = queue.map(|queue| queue.absent_runs()).unwrap_or_default();
+        let urgent = absent.iter().filter(|(first, _)| first.rank() < RANK_MAX);
+        urgent.map(|(first, last)| last.0 - first.0 + 1).sum()
     }
 
     /// A session whose client uses these queues has had a turn.

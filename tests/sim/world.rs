@@ -486,9 +486,11 @@ impl World {
         }
         let before = self.broker.residence.total();
         self.beside(|broker, disk| broker.keep(disk));
+        let urgent = self.urgent_absent();
         self.broker.relieve(&self.disk);
         let left = self.broker.residence.total() < before;
         self.oracle.stats.pages_out += u64::from(left);
+        self.ledger.stats.urgent_left_memory += u64::from(self.urgent_absent() > urgent);
         self.note_spilled();
         self.kept();
     }

@@ -38,6 +38,13 @@ pub(super) enum Op {
     Purge,
     Evict(usize),
     PageOut(PageOut),
+    /// What the pager does where messages join anywhere: how many stay, which are not on disk, and
+    /// whether transient ones are written before.
+    PageOutBetween {
+        keep: usize,
+        holes: u64,
+        spills: bool,
+    },
     EvictBodies {
         max: usize,
         holes: u64,
@@ -154,6 +161,12 @@ fn spill() -> impl Strategy<Value = Op> {
     })
 }
 
+fn page_out_between() -> impl Strategy<Value = Op> {
+    let keep = prop_oneof![2 => Just(0), 1 => 0..6_usize];
+    let with = (keep, holes(), any::<bool>());
+    with.prop_map(|(keep, holes, spills)| Op::PageOutBetween { keep, holes, spills })
+}
+
 fn page_out() -> impl Strategy<Value = PageOut> {
     let keep = prop_oneof![2 => Just(0), 1 => 0..4_usize];
     (keep.clone(), keep, 1..20_usize, holes())
@@ -201,6 +214,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         3 => (0..32_usize).prop_map(Op::Evict),
         6 => Just(Op::Evict(0)),
         8 => page_out().prop_map(Op::PageOut),
+        8 => page_out_between(),
         2 => (1..5_usize, holes()).prop_map(|(max, holes)| Op::EvictBodies { max, holes }),
         6 => spill(),
         2 => (1..5_usize).prop_map(Op::SpillAside),
@@ -213,4 +227,28 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => policy().prop_map(Op::Behave),
         1 => (any::<bool>(), any::<u64>()).prop_map(|(clean, seed)| Op::Restart { clean, seed }),
     ]
+}
+
+/// Of a queue with priorities that becomes long, leaves memory and comes back.
+pub(super) fn op_of_ranks() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => op(),
+        8 => prop::collection::vec(post(), 3..12).prop_map(Op::Publish),
+        4 => page_out_between(),
+        2 => page_out().prop_map(Op::PageOut),
+        2 => Just(Op::Answer(Answer::WHOLE)),
+    ]
+}
+
+/// Priorities, and little else that ends messages.
+pub(super) fn behaviour_of_ranks() -> impl Strategy<Value = Behaviour> {
+    let bytes = prop::option::weighted(0.1, Just(2 << 20));
+    (1..4_u8, bytes, prop::bool::weighted(0.3)).prop_map(
+        |(max_priority, max_length_bytes, exact_expiry)| Behaviour {
+            max_priority: Some(max_priority),
+            max_length_bytes,
+            exact_expiry,
+            ..Behaviour::default()
+        },
+    )
 }

@@ -98,6 +98,34 @@ impl World {
         self.finish_aside();
     }
 
+    /// Lets urgent messages become pages, the latest first, as long as some can.
+    pub(super) fn page_out_between(&mut self, keep: usize, holes: u64, spills: bool) {
+        let all_were_here = self.model.absent().is_empty();
+        let mut below = Seq(u64::MAX);
+        while let Some((first, last)) = self.core.pageable_between(keep, below) {
+            assert!(self.model.behaviour.max_priority.is_some(), "no queue has them without ranks");
+            assert!(first <= last && last < below, "{first} to {last} before {below}");
+            below = first;
+            if spills {
+                let found = self.core.transient_between(first, last);
+                self.write(&found);
+            }
+            let stored = self.on_disk(holes);
+            let resident = self.core.resident_bytes();
+            let freed = self.core.page_out_between(&stored, first, last);
+            let asked = |seq| (first.0..=last.0).contains(&seq);
+            let bytes = self.follow_absent(|seq| asked(seq) && holds(&stored, seq));
+            assert_eq!((freed.bytes, resident - self.core.resident_bytes()), (bytes, bytes));
+        }
+        if let (true, Some(first)) = (all_were_here, self.model.absent().first()) {
+            let waits = |state| matches!(state, State::Ready { .. } | State::Reserved { .. });
+            let before =
+                self.model.entries.iter().filter(|e| waits(e.state) && e.seq < *first).count();
+            assert!(before >= keep, "{before} are left");
+        }
+        self.finish_aside();
+    }
+
     /// Drops the contents of all that was requeued or is out, a few in a lock hold.
     pub(super) fn evict_bodies(&mut self, max: usize, holes: u64) {
         let stored = self.on_disk(holes);

@@ -19,7 +19,7 @@ fn is_resident(entry: &Entry) -> bool {
 
 impl World {
     /// Writes what the queue named; each must be transient, in memory, and itself.
-    fn write(&mut self, found: &Transient) {
+    pub(super) fn write(&mut self, found: &Transient) {
         for OnDisk { seq, due, message } in &found.messages {
             let entry = self.model.find(seq.0);
             assert!(!entry.persistent && is_resident(entry), "{entry:?}");

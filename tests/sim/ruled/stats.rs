@@ -43,5 +43,6 @@ stats!(
     recovered_letters,
     recovered_counts,
     drained,
+    urgent_left_memory,
     must_be_there
 );
