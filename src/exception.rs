@@ -259,6 +259,16 @@ impl Exception {
         Self::new(ReplyCode::ResourceLocked, text)
     }
 
+    /// Damage in `file` may have hit the queue. RabbitMQ has no such thing.
+    #[must_use]
+    pub fn held(resource: Resource<'_>, file: &str, offset: u64) -> Self {
+        let text = format!(
+            "{resource} is held: {file} is damaged at byte {offset}, messages may be missing; \
+             restore the file or run 'leveret ctl release_queue'"
+        );
+        Self::new(ReplyCode::ResourceLocked, text)
+    }
+
     #[must_use]
     pub fn consumer_timeout(channel: u16, timeout_ms: u64) -> Self {
         let text = format!(

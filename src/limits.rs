@@ -193,6 +193,11 @@ pub const INDEX_PAGE_LEN: usize = 1_024;
 pub const MESSAGE_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes between two messages that are read rather than skipped: less than a read of its own costs.
 pub const MESSAGE_READ_GAP_MAX: u64 = 64 * 1024;
+/// Places that cannot be read in what a start replays, at most: with more the start is refused.
+pub const GAPS_MAX: usize = 64;
+/// Holds of queues that such places make together, at most, each some hundred bytes: with more the
+/// start is refused too.
+pub const HOLDS_MAX: usize = 1_000_000;
 /// Records of a segment, at most.
 pub const SEGMENT_RECORDS_MAX: u64 = 4_000_000;
 

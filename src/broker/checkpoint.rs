@@ -100,6 +100,9 @@ impl State {
         }
         let durable = self.by_id.values().filter(|queue| queue.settings.durable);
         durable.for_each(|queue| each(queue_declared(queue)));
+        for (id, gaps) in &self.held {
+            gaps.iter().for_each(|gap| each(Definition::QueueHeld { id: *id, gap: *gap }));
+        }
         for source in exchanges.iter().filter(|exchange| exchange.settings().durable) {
             for binding in self.topology.bindings_of_source(source.name()) {
                 if self.is_durable(&binding.destination) {

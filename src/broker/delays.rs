@@ -30,7 +30,7 @@ impl State {
             exclusive_owner: None,
             arguments: Table::default(),
         };
-        let core = QueueCore::new(id, settings.durable).with_paging(broker.config.sizes.into());
+        let core = QueueCore::new(id, settings.durable).with_paging(Arc::clone(&broker.paging));
         let name = Name::new(exchange.name);
         let queue = Queue::new(vhost.clone(), name, settings, core, &broker.residence);
         let queue = Arc::new(queue.with_durability(broker.config.durability));

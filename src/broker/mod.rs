@@ -13,6 +13,7 @@ mod declare;
 mod delays;
 #[cfg(test)]
 mod delays_tests;
+mod hold;
 mod keep;
 pub mod link;
 mod loads;
@@ -34,7 +35,7 @@ use crate::exception::Exception;
 use crate::exchange::ExchangeTypes;
 use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
-use crate::queue::{Queue, Residence};
+use crate::queue::{Paging, Queue, Residence};
 use crate::store::{Definition, Journal, Log, Reach, RecordBatch, Store};
 use access::Access;
 use alarm::Alarms;
@@ -82,6 +83,8 @@ pub struct Broker {
     pub residence: Arc<Residence>,
     /// What all caches of keys hold in memory.
     pub key_budget: Arc<KeyBudget>,
+    /// What all queues know of paging.
+    paging: Arc<Paging>,
     pub entropy: Entropy,
     pub exchange_types: ExchangeTypes,
     store: Store,

@@ -165,7 +165,7 @@ impl Broker {
         Kept { head: head.min(fitting), tail: tail.min(fitting) }
     }
 
-    /// Queues with messages in memory, those with the most bytes first.
+    /// Queues with messages in memory, those with the most bytes first, then older ones.
     pub(super) fn resident_queues(&self, which: impl Fn(&Queue) -> bool) -> Vec<Arc<Queue>> {
         let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
         let mut resident = Vec::new();
@@ -176,7 +176,7 @@ impl Broker {
             let held = bytes.filter(|(bytes, _)| *bytes > 0);
             resident.extend(held.map(|(bytes, queue)| (bytes, Arc::clone(queue))));
         }
-        resident.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        resident.sort_unstable_by_key(|(bytes, queue)| (std::cmp::Reverse(*bytes), queue.id));
         resident.into_iter().map(|(_, queue)| queue).collect()
     }
 }

@@ -19,7 +19,7 @@ use crate::exchange::{
 };
 use crate::id::{CacheId, QueueId, Seq};
 use crate::name::Name;
-use crate::queue::{Page, Paged, Queue, QueueCore, QueueSettings, Residence};
+use crate::queue::{Page, Paged, Paging, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
     self, BoundTo, CameBack, Definitions, Disk, Reach, Recovered, RecoveredKeys, RecoveredQueue,
     StoredMessage, StoredPage, StoredQueue, StoredVhost,
@@ -53,6 +53,14 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What a restored queue shares with all others.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    residence: &'a Arc<Residence>,
+    paging: &'a Arc<Paging>,
+    config: &'a Config,
+}
+
 impl Broker {
     /// Recovers a broker from `disk`. It serves nobody yet, and needs a thread that runs its
     /// journal's rounds. An exchange of a type that is not among `exchange_types` is kept, and
@@ -80,11 +88,13 @@ impl Broker {
         let Recovered { definitions, mut queues, caches, next_queue_id, .. } = recovered;
         let mut vhosts = HashMap::new();
         let (residence, key_budget) = (Arc::default(), Arc::default());
+        let paging = Arc::new(Paging::from(config.sizes));
+        let surroundings = Surroundings { residence: &residence, paging: &paging, config: &config };
         let access = open_access(&config, &entropy)?;
         for (name, stored) in definitions.vhosts() {
             let vhost = Vhost::new(Name::new(name), Reach::default());
             restore_exchanges(&vhost, stored, &definitions, &exchange_types)?;
-            restore_queues(&vhost, stored, &definitions, &mut queues, (&residence, &config))?;
+            restore_queues(&vhost, stored, &definitions, &mut queues, surroundings)?;
             restore_caches(&vhost, &caches, &key_budget);
             access.create_vhost(name);
             vhosts.insert(Name::new(name), Arc::new(vhost));
@@ -99,6 +109,7 @@ impl Broker {
             route_budget: RouteBudget::default(),
             residence,
             key_budget,
+            paging,
             entropy,
             exchange_types,
             store,
@@ -194,11 +205,17 @@ fn restore_queues(
     stored: &StoredVhost,
     definitions: &Definitions,
     messages: &mut HashMap<QueueId, RecoveredQueue>,
-    holding: (&Arc<Residence>, &Config),
+    surroundings: Surroundings<'_>,
 ) -> Result<(), StartError> {
     let mut state = vhost.state.write();
     for (id, queue) in definitions.queues().filter(|(_, queue)| queue.vhost == *vhost.name) {
-        state.restore_queue(&vhost.name, id, queue, messages.remove(&id), holding);
+        let gaps: Vec<_> = definitions.holds(id).copied().collect();
+        let is_held = !gaps.is_empty();
+        if is_held {
+            state.held.insert(id, gaps);
+        }
+        let messages = messages.remove(&id);
+        state.restore_queue(&vhost.name, (id, is_held), queue, messages, surroundings);
     }
     for binding in stored.bindings() {
         let destination = match &binding.destination {
@@ -231,12 +248,15 @@ impl State {
     fn restore_queue(
         &mut self,
         vhost: &Name,
-        id: QueueId,
+        (id, is_held): (QueueId, bool),
         stored: &StoredQueue,
         recovered: Option<RecoveredQueue>,
-        (residence, config): (&Arc<Residence>, &Config),
+        Surroundings { residence, paging, config }: Surroundings<'_>,
     ) {
-        let mut core = QueueCore::new(id, true).with_paging(config.sizes.into());
+        let mut core = QueueCore::new(id, true).with_paging(Arc::clone(paging));
+        if is_held {
+            core = core.on_hold();
+        }
         let changed = recovered.as_ref().is_some_and(|recovered| recovered.changed);
         if let Some(recovered) = recovered {
             let RecoveredQueue { next_seq, due, pages, returns, .. } = recovered;

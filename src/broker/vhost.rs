@@ -10,7 +10,7 @@ use crate::exchange::{ExchangeShared, Published, RouteScratch, Routed, Topology}
 use crate::id::{ConnectionId, QueueId};
 use crate::name::Name;
 use crate::queue::Queue;
-use crate::store::{Definition, Reach};
+use crate::store::{Definition, Gap, Reach};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::{Mutex, RwLock};
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) policies: Arc<Policies>,
     pub(super) queues: HashMap<Name, Arc<Queue>>,
     pub(super) by_id: HashMap<QueueId, Arc<Queue>>,
+    /// The gaps for which queues are held; none has an empty list.
+    pub(super) held: HashMap<QueueId, Vec<Gap>>,
     /// The exclusive queues of each connection; none has an empty set.
     pub(super) exclusive: HashMap<ConnectionId, BTreeSet<QueueId>>,
     /// The newest definition, at first the vhost's own: whoever finds a durable thing
@@ -54,6 +56,7 @@ impl Vhost {
             policies: Arc::default(),
             queues: HashMap::new(),
             by_id: HashMap::new(),
+            held: HashMap::new(),
             exclusive: HashMap::new(),
             defined: created,
         };
@@ -214,6 +217,7 @@ impl State {
             }
         }
         broker.deadlines.forget(queue.id);
+        self.held.remove(&queue.id);
         let removed = self.topology.remove_queue(queue.id);
         let mut definitions = Vec::new();
         if queue.settings.durable {

@@ -27,6 +27,7 @@ nothing, unless --repair is given.";
 const AFTER_HELP: &str = "\
 Severities:
   damage   something that was stored is lost; a copy of the file may have it
+  held     the same, and a start goes on: it holds the queues that may have lost something
   mended   the next start or checkpoint puts it right by itself
   note     worth knowing, no more
 
@@ -45,7 +46,8 @@ pub(crate) struct CheckArgs {
 
     /// Make the catalogue anew from snapshot and journal, then look again
     ///
-    /// Refused if the journal is damaged. The catalogue before is kept aside.
+    /// Refused if the journal is damaged so that a start is refused. The catalogue before is kept
+    /// aside.
     #[arg(long)]
     repair: bool,
 
@@ -106,7 +108,7 @@ fn print(args: &CheckArgs, report: &Report) -> ExitCode {
     let mut findings: Vec<_> = report.findings.iter().collect();
     findings.sort_by_key(|finding| finding.severity);
     for finding in findings {
-        if finding.severity == Severity::Damage || !args.quiet {
+        if matches!(finding.severity, Severity::Damage | Severity::Held) || !args.quiet {
             say(&finding.to_string());
         }
     }

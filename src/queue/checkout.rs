@@ -28,20 +28,20 @@ pub(super) struct Checkout {
     slots: Vec<Option<CheckedOut>>,
     /// Apart, and only there once a slot is free that is not the last.
     free: Option<Box<FreeSlots>>,
-    occupied: usize,
+    occupied: u32,
     /// Those with content in memory, and the bytes of their bodies.
-    resident: usize,
+    resident: u32,
     resident_body_bytes: u64,
 }
 
 impl Checkout {
     pub(super) fn len(&self) -> usize {
-        self.occupied
+        self.occupied as usize
     }
 
     /// What the messages take in memory.
     pub(super) fn resident_bytes(&self) -> u64 {
-        self.resident_body_bytes + self.resident as u64 * MESSAGE_OVERHEAD_BYTES
+        self.resident_body_bytes + u64::from(self.resident) * MESSAGE_OVERHEAD_BYTES
     }
 
     /// Keeps the message in the lowest free slot. Never inlined: what needs no slot passes by here.

@@ -8,6 +8,7 @@ use super::effects::Effects;
 use super::limiter::ChannelLimiter;
 use super::outgoing::Outgoing;
 use super::outlet::{Event, Outlet};
+use super::places::Places;
 use super::rings::Rings;
 use super::single_active::SingleActive;
 use crate::id::ConsumerToken;
@@ -67,13 +68,12 @@ impl Consumer {
 
 #[derive(Default)]
 pub(super) struct Consumers {
-    places: Vec<Option<Consumer>>,
-    free: Vec<u32>,
+    places: Places<Consumer>,
     /// Consumers so far, for their keys.
     generations: u32,
     rings: Rings,
-    /// The consumer that wants the queue for itself, and so is its only one.
-    exclusive: Option<ConsumerKey>,
+    /// Its only consumer wants the queue for itself.
+    exclusive: bool,
     /// Only there if one of them at a time gets messages.
     single_active: Option<Box<SingleActive>>,
     outgoing: Outgoing,
@@ -86,7 +86,7 @@ impl Consumers {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.places.len()
     }
 
     pub(super) fn are_single_active(&self) -> bool {
@@ -94,7 +94,7 @@ impl Consumers {
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
-        self.exclusive.is_some()
+        self.exclusive
     }
 
     pub(super) fn insert(&mut self, spec: ConsumerSpec) -> ConsumerKey {
@@ -110,15 +110,9 @@ impl Consumers {
             generation: self.generations,
             outlet,
         };
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 consumers")
-        });
-        self.places[index as usize] = Some(consumer);
+        let index = self.places.insert(consumer);
         let key = ConsumerKey { index, generation: self.generations };
-        if exclusive {
-            self.exclusive = Some(key);
-        }
+        self.exclusive |= exclusive;
         if let Some(single) = &mut self.single_active {
             single.insert(key, priority);
         }
@@ -131,12 +125,8 @@ impl Consumers {
         if self.get_mut(key).is_none() {
             return;
         }
-        let Some(consumer) = self.places[key.index as usize].take() else { return };
-        self.free.push(key.index);
+        let Some(consumer) = self.places.remove(key.index) else { return };
         part(&consumer, &mut self.outgoing, last);
-        if self.exclusive == Some(key) {
-            self.exclusive = None;
-        }
         if self.len() == 0 {
             self.clear();
         } else if consumer.in_ring {
@@ -151,7 +141,7 @@ impl Consumers {
 
     /// Takes all consumers out at once.
     pub(super) fn remove_all(&mut self, last: impl Fn(ConsumerToken) -> Event) {
-        for consumer in self.places.iter().flatten() {
+        for (_, consumer) in self.places.iter() {
             part(consumer, &mut self.outgoing, &last);
         }
         self.clear();
@@ -159,17 +149,16 @@ impl Consumers {
 
     /// Nobody is left, and nothing remains of those who were: keys go by the generation.
     fn clear(&mut self) {
-        self.places = Vec::new();
-        self.free = Vec::new();
+        self.places = Places::default();
         self.rings = Rings::default();
-        self.exclusive = None;
+        self.exclusive = false;
         if let Some(single) = &mut self.single_active {
             **single = SingleActive::default();
         }
     }
 
     pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer> {
-        let consumer = self.places.get_mut(key.index as usize)?.as_mut()?;
+        let consumer = self.places.get_mut(key.index)?;
         if consumer.generation == key.generation { Some(consumer) } else { None }
     }
 
@@ -271,9 +260,8 @@ fn part(consumer: &Consumer, outgoing: &mut Outgoing, last: impl FnOnce(Consumer
     }
 }
 
-fn lives(places: &[Option<Consumer>], key: ConsumerKey) -> bool {
-    let consumer = places.get(key.index as usize).and_then(Option::as_ref);
-    consumer.is_some_and(|consumer| consumer.generation == key.generation)
+fn lives(places: &Places<Consumer>, key: ConsumerKey) -> bool {
+    places.get(key.index).is_some_and(|consumer| consumer.generation == key.generation)
 }
 
 #[cfg(test)]

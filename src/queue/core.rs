@@ -39,14 +39,14 @@ pub struct Publish {
     pub mark: u64,
 }
 
-/// What was handed over, for the counters.
+/// What was handed over in one lock hold, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delivered {
-    pub messages: u64,
+    pub messages: u32,
     /// Of these.
-    pub redelivered: u64,
+    pub redelivered: u32,
     /// What gets took, also those that had to wait.
-    pub gotten: u64,
+    pub gotten: u32,
 }
 
 /// One queue's messages and consumers.
@@ -65,20 +65,27 @@ pub struct QueueCore {
     pub(super) checkout: Checkout,
     /// Dead letters that are checked out with nobody.
     pub(super) dying: usize,
-    /// Those whose content has to be read first: slot, and why they died.
-    pub(super) absent_dead: BTreeMap<u64, (u32, Reason)>,
+    /// Those whose content has to be read first: slot, and why they died. Only there if there are
+    /// some.
+    #[allow(clippy::box_collection, reason = "one word, since most queues never have any")]
+    pub(super) absent_dead: Option<Box<BTreeMap<u64, (u32, Reason)>>>,
     /// Only there if there are some.
     pub(super) held_back: Option<Box<HeldBack>>,
     pub(super) returns: Returns,
     /// Only there while some message waits.
     pub(super) retries: Option<Box<Retries>>,
     pub(super) deadlines: Deadlines,
-    pub(super) limits: Option<Limits>,
+    /// Nothing leaves it, see `hold`.
+    pub(super) on_hold: bool,
+    /// Only there if it may not have any length.
+    pub(super) limits: Option<Box<Limits>>,
     /// Only there if the queue looks at its messages' keys.
     pub(super) keyed: Option<Box<Keyed>>,
     pub(super) consumers: Consumers,
-    pub(super) get_waiters: VecDeque<GetWaiter>,
-    pub(super) paging: Paging,
+    /// Only there if some wait.
+    #[allow(clippy::box_collection, reason = "one word, since most queues never have any")]
+    pub(super) get_waiters: Option<Box<VecDeque<GetWaiter>>>,
+    pub(super) paging: Arc<Paging>,
     /// `Effects::loads` asked for something and the answer is not there.
     pub(super) loading: bool,
     pub(super) delivered: Delivered,
@@ -97,16 +104,17 @@ impl QueueCore {
             ready: Ready::new(id.is_timed()),
             checkout: Checkout::default(),
             dying: 0,
-            absent_dead: BTreeMap::new(),
+            absent_dead: None,
             held_back: None,
             returns: Returns::default(),
             retries: None,
             deadlines: Deadlines::default(),
+            on_hold: false,
             limits: None,
             keyed: None,
             consumers: Consumers::default(),
-            get_waiters: VecDeque::new(),
-            paging: Paging::default(),
+            get_waiters: None,
+            paging: Paging::usual(),
             loading: false,
             delivered: Delivered::default(),
         }
@@ -114,8 +122,8 @@ impl QueueCore {
 
     /// The same queue with pages of another length. Call before it is used.
     #[must_use]
-    pub fn with_paging(self, paging: Paging) -> Self {
-        Self { paging, ..self }
+    pub fn with_paging(self, paging: impl Into<Arc<Paging>>) -> Self {
+        Self { paging: paging.into(), ..self }
     }
 
     /// The same queue doing that. Call before it is used.
@@ -126,7 +134,8 @@ impl QueueCore {
         } else {
             Consumers::default()
         };
-        let (limits, keyed) = (Limits::of(&behaviour), Keyed::of(&behaviour));
+        let limits = Limits::of(&behaviour).map(Box::new);
+        let keyed = Keyed::of(&behaviour);
         let (mut returns, mut ready) = (self.returns, self.ready);
         returns.obey(&behaviour);
         if behaviour.exact_expiry {
@@ -152,7 +161,7 @@ impl QueueCore {
             if self.behaviour.expires_ms != behaviour.expires_ms {
                 self.touch(effects);
             }
-            self.limits = Limits::of(&behaviour);
+            self.limits = Limits::of(&behaviour).map(Box::new);
             self.returns.obey(&behaviour);
             if self.behaviour.exact_expiry != behaviour.exact_expiry {
                 self.switch_expiry(behaviour.exact_expiry, effects);

@@ -20,8 +20,8 @@ use crate::time::UnixMillis;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// Why a message is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,22 @@ impl Reason {
     }
 }
 
-/// What a dead letter tells of its queue.
+/// What outlives a queue: who it is, for its dead letters, and whether it has ended, for routes.
 #[derive(Debug)]
 pub struct Origin {
     pub vhost: Name,
     pub name: Name,
     pub durability: Durability,
+    /// Set under the queue's lock, read without it.
+    pub(super) gone: AtomicBool,
+}
+
+impl Origin {
+    /// The queue has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Acquire)
+    }
 }
 
 /// Dead letters of all queues, in the order of their deaths.
@@ -167,7 +177,7 @@ impl QueueCore {
                 effects.dead.push(self.dead(place, recorded, message, reason));
             }
             None => {
-                self.absent_dead.insert(seq, (slot, reason));
+                self.absent_dead.get_or_insert_default().insert(seq, (slot, reason));
             }
         }
     }
@@ -179,7 +189,11 @@ impl QueueCore {
         message: Option<&Message>,
         effects: &mut Effects,
     ) -> bool {
-        let Some((slot, reason)) = self.absent_dead.remove(&seq) else { return false };
+        let absent = self.absent_dead.as_mut();
+        let Some((slot, reason)) = absent.and_then(|absent| absent.remove(&seq)) else {
+            return false;
+        };
+        self.absent_dead.take_if(|absent| absent.is_empty());
         match message {
             Some(message) => {
                 let out = self.checkout.get(slot, seq);

@@ -41,7 +41,7 @@ impl QueueCore {
         if self.limits.is_some() {
             self.trim(&mut budget, records, effects);
         }
-        if !self.absent_dead.is_empty() {
+        if self.absent_dead.is_some() {
             self.load_dead(effects);
         }
         if self.ready.has_absent() {
@@ -104,7 +104,7 @@ impl QueueCore {
         let (token, no_ack) = (consumer.spec.token, consumer.spec.no_ack);
         consumer.charge(entry.body_len as usize);
         self.delivered.messages += 1;
-        self.delivered.redelivered += u64::from(entry.redelivered);
+        self.delivered.redelivered += u32::from(entry.redelivered);
         if no_ack {
             self.record_end(&entry, records);
         }

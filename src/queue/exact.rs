@@ -78,6 +78,8 @@ impl QueueCore {
             *budget -= 1;
             dues.listed.pop_first();
             match self.ready.returned.entry(seq) {
+                // What was listed was a bound, from before it lay in a page.
+                Occupied(entry) if entry.get().message.is_some() && entry.get().due > due => {}
                 Occupied(entry) if entry.get().message.is_some() => {
                     let entry = entry.remove();
                     self.ready.uncount(&entry);

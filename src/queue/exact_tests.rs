@@ -3,12 +3,13 @@
 use super::core::{Publish, QueueCore};
 use super::deadletter::Reason;
 use super::effects::Effects;
+use super::gets::Got;
 use super::outlet::Outlet;
 use super::page::Page;
 use super::samples::{FOREVER, Sink, get, publish, spec};
 use super::settings::{Behaviour, DeadLetter, DeadLetterStrategy};
 use super::settle::Settlement;
-use crate::id::{QueueId, Seq};
+use crate::id::{ConsumerToken, QueueId, Seq};
 use crate::limits::{
     DUE_BYTES, DUE_PAGES_PER_LOAD, DYING_MAX, EXPIRED_PER_LOCK_MAX, LOAD_LEN, PAGE_LEN,
     WORK_PER_LOCK_MAX,
@@ -399,6 +400,21 @@ fn a_purge_forgets_all_times() {
     // The load that was under way brings nothing back.
     assert!(world.answer());
     assert_eq!((world.left(), world.core.dues_bytes()), (vec![], 0));
+}
+
+#[test]
+fn a_bound_from_before_a_message_lay_in_a_page_ends_nothing() {
+    let mut world = World::new(exact());
+    world.publish(&[100; 3]);
+    world.page_out();
+    // As of what waited over a start: only the disk knows that it never expires.
+    world.dues = vec![u64::MAX; 3];
+    let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
+    let World { core, records, effects, .. } = &mut world;
+    assert!(matches!(core.get(&outlet, ConsumerToken(1), true, records, effects), Got::Later));
+    assert!(world.answer());
+    assert_eq!((world.left(), world.tick_all(START + 100)), (vec![2, 3], 2));
+    assert_eq!((world.dead(), world.core.dues_bytes()), (vec![], 0));
 }
 
 #[test]

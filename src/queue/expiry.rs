@@ -18,15 +18,18 @@ pub(super) struct Deadlines {
     pub(super) first: UnixMillis,
     /// When the queue asked to be looked at.
     armed: UnixMillis,
-    /// Since when nobody uses it; not known after a start. The system's clock may be set, and no
-    /// queue must end of that.
-    idle_since: Option<Millis>,
+    /// Since when nobody uses it, or `UNKNOWN`. The system's clock may be set, and no queue must
+    /// end of that.
+    idle_since: Millis,
 }
+
+/// After a start nobody knows since when a queue is unused.
+const UNKNOWN: Millis = Millis(u64::MAX);
 
 impl Default for Deadlines {
     fn default() -> Self {
         let never = UnixMillis::NEVER;
-        Self { first: never, armed: never, idle_since: None }
+        Self { first: never, armed: never, idle_since: UNKNOWN }
     }
 }
 
@@ -34,12 +37,14 @@ impl QueueCore {
     /// Does what is due.
     pub fn tick(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
         self.deadlines.armed = UnixMillis::NEVER;
-        self.deadlines.idle_since.get_or_insert(effects.now.monotonic);
+        if self.deadlines.idle_since == UNKNOWN {
+            self.deadlines.idle_since = effects.now.monotonic;
+        }
         if self.is_idle(effects.now) {
             effects.idle.push(self.id);
         }
         self.retry_held_back(effects);
-        if self.ready.dues.is_some() {
+        if self.ready.dues.is_some() && !self.on_hold {
             self.expire_anywhere(records, effects);
         }
         self.dispatch(records, effects);
@@ -47,14 +52,15 @@ impl QueueCore {
 
     /// Somebody uses the queue, which puts off its end (`x-expires`).
     pub fn touch(&mut self, effects: &mut Effects) {
-        self.deadlines.idle_since = Some(effects.now.monotonic);
+        self.deadlines.idle_since = effects.now.monotonic;
         self.arm(effects);
     }
 
     /// Nobody has used the queue for as long as it may be unused (`x-expires`).
     #[must_use]
     pub fn is_idle(&self, now: Now) -> bool {
-        self.deadlines.idle_since.is_some() && self.idle_left(now) == Some(0)
+        let is_known = self.deadlines.idle_since != UNKNOWN && !self.on_hold;
+        is_known && self.idle_left(now) == Some(0)
     }
 
     /// Whether a message may expire or end its wait, or the queue itself may expire.
@@ -68,7 +74,10 @@ impl QueueCore {
     /// Milliseconds for which the queue may stay unused; zero if a look has to find out.
     fn idle_left(&self, now: Now) -> Option<u64> {
         let ms = self.behaviour.expires_ms?;
-        let Some(since) = self.deadlines.idle_since else { return Some(0) };
+        let since = self.deadlines.idle_since;
+        if since == UNKNOWN {
+            return Some(0);
+        }
         (self.consumers.len() == 0).then(|| ms.saturating_sub(now.monotonic.since(since)))
     }
 
@@ -107,6 +116,9 @@ impl QueueCore {
         let now = effects.now.unix;
         if self.id.is_timed() {
             return self.release(budget, effects);
+        }
+        if self.on_hold {
+            return true;
         }
         while self.ready.head_due() <= now {
             if self.mourns_enough() {
@@ -195,6 +207,9 @@ impl QueueCore {
     fn next_due(&self, now: Now) -> UnixMillis {
         if self.id.is_timed() {
             return self.next_release().min(self.held_back_due());
+        }
+        if self.on_hold {
+            return self.held_back_due().min(self.next_retry());
         }
         let first = match self.ready.head() {
             _ if self.ready.dues.is_some() => self.next_due_anywhere(now.unix),

@@ -43,7 +43,7 @@ impl QueueCore {
             self.dispatch(records, effects);
         }
         let mut budget = WORK_PER_LOCK_MAX;
-        let found = if self.get_waiters.is_empty() {
+        let found = if self.get_waiters.is_none() {
             self.find(&mut budget, records, effects)
         } else {
             None
@@ -61,13 +61,16 @@ impl QueueCore {
             None => {}
         }
         let outlet = Arc::clone(outlet);
-        self.get_waiters.push_back(GetWaiter { outlet, token, no_ack });
+        self.get_waiters.get_or_insert_default().push_back(GetWaiter { outlet, token, no_ack });
         Got::Later
     }
 
     /// Forgets a get that waits for its message, if it still does.
     pub fn withdraw_get(&mut self, token: ConsumerToken) {
-        self.get_waiters.retain(|waiter| waiter.token != token);
+        self.get_waiters.take_if(|waiters| {
+            waiters.retain(|waiter| waiter.token != token);
+            waiters.is_empty()
+        });
     }
 
     /// Answers the waiting gets that can be answered now.
@@ -77,13 +80,13 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        while !self.get_waiters.is_empty()
+        while self.get_waiters.is_some()
             && let Some(found) = self.find(budget, records, effects)
-            && let Some(waiter) = self.get_waiters.pop_front()
+            && let Some(waiter) = self.next_waiter()
         {
             match found {
                 Head::Evicted(seq) => {
-                    self.get_waiters.push_front(waiter);
+                    self.get_waiters.get_or_insert_default().push_front(waiter);
                     self.ask_to_load(seq, effects);
                     return;
                 }
@@ -108,7 +111,14 @@ impl QueueCore {
     }
 
     pub(super) fn has_get_waiters(&self) -> bool {
-        !self.get_waiters.is_empty()
+        self.get_waiters.is_some()
+    }
+
+    /// Takes the get that has waited longest.
+    fn next_waiter(&mut self) -> Option<GetWaiter> {
+        let waiter = self.get_waiters.as_mut()?.pop_front();
+        self.get_waiters.take_if(|waiters| waiters.is_empty());
+        waiter
     }
 
     fn take_for_get(

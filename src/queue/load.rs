@@ -13,6 +13,7 @@ use crate::message::Message;
 use crate::store::{OnDisk, RecordBatch};
 use crate::time::UnixMillis;
 use std::iter::Peekable;
+use std::sync::{Arc, LazyLock};
 
 /// The sizes of paging.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,16 @@ impl From<Sizes> for Paging {
             load_len: sizes.load_len,
             ..Self::default()
         }
+    }
+}
+
+/// That of queues of which nothing is said, which share it.
+static USUAL: LazyLock<Arc<Paging>> = LazyLock::new(Arc::default);
+
+impl Paging {
+    /// As `default`, shared.
+    pub(super) fn usual() -> Arc<Self> {
+        Arc::clone(&USUAL)
     }
 }
 
@@ -78,7 +89,7 @@ impl QueueCore {
         let lost = lost.iter().map(|seq| Answer { seq: seq.0, due: never, message: None });
         let mut answers: Vec<_> = found.chain(lost).collect();
         answers.sort_by_key(|answer| answer.seq);
-        if !self.absent_dead.is_empty() {
+        if self.absent_dead.is_some() {
             answers.retain(|answer| !self.found_dead(answer.seq, answer.message.as_ref(), effects));
         }
         // A message that could not be read at some checkpoint had no say in the queue's bound.
@@ -108,9 +119,11 @@ impl QueueCore {
     /// Asks for dead letters that are not in memory, unless something else is asked for.
     #[cold]
     pub(super) fn load_dead(&mut self, effects: &mut Effects) {
-        if !self.loading {
+        if !self.loading
+            && let Some(absent) = &self.absent_dead
+        {
             self.loading = true;
-            let seqs = self.absent_dead.keys().copied().take(self.paging.load_len.max(1));
+            let seqs = absent.keys().copied().take(self.paging.load_len.max(1));
             effects.loads.push(Load { queue: self.id, runs: runs(seqs) });
         }
     }

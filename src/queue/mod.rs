@@ -44,6 +44,7 @@ mod expiry;
 mod free_slots;
 mod gets;
 mod held_back;
+mod hold;
 mod keyed;
 #[cfg(test)]
 mod lifetime_tests;
@@ -58,6 +59,7 @@ mod page_out;
 mod pages_between;
 #[cfg(test)]
 mod pages_between_tests;
+mod places;
 mod purge;
 mod ready;
 mod residence;

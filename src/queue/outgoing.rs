@@ -5,48 +5,58 @@
 
 use super::effects::Effects;
 use super::outlet::{Event, Outlet};
+use super::places::Places;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Places that are walked over to find a link's; most queues never have more.
 const WALKED_MAX: usize = 8;
 
-#[derive(Default)]
 pub(super) struct Outgoing {
-    places: Vec<Option<Place>>,
-    free: Vec<u32>,
+    places: Places<Place>,
     /// Places by their outlet's address, which is no other's while the place holds it. Only there
     /// once they are more than `WALKED_MAX`.
     by_address: Option<Box<HashMap<usize, u32>>>,
-    /// Places with events.
-    touched: Vec<u32>,
+    /// The first and the last of the places with events, which name one another.
+    first: u32,
+    last: u32,
 }
 
 struct Place {
     outlet: Arc<dyn Outlet>,
     events: Vec<Event>,
     consumers: u32,
+    /// The place with events after this one.
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self { places: Places::default(), by_address: None, first: NONE, last: NONE }
+    }
 }
 
 impl Outgoing {
     /// The place of a link, with one more consumer.
     pub(super) fn refer(&mut self, outlet: &Arc<dyn Outlet>) -> u32 {
         if let Some(at) = self.find(outlet) {
-            if let Some(place) = &mut self.places[at as usize] {
+            if let Some(place) = self.places.get_mut(at) {
                 place.consumers += 1;
             }
             return at;
         }
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 links")
+        let at = self.places.insert(Place {
+            outlet: Arc::clone(outlet),
+            events: Vec::new(),
+            consumers: 1,
+            next: NONE,
         });
-        let place = Place { outlet: Arc::clone(outlet), events: Vec::new(), consumers: 1 };
-        self.places[at as usize] = Some(place);
         if let Some(by_address) = &mut self.by_address {
             by_address.insert(address(outlet), at);
         } else if self.places.len() > WALKED_MAX {
-            let taken = self.taken().map(|(place, at)| (address(&place.outlet), at));
+            let taken = self.places.iter().map(|(at, place)| (address(&place.outlet), at));
             self.by_address = Some(Box::new(taken.collect()));
         }
         at
@@ -56,39 +66,46 @@ impl Outgoing {
         if let Some(by_address) = &self.by_address {
             return by_address.get(&address(outlet)).copied();
         }
-        let known = self.taken().find(|(place, _)| Arc::ptr_eq(&place.outlet, outlet))?;
-        Some(known.1)
-    }
-
-    fn taken(&self) -> impl Iterator<Item = (&Place, u32)> {
-        self.places.iter().zip(0..).filter_map(|(place, at)| Some((place.as_ref()?, at)))
+        let known = self.places.iter().find(|(_, place)| Arc::ptr_eq(&place.outlet, outlet))?;
+        Some(known.0)
     }
 
     /// One consumer less; the place goes once its events are pushed.
     pub(super) fn release(&mut self, at: u32) {
-        if let Some(place) = &mut self.places[at as usize] {
+        if let Some(place) = self.places.get_mut(at) {
             place.consumers -= 1;
         }
     }
 
     pub(super) fn push(&mut self, at: u32, event: Event) {
-        let Some(place) = &mut self.places[at as usize] else { return };
-        if place.events.is_empty() {
-            self.touched.push(at);
-        }
+        let Some(place) = self.places.get_mut(at) else { return };
+        let is_first = place.events.is_empty();
         place.events.push(event);
+        if is_first {
+            self.list(at);
+        }
+    }
+
+    /// Puts a place behind the others that have events.
+    fn list(&mut self, at: u32) {
+        let last = std::mem::replace(&mut self.last, at);
+        match self.places.get_mut(last) {
+            Some(last) => last.next = at,
+            None => self.first = at,
+        }
     }
 
     pub(super) fn push_all(&mut self, effects: &mut Effects) {
-        for at in self.touched.drain(..) {
-            let Some(place) = &mut self.places[at as usize] else { continue };
+        let mut next = std::mem::replace(&mut self.first, NONE);
+        self.last = NONE;
+        while let Some(place) = self.places.get_mut(next) {
+            let at = std::mem::replace(&mut next, std::mem::replace(&mut place.next, NONE));
             effects.push(&place.outlet, &mut place.events);
             if place.consumers == 0 {
                 if let Some(by_address) = &mut self.by_address {
                     by_address.remove(&address(&place.outlet));
                 }
-                self.places[at as usize] = None;
-                self.free.push(at);
+                self.places.remove(at);
             }
         }
     }
@@ -122,7 +139,7 @@ mod tests {
                 outgoing.release(at);
             }
             outgoing.push_all(&mut effects);
-            assert_eq!(outgoing.taken().count(), [1_000, 0][round]);
+            assert_eq!(outgoing.places.len(), [1_000, 0][round]);
             assert_eq!(known(&outgoing), [1_000, 0][round]);
         }
         effects.wake_all();

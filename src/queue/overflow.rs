@@ -34,8 +34,8 @@ impl QueueCore {
     /// Whether there is no room for this message. If so, its publisher is told, and where the queue
     /// is to dead-letter what it refuses, it does.
     pub(super) fn refuse(&self, publish: &Publish, effects: &mut Effects) -> bool {
-        let Some(limits) = self.limits.filter(|limits| limits.overflow != Overflow::DropHead)
-        else {
+        let limits = self.limits.as_deref().copied();
+        let Some(limits) = limits.filter(|limits| limits.overflow != Overflow::DropHead) else {
             return false;
         };
         let len = (self.message_count() + self.ready.reserved_len()) as u64;
@@ -67,10 +67,13 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) {
-        let Some(limits) = self.limits.filter(|limits| limits.overflow == Overflow::DropHead)
-        else {
+        let limits = self.limits.as_deref().copied();
+        let Some(limits) = limits.filter(|limits| limits.overflow == Overflow::DropHead) else {
             return;
         };
+        if self.on_hold {
+            return;
+        }
         while self.message_count() as u64 > limits.len_max
             || self.ready.bytes() + self.retrying_bytes() > limits.bytes_max
         {

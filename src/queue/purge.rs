@@ -73,12 +73,12 @@ impl QueueCore {
         let reason = EndReason::QueueGone;
         self.consumers.remove_all(|token| Event::Ended { token, reason });
         self.push_events(effects);
-        for waiter in std::mem::take(&mut self.get_waiters) {
+        for waiter in self.get_waiters.take().into_iter().flat_map(|waiters| *waiters) {
             tell_got(&waiter, None, 0, effects);
         }
         let checked_out = self.checkout.take_all();
         self.dying = 0;
-        self.absent_dead.clear();
+        self.absent_dead = None;
         let dropped = self.ready.take_all().with_retrying(self.retries.take());
         (dropped.with_forgotten(self.forget_keys()), checked_out)
     }

@@ -35,11 +35,15 @@ struct Count {
     persistent: bool,
 }
 
+/// One word, since most queues count nothing.
 #[derive(Debug, Default)]
-pub(super) struct Returns {
+pub(super) struct Returns(Option<Box<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
     /// Only there if returns are counted.
     rule: Option<Rule>,
-    counts: BTreeMap<u64, Count>,
+    by_seq: BTreeMap<u64, Count>,
 }
 
 impl Returns {
@@ -52,72 +56,85 @@ impl Returns {
         let delay_ms = behaviour.retry_delay_ms.filter(|_| keyless);
         let counts = tells_zero || behaviour.delivery_limit.is_some() || delay_ms.is_some();
         let limit = behaviour.delivery_limit.unwrap_or(u64::MAX);
-        self.rule = counts.then_some(Rule { limit, tells_zero, delay_ms });
+        if counts {
+            let rule = Rule { limit, tells_zero, delay_ms };
+            self.0.get_or_insert_default().rule = Some(rule);
+        } else if let Some(counted) = &mut self.0 {
+            counted.rule = None;
+        }
+    }
+
+    fn rule(&self) -> Option<Rule> {
+        self.0.as_ref()?.rule
     }
 
     pub(super) fn are_counted(&self) -> bool {
-        self.rule.is_some()
+        self.rule().is_some()
     }
 
     /// What a delivery says of its message.
     #[inline]
     pub(super) fn told(&self, seq: u64) -> Returned {
-        match self.rule {
+        let Some(Counted { rule: Some(rule), by_seq }) = self.0.as_deref() else {
+            return Returned::UNTOLD;
+        };
+        match by_seq.get(&seq) {
+            Some(count) => Returned::times(count.times),
+            None if rule.tells_zero => Returned::times(0),
             None => Returned::UNTOLD,
-            Some(rule) => match self.counts.get(&seq) {
-                Some(count) => Returned::times(count.times),
-                None if rule.tells_zero => Returned::times(0),
-                None => Returned::UNTOLD,
-            },
         }
     }
 
     /// The message has ended.
     #[inline]
     pub(super) fn forget(&mut self, seq: u64) {
-        if !self.counts.is_empty() {
-            self.counts.remove(&seq);
+        if let Some(counted) = &mut self.0 {
+            counted.by_seq.remove(&seq);
         }
     }
 
     /// Of all messages only these are left.
     pub(super) fn keep(&mut self, checkout: &Checkout) {
-        if !self.counts.is_empty() {
-            let mut before = std::mem::take(&mut self.counts);
+        if let Some(counted) = self.0.as_mut().filter(|counted| !counted.by_seq.is_empty()) {
+            let mut before = std::mem::take(&mut counted.by_seq);
             let kept = checkout.entries().filter_map(|entry| before.remove_entry(&entry.seq));
-            self.counts = kept.collect();
+            counted.by_seq = kept.collect();
         }
     }
 
     /// Of messages that the journal knows, in order.
     fn persistent(&self) -> impl Iterator<Item = (Seq, u32)> {
-        let known = self.counts.iter().filter(|(_, count)| count.persistent);
+        let all = self.0.iter().flat_map(|counted| &counted.by_seq);
+        let known = all.filter(|(_, count)| count.persistent);
         known.map(|(seq, count)| (Seq(*seq), count.times))
     }
 
     /// What a recovered message was counted to.
     pub(super) fn restore(&mut self, seq: Seq, times: u32) {
-        self.counts.insert(seq.0, Count { times, persistent: true });
+        let count = Count { times, persistent: true };
+        self.0.get_or_insert_default().by_seq.insert(seq.0, count);
     }
 
     fn add(&mut self, entry: &Entry) -> u32 {
         let persistent = entry.persistent;
-        let count = self.counts.entry(entry.seq).or_insert(Count { times: 0, persistent });
+        let by_seq = &mut self.0.get_or_insert_default().by_seq;
+        let count = by_seq.entry(entry.seq).or_insert(Count { times: 0, persistent });
         count.times = count.times.saturating_add(1);
         count.times
     }
 
     fn set(&mut self, seq: u64, times: u32) {
+        let Some(Counted { by_seq, .. }) = self.0.as_deref_mut() else { return };
         if times == 0 {
-            self.counts.remove(&seq);
-        } else if let Some(count) = self.counts.get_mut(&seq) {
+            by_seq.remove(&seq);
+        } else if let Some(count) = by_seq.get_mut(&seq) {
             count.times = times;
         }
     }
 
     /// Whether a message that came back so often has failed for good.
     fn are_too_many(&self, times: u32) -> bool {
-        self.rule.is_some_and(|rule| u64::from(times) > rule.limit)
+        self.rule().is_some_and(|rule| u64::from(times) > rule.limit)
     }
 }
 
@@ -162,7 +179,7 @@ impl QueueCore {
             return;
         }
         let now = effects.now.unix;
-        let until = match self.returns.rule.and_then(|rule| rule.delay_ms).filter(|_| waits) {
+        let until = match self.returns.rule().and_then(|rule| rule.delay_ms).filter(|_| waits) {
             // What expires meanwhile does so in its place among the ready ones.
             Some(ms) => wait_until((self.id, entry.seq), times, ms, now).min(entry.due),
             None => CameBack::AT_ONCE,
@@ -211,6 +228,12 @@ mod tests {
     }
 
     impl World {
+        /// The seqs that are counted.
+        fn counted(&self) -> Vec<u64> {
+            let counted = self.core.returns.0.iter();
+            counted.flat_map(|counted| counted.by_seq.keys().copied()).collect()
+        }
+
         fn told(&self, seq: u64) -> Option<u16> {
             self.core.returns.told(seq).told()
         }
@@ -240,7 +263,7 @@ mod tests {
                 let places: Vec<_> =
                     world.effects.dead.iter().filter_map(|dead| dead.place).collect();
                 world.core.buried(&places, true, &mut world.records, &mut world.effects);
-                assert!(world.core.returns.counts.is_empty());
+                assert!(world.counted().is_empty());
             }
         }
     }
@@ -273,13 +296,13 @@ mod tests {
         let out = world.take(4);
         world.settle(&out, Settlement::Requeue);
         let out = world.take(3);
-        assert_eq!(world.core.returns.counts.len(), 4);
+        assert_eq!(world.counted().len(), 4);
         world.settle(&out[..1], Settlement::Ack);
         world.settle(&out[1..2], Settlement::Discard);
-        assert_eq!(world.core.returns.counts.len(), 2);
+        assert_eq!(world.counted().len(), 2);
         // Of a purge only what is out is left.
         world.core.purge(&mut world.records, &mut world.effects);
-        assert_eq!(world.core.returns.counts.keys().copied().collect::<Vec<_>>(), [3]);
+        assert_eq!(world.counted(), [3]);
         assert_eq!((world.told(3), world.told(4)), (Some(1), None));
     }
 

@@ -28,8 +28,8 @@ use crate::name::Name;
 use crate::store::{Log, OnDisk, RecordBatch, Target};
 use crate::time::UnixMillis;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The queue has ended; whoever asks for it by name may find a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +49,10 @@ pub struct Queue {
     /// What it remembers of its publishes. Whoever publishes asks it; no verb here does.
     pub deduplicator: Option<Arc<Deduplicator>>,
     durability: Durability,
-    /// For its dead letters.
-    origin: Arc<Origin>,
+    /// For its dead letters and for routes; only there once one asked for it. Made under the lock.
+    origin: OnceLock<Arc<Origin>>,
     /// Set under the lock, read without it.
-    gone: Arc<AtomicBool>,
+    gone: AtomicBool,
     /// Something that is stored changed since a checkpoint looked. Set under the lock.
     changed: AtomicBool,
     core: Mutex<QueueCore>,
@@ -81,8 +81,6 @@ impl Queue {
         core: QueueCore,
         residence: &Arc<Residence>,
     ) -> Self {
-        let durability = Durability::default();
-        let origin = Origin { vhost: vhost.clone(), name: name.clone(), durability };
         let deduplication = core.behaviour().deduplication.as_ref();
         let deduplicator = deduplication
             .map(|it| Arc::new(Deduplicator::new(CacheId(core.id().0), it, settings.durable)));
@@ -94,9 +92,9 @@ impl Queue {
             settings,
             counters: QueueCounters::default(),
             deduplicator,
-            durability,
-            origin: Arc::new(origin),
-            gone: Arc::default(),
+            durability: Durability::default(),
+            origin: OnceLock::new(),
+            gone: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             consumer_timeout_ms: AtomicU64::new(timeout_of(core.behaviour())),
             core: Mutex::new(core),
@@ -109,8 +107,7 @@ impl Queue {
     /// The same queue with records that are as safe as this. Call before it is used.
     #[must_use]
     pub fn with_durability(self, durability: Durability) -> Self {
-        let origin = Origin { vhost: self.vhost.clone(), name: self.name.clone(), durability };
-        Self { durability, origin: Arc::new(origin), ..self }
+        Self { durability, ..self }
     }
 
     /// What its records wait for, if it has any: what a confirm means.
@@ -124,10 +121,20 @@ impl Queue {
         Resource::Queue { vhost: &self.vhost, name: &self.name }
     }
 
-    /// Tells whether the queue is gone without holding it: reading it costs one load.
+    /// Says who the queue is, and whether it is gone, to whoever must not hold it.
     #[must_use]
-    pub fn gone(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.gone)
+    pub fn origin(&self) -> Arc<Origin> {
+        let _held = self.core.lock();
+        Arc::clone(self.origin_locked())
+    }
+
+    /// As `origin`, with the lock held: the end must not come while it is made.
+    fn origin_locked(&self) -> &Arc<Origin> {
+        self.origin.get_or_init(|| {
+            let (vhost, name) = (self.vhost.clone(), self.name.clone());
+            let gone = AtomicBool::new(self.is_gone());
+            Arc::new(Origin { vhost, name, durability: self.durability, gone })
+        })
     }
 
     #[must_use]
@@ -341,6 +348,11 @@ impl Queue {
     /// `Gone`.
     pub fn tick(&self, turn: &mut Turn<'_>) -> Result<(), Gone> {
         self.run(turn, |core, turn| core.tick(turn.records, turn.effects)).map(drop)
+    }
+
+    /// As `QueueCore::end_hold`. Nothing if the queue is gone.
+    pub fn end_hold(&self, turn: &mut Turn<'_>) {
+        let _ = self.run(turn, |core, turn| core.end_hold(turn.records, turn.effects));
     }
 
     /// Whether anything in it ever becomes due.
@@ -579,6 +591,9 @@ impl Queue {
             }
             check(&core).map_err(Some)?;
             self.gone.store(true, Ordering::Release);
+            if let Some(origin) = self.origin.get() {
+                origin.gone.store(true, Ordering::Release);
+            }
             let messages = core.message_count() as u64;
             let remains = core.end(effects);
             self.count(&mut core);
@@ -640,20 +655,24 @@ impl Queue {
     /// Says of the dead letters that it has just made where they come from.
     #[cold]
     fn name_dead(&self, effects: &mut Effects) {
+        if effects.dead.last().is_none_or(|dead| dead.origin.is_some()) {
+            return;
+        }
+        let origin = self.origin_locked();
         let new = effects.dead.iter_mut().rev().take_while(|dead| dead.origin.is_none());
-        new.for_each(|dead| dead.origin = Some(Arc::clone(&self.origin)));
+        new.for_each(|dead| dead.origin = Some(Arc::clone(origin)));
     }
 
     fn count(&self, core: &mut QueueCore) {
         let delivered = std::mem::take(&mut core.delivered);
         if delivered.messages > 0 {
-            self.counters.delivered.add(delivered.messages);
+            self.counters.delivered.add(delivered.messages.into());
             if delivered.redelivered > 0 {
-                self.counters.redelivered.add(delivered.redelivered);
+                self.counters.redelivered.add(delivered.redelivered.into());
             }
         }
         if delivered.gotten > 0 {
-            self.counters.gotten.add(delivered.gotten);
+            self.counters.gotten.add(delivered.gotten.into());
         }
         self.counters.ready.set(core.ready_len() as u64);
         self.counters.ready_bytes.set(core.ready_bytes());
@@ -676,4 +695,33 @@ impl Queue {
 
 fn timeout_of(behaviour: &Behaviour) -> u64 {
     behaviour.consumer_timeout_ms.unwrap_or(NO_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the allocator has a size for; what is longer takes the next, 896.
+    const BLOCK_BYTES: usize = 768;
+
+    #[test]
+    fn an_origin_knows_of_the_end_whether_it_was_made_before_or_after() {
+        for asked_before in [true, false] {
+            let core = QueueCore::new(QueueId(1), true);
+            let settings = QueueSettings::default();
+            let queue = Queue::new("/".into(), "q".into(), settings, core, &Arc::default());
+            let before = asked_before.then(|| queue.origin());
+            assert!(before.iter().all(|origin| !origin.is_gone()));
+            queue.close_if(&mut Effects::new(), |_| Ok::<(), ()>(())).unwrap();
+            let origin = queue.origin();
+            assert!(origin.is_gone());
+            assert!(before.is_none_or(|before| Arc::ptr_eq(&before, &origin)));
+        }
+    }
+
+    #[test]
+    fn a_queue_is_one_block_of_768_bytes_with_both_of_its_counts() {
+        let counts = 2 * size_of::<usize>();
+        assert!(size_of::<Queue>() + counts <= BLOCK_BYTES, "{}", size_of::<Queue>());
+    }
 }

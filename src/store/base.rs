@@ -3,6 +3,7 @@
 use super::catalogue::CatalogueError;
 use super::definitions::Definitions;
 use super::entries::{self, Complete, Entry, Meta, Standing};
+use super::gap::Gap;
 use super::stored_keys::StoredKeys;
 use super::sum::Sum;
 use crate::id::{CacheId, Lsn, QueueId, SegmentNo};
@@ -17,6 +18,8 @@ pub(super) struct Base {
     pub(super) caches: HashMap<CacheId, StoredKeys>,
     /// The segments before those that are replayed, as far as anything of them lives.
     pub(super) segments: BTreeMap<SegmentNo, Complete>,
+    /// Where those of them cannot be read.
+    pub(super) gaps: BTreeMap<SegmentNo, Vec<Gap>>,
     /// The journal was safe up to here at least; zero if nobody wrote that down.
     pub(super) safe: Lsn,
 }
@@ -25,8 +28,8 @@ pub(super) struct Base {
 type Each<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The kinds of entries in an order in which each finds what it names.
-pub(super) const KINDS: [&[u8]; 11] =
-    [b"m", b"j", b"v", b"p", b"x", b"q", b"b", b"h", b"d", b"t", b"s"];
+pub(super) const KINDS: [&[u8]; 13] =
+    [b"m", b"j", b"v", b"p", b"x", b"q", b"g", b"b", b"h", b"d", b"t", b"k", b"s"];
 
 impl Base {
     /// Before the first record.
@@ -45,6 +48,7 @@ impl Base {
             standings: HashMap::new(),
             caches: HashMap::new(),
             segments: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             safe: Lsn(0),
         }
     }
@@ -106,6 +110,9 @@ impl Base {
             }
             Entry::Segment(number, complete) => {
                 self.segments.insert(number, complete);
+            }
+            Entry::Gaps(number, gaps) => {
+                self.gaps.insert(number, gaps);
             }
             Entry::Meta(_) | Entry::Safe(_) | Entry::Other => {}
         }

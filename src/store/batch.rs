@@ -5,6 +5,7 @@
 
 use super::definition::Definition;
 use super::record::{self, CameBack, PREFIX_LEN, Target};
+use super::touches::Touches;
 use crate::deduplication::KeyEntry;
 use crate::id::{CacheId, QueueId, SegmentNo, Seq};
 use crate::message::Message;
@@ -26,6 +27,8 @@ pub(super) struct Block {
     bodies: Vec<(usize, Bytes)>,
     bodies_len: usize,
     records: u64,
+    /// What they name.
+    touches: Touches,
     /// Those among the records, for the catalogue.
     definitions: Vec<Definition>,
 }
@@ -53,6 +56,7 @@ impl RecordBatch {
         let bytes = &mut self.block.bytes;
         put_varint(bytes, targets.len() as u64);
         for target in targets {
+            self.block.touches.add(Touches::queue(target.queue));
             let expires = target.due != UnixMillis::NEVER;
             put_varint(bytes, target.queue.0 << 1 | u64::from(expires));
             put_varint(bytes, target.seq.0);
@@ -84,6 +88,7 @@ impl RecordBatch {
     /// As `requeue`, where it is counted: how each of the run came back.
     pub fn returned(&mut self, queue: QueueId, (first, last): (Seq, Seq), came_back: CameBack) {
         let start = self.block.begin(record::RETURNED);
+        self.block.touches.add(Touches::queue(queue));
         put_varint(&mut self.block.bytes, queue.0);
         put_varint(&mut self.block.bytes, came_back.times.into());
         put_varint(&mut self.block.bytes, came_back.until.0);
@@ -99,6 +104,7 @@ impl RecordBatch {
         except: impl IntoIterator<Item = (Seq, Seq)>,
     ) {
         let start = self.block.begin(record::PURGE);
+        self.block.touches.add(Touches::queue(queue));
         put_varint(&mut self.block.bytes, queue.0);
         put_varint(&mut self.block.bytes, below.0);
         self.block.put_runs(except);
@@ -108,6 +114,7 @@ impl RecordBatch {
     /// What a publish leaves in a cache: belongs in one transaction with its message.
     pub fn key(&mut self, cache: CacheId, entry: &KeyEntry) {
         let start = self.block.begin(record::KEY);
+        self.block.touches.add(Touches::cache(cache));
         let bytes = &mut self.block.bytes;
         put_varint(bytes, cache.0);
         put_varint(bytes, entry.number);
@@ -119,6 +126,7 @@ impl RecordBatch {
 
     pub fn definition(&mut self, definition: &Definition) {
         let start = self.block.begin(record::DEF);
+        self.block.touches.add(Touches::DEFINITIONS);
         self.block.bytes.extend_from_slice(&definition.encode());
         self.end(start);
         self.block.definitions.push(definition.clone());
@@ -196,6 +204,7 @@ impl RecordBatch {
         let start = self.block.begin(kind);
         put_varint(&mut self.block.bytes, queue.0);
         if self.block.put_runs(runs) {
+            self.block.touches.add(Touches::queue(queue));
             self.end(start);
         } else {
             self.block.bytes.truncate(start.at);
@@ -242,11 +251,17 @@ impl Block {
         self.records
     }
 
+    /// What they name, or more.
+    pub(super) fn touches(&self) -> Touches {
+        self.touches
+    }
+
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bodies.clear();
         self.bodies_len = 0;
         self.records = 0;
+        self.touches = Touches::NONE;
         self.definitions.clear();
     }
 
@@ -262,6 +277,7 @@ impl Block {
         self.bodies.extend(bodies.map(|(place, body)| (at + place, body)));
         self.bodies_len += other.bodies_len;
         self.records += other.records;
+        self.touches.add(other.touches);
         other.clear();
     }
 

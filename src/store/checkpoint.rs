@@ -252,10 +252,12 @@ impl Checkpointer {
         let mut sum = if self.is_stale { Sum::default() } else { self.meta.sum };
         let mut slice = Vec::new();
         for definition in &taken.definitions {
+            // What ends with something is looked up in the catalogue.
+            if slice.len() >= CATALOGUE_SLICE_MAX || definition.is_end() && !slice.is_empty() {
+                sum.write(catalogue, &mut slice)?;
+                disk.reach(Failpoint::SliceWritten)?;
+            }
             entries::definition(definition, catalogue, &mut slice)?;
-            // The next one may depend on it.
-            sum.write(catalogue, &mut slice)?;
-            disk.reach(Failpoint::SliceWritten)?;
         }
         for (queue, standing) in &taken.standings {
             entries::standing(*queue, standing, catalogue, &mut slice)?;
@@ -271,6 +273,10 @@ impl Checkpointer {
             slice.push(entries::segment(number, Some(&complete)));
         }
         slice.extend(freed.iter().map(|number| entries::segment(*number, None)));
+        for (number, gaps) in contents.gaps() {
+            let lives = freed.binary_search(&number).is_err();
+            slice.push(entries::segment_gaps(number, lives.then_some(&*gaps)));
+        }
         sum.write(catalogue, &mut slice)?;
         disk.reach(Failpoint::SliceWritten)?;
         meta.sum = sum;

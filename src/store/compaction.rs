@@ -253,9 +253,12 @@ impl Checkpointer {
         let live = there.map(|(id, standing)| (id, standing.live)).collect();
         let mut weighed = Weighed { live, segments: BTreeMap::new() };
         let mut emptied = Vec::new();
+        let gaps = contents.gaps();
         for (number, complete) in contents.segments() {
             if number < below {
                 match weighed.weight(disk, contents, number, complete)? {
+                    // It cannot be read through; it goes once nothing in it lives.
+                    Some(_) if gaps.contains_key(&number) => {}
                     Some(weight) => drop(weighed.segments.insert(number, weight)),
                     None => emptied.push(number),
                 }

@@ -5,6 +5,7 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::entries::Standing;
 use super::error::StoreError;
+use super::gap::Gap;
 use super::index::{BadIndex, Index, SealedIndex, SegmentIndexer, Tally};
 use super::journal::Journal;
 use super::reader;
@@ -15,6 +16,7 @@ use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 use crate::store::OnDisk;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ struct State {
     index: Index,
     /// Segments that take no more records.
     complete: BTreeMap<SegmentNo, Complete>,
+    /// Where those of them cannot be read.
+    gaps: BTreeMap<SegmentNo, Arc<[Gap]>>,
     /// The newest of those, be it forgotten by now.
     newest: SegmentNo,
     /// How far the segment that is written to is indexed.
@@ -56,6 +60,7 @@ impl Contents {
         let state = State {
             index: Index::new(),
             complete: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             newest: SegmentNo(0),
             current: None,
         };
@@ -76,6 +81,20 @@ impl Contents {
         }
     }
 
+    /// Where a segment cannot be read; known before anything asks for its index.
+    pub(super) fn set_gaps(&self, segment: SegmentNo, gaps: &[Gap]) {
+        self.state.lock().gaps.insert(segment, gaps.into());
+    }
+
+    /// The same, for those that have any.
+    pub(super) fn gaps(&self) -> BTreeMap<SegmentNo, Arc<[Gap]>> {
+        self.state.lock().gaps.clone()
+    }
+
+    fn gaps_of(&self, segment: SegmentNo) -> Arc<[Gap]> {
+        self.state.lock().gaps.get(&segment).cloned().unwrap_or_default()
+    }
+
     /// As `complete`, with an index that lies in a file.
     pub(super) fn complete_sealed(
         &self,
@@ -92,6 +111,7 @@ impl Contents {
     pub(super) fn forget(&self, segment: SegmentNo) {
         let mut state = self.state.lock();
         state.complete.remove(&segment);
+        state.gaps.remove(&segment);
         state.index.remove(segment);
     }
 
@@ -276,7 +296,9 @@ impl Contents {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let Some(header) = scan::header(disk, &file_name(segment))? else { return Ok(indexer) };
         let end = header.end_now(end);
-        scan::whole(disk, header, end, &mut |frame| indexer.add(frame))?;
+        let gaps = self.gaps_of(segment);
+        scan::whole(disk, header, end, &gaps, &mut |frame| indexer.add(frame))?;
+        indexer.skip_to(end);
         Ok(indexer)
     }
 

@@ -4,6 +4,7 @@
 //! numbers variants and fields by their place: new variants go to the end, and a variant that was
 //! ever released keeps its fields.
 
+use super::gap::Gap;
 use crate::id::{CacheId, QueueId};
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,16 @@ pub enum Definition {
         component: String,
         name: String,
     },
+    /// The queue may have lost records in this gap: nothing leaves it until somebody has seen that.
+    QueueHeld {
+        id: QueueId,
+        gap: Gap,
+    },
+    /// Somebody has seen it, and the queue goes on with what is there.
+    QueueReleased {
+        id: QueueId,
+        gap: Gap,
+    },
 }
 
 /// What a binding leads to.
@@ -101,6 +112,24 @@ impl Definition {
         arguments.is_none_or(|table| Table::from_bytes(table.as_ref().bytes()).is_ok())
     }
 
+    /// What it changes depends on what is there.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Self::VhostDeleted { .. }
+            | Self::ExchangeDeleted { .. }
+            | Self::QueueDeleted { .. } => true,
+            Self::VhostCreated { .. }
+            | Self::ExchangeDeclared { .. }
+            | Self::QueueDeclared { .. }
+            | Self::Bound { .. }
+            | Self::Unbound { .. }
+            | Self::ParameterSet { .. }
+            | Self::ParameterCleared { .. }
+            | Self::QueueHeld { .. }
+            | Self::QueueReleased { .. } => false,
+        }
+    }
+
     fn arguments(&self) -> Option<&Table> {
         match self {
             Self::ExchangeDeclared { arguments, .. }
@@ -112,7 +141,9 @@ impl Definition {
             | Self::ExchangeDeleted { .. }
             | Self::QueueDeleted { .. }
             | Self::ParameterSet { .. }
-            | Self::ParameterCleared { .. } => None,
+            | Self::ParameterCleared { .. }
+            | Self::QueueHeld { .. }
+            | Self::QueueReleased { .. } => None,
         }
     }
 }
@@ -120,6 +151,7 @@ impl Definition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{Lsn, SegmentNo};
     use crate::table::{TableBuilder, Value};
 
     #[test]
@@ -161,5 +193,9 @@ mod tests {
         let [vhost, component, name, value] = ["v", "c", "n", "5"].map(str::to_owned);
         let set = Definition::ParameterSet { vhost, component, name, value };
         assert_eq!(set.encode(), b"\x08\x01v\x01c\x01n\x015");
+        let (offset, damaged_at, end, first, last) = (1024, 1024, 2000, Lsn(9), Lsn(11));
+        let gap = Gap { segment: SegmentNo(3), offset, damaged_at, end, first, last };
+        let released = Definition::QueueReleased { id: QueueId(300), gap };
+        assert_eq!(released.encode(), b"\x0b\xac\x02\x03\x80\x08\x80\x08\xd0\x0f\x09\x0b");
     }
 }

@@ -5,6 +5,7 @@
 //! A binding may name an exchange that is not listed: predeclared ones (`amq.*`) are not stored.
 
 use super::definition::{BoundTo, Definition};
+use super::gap::Gap;
 use crate::id::{CacheId, QueueId};
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Definitions {
     vhosts: BTreeMap<String, StoredVhost>,
     queues: BTreeMap<QueueId, StoredQueue>,
+    /// Why nothing leaves a queue; none has an empty set.
+    holds: BTreeMap<QueueId, BTreeSet<Gap>>,
 }
 
 /// A vhost's exchanges, bindings and parameters.
@@ -85,6 +88,25 @@ impl Definitions {
         self.queues.get(&id)
     }
 
+    /// The gaps for which a queue is held, in order.
+    pub fn holds(&self, id: QueueId) -> impl Iterator<Item = &Gap> {
+        self.holds.get(&id).into_iter().flatten()
+    }
+
+    /// The queues that are held, with their gaps, oldest first.
+    pub fn held(&self) -> impl Iterator<Item = (QueueId, &StoredQueue, &Gap)> {
+        let held = self.holds.iter().filter_map(|(id, gaps)| Some((id, self.queue(*id)?, gaps)));
+        held.flat_map(|(id, queue, gaps)| gaps.iter().map(move |gap| (*id, queue, gap)))
+    }
+
+    /// The exchanges that remember keys, each with its vhost.
+    pub(super) fn exchange_caches(&self) -> impl Iterator<Item = (CacheId, &str, &str)> {
+        self.vhosts.iter().flat_map(|(vhost, stored)| {
+            let caches = stored.exchanges.iter().filter_map(|(name, it)| Some((it.cache?, name)));
+            caches.map(move |(cache, name)| (cache, vhost.as_str(), name.as_str()))
+        })
+    }
+
     /// Makes the change and what follows from it. False if it names what is not there, and nothing
     /// was done.
     pub fn apply(&mut self, definition: &Definition) -> bool {
@@ -95,6 +117,7 @@ impl Definitions {
             }
             Definition::VhostDeleted { name } => {
                 self.queues.retain(|_, queue| queue.vhost != *name);
+                self.holds.retain(|id, _| self.queues.contains_key(id));
                 self.vhosts.remove(name).is_some()
             }
             Definition::ExchangeDeclared { vhost, name, .. } => {
@@ -124,6 +147,10 @@ impl Definitions {
                 let vhost = self.vhosts.get_mut(vhost);
                 vhost.is_some_and(|vhost| vhost.parameters.remove(&key).is_some())
             }
+            Definition::QueueHeld { id, gap } => {
+                self.queues.contains_key(id) && self.holds.entry(*id).or_default().insert(*gap)
+            }
+            Definition::QueueReleased { id, gap } => self.release(*id, gap),
         }
     }
 
@@ -143,10 +170,20 @@ impl Definitions {
         let Some(queue) = self.queues.remove(&id) else {
             return false;
         };
+        self.holds.remove(&id);
         if let Some(vhost) = self.vhosts.get_mut(&queue.vhost) {
             vhost.unbind_destination(BoundTo::Queue(id));
         }
         true
+    }
+
+    fn release(&mut self, id: QueueId, gap: &Gap) -> bool {
+        let Some(gaps) = self.holds.get_mut(&id) else { return false };
+        let was_there = gaps.remove(gap);
+        if gaps.is_empty() {
+            self.holds.remove(&id);
+        }
+        was_there
     }
 
     fn bind(&mut self, vhost: &str, bound: &Definition) -> bool {
@@ -307,6 +344,7 @@ impl PartialOrd for StoredBinding {
 mod tests {
     use super::super::samples::{queue, vhost};
     use super::*;
+    use crate::id::{Lsn, SegmentNo};
     use crate::table::{TableBuilder, Value};
 
     fn exchange(vhost: &str, name: &str) -> Definition {
@@ -435,6 +473,32 @@ mod tests {
         let queues: Vec<_> = definitions.queues().map(|(id, _)| id.0).collect();
         assert_eq!(queues, [3]);
         assert!(!definitions.apply(&queue(9, "a")));
+    }
+
+    #[test]
+    fn a_hold_ends_with_each_of_its_gaps_or_with_its_queue() {
+        let gap = |offset| {
+            let (segment, first, last) = (SegmentNo(3), Lsn(5), Lsn(7));
+            Gap { segment, offset, damaged_at: offset, end: offset + 100, first, last }
+        };
+        let held = |id, offset| Definition::QueueHeld { id: QueueId(id), gap: gap(offset) };
+        let released = |id, offset| Definition::QueueReleased { id: QueueId(id), gap: gap(offset) };
+        let mut definitions = filled();
+        let before = definitions.clone();
+        assert!(!definitions.apply(&held(9, 1000)), "there is no such queue");
+        assert!(definitions.apply(&held(1, 3000)) && definitions.apply(&held(1, 1000)));
+        assert!(!definitions.apply(&held(1, 1000)) && definitions.apply(&held(3, 1000)));
+        let rows = |it: &Definitions| it.held().map(|it| (it.0.0, it.2.offset)).collect::<Vec<_>>();
+        assert_eq!(rows(&definitions), [(1, 1000), (1, 3000), (3, 1000)]);
+        assert!(!definitions.apply(&released(1, 2000)) && definitions.apply(&released(1, 1000)));
+        assert_eq!(rows(&definitions), [(1, 3000), (3, 1000)]);
+        let name = "b".to_owned();
+        assert!(definitions.apply(&Definition::VhostDeleted { name }));
+        assert!(definitions.apply(&released(1, 3000)) && !definitions.apply(&released(1, 3000)));
+        assert_eq!((definitions.held().count(), before.holds), (0, definitions.holds.clone()));
+        assert!(definitions.apply(&held(2, 1000)));
+        assert!(definitions.apply(&Definition::QueueDeleted { id: QueueId(2) }));
+        assert_eq!(definitions.holds(QueueId(2)).count(), 0);
     }
 
     #[test]

@@ -7,23 +7,28 @@
 //! v name                              a vhost
 //! x len vhost name                    an exchange: `StoredExchange`
 //! q id                                a queue: `StoredQueue`
+//! g id segment offset                 a gap for which a queue is held: `Gap`
 //! b destination hash                  a binding, with its vhost
 //! s len vhost len source hash         the key of a binding, by its source
 //! p len vhost len component name      a parameter: its value
 //! h id part                           where a queue stands: `Standing`
 //! d id range                          keys of a cache: `KeyRange`
 //! t number                            a segment that is complete: `Complete`
+//! k number                            where a segment cannot be read: its `Gap`s
 //! ```
 //! Numbers in keys are big-endian, so that they sort. Values are postcard, those of `m` and `j`
 //! with their crc32c behind them: no sum covers these.
 
+mod gaps;
 mod keys;
 
+pub(super) use gaps::segment_gaps;
 pub(super) use keys::keys;
 
 use super::catalogue::{Catalogue, CatalogueError, Change};
 use super::definition::{BoundTo, Definition};
 use super::definitions::{StoredBinding, StoredExchange, StoredQueue};
+use super::gap::Gap;
 use super::record::CameBack;
 use super::run_set::RunSet;
 use super::stored_keys::StoredKeys;
@@ -101,6 +106,7 @@ pub(super) enum Entry {
     Standing(QueueId, Standing),
     Keys(CacheId, StoredKeys),
     Segment(SegmentNo, Complete),
+    Gaps(SegmentNo, Vec<Gap>),
     Safe(Lsn),
     /// Says nothing that another entry does not say.
     Other,
@@ -241,6 +247,8 @@ pub(super) fn definition(
         Definition::ParameterCleared { vhost, component, name } => {
             out.push((parameter_key(vhost, component, name), None));
         }
+        Definition::QueueHeld { id, gap } => out.push(gaps::hold(*id, gap, true)),
+        Definition::QueueReleased { id, gap } => out.push(gaps::hold(*id, gap, false)),
     }
     Ok(())
 }
@@ -291,6 +299,7 @@ fn delete_queue(
         out.push((key.to_vec(), None));
         true
     })?;
+    gaps::delete_holds(id, catalogue, out)?;
     keys::delete(CacheId(id.0), catalogue, out)?;
     delete_bindings(&destination_prefix("", &BoundTo::Queue(id)), catalogue, out)
 }
@@ -338,10 +347,9 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Entry> {
             Entry::Standing(id_of(key)?, standing)
         }
         b'd' => Entry::Keys(CacheId(id_of(key)?.0), keys::read(value)?),
-        b't' => {
-            let number = rest.first_chunk().copied().map(u64::from_be_bytes)?;
-            Entry::Segment(SegmentNo(number), get(value)?)
-        }
+        b'g' => gaps::read_hold(key, value)?,
+        b't' => Entry::Segment(number_of(rest)?, get(value)?),
+        b'k' => Entry::Gaps(number_of(rest)?, get(value)?),
         b'p' => {
             let (vhost, rest) = split_len(rest)?;
             let (component, name) = split_len(rest)?;
@@ -484,6 +492,10 @@ fn split_len(key: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn id_of(key: &[u8]) -> Option<QueueId> {
     key.get(1..)?.first_chunk().copied().map(u64::from_be_bytes).map(QueueId)
+}
+
+fn number_of(rest: &[u8]) -> Option<SegmentNo> {
+    rest.first_chunk().copied().map(u64::from_be_bytes).map(SegmentNo)
 }
 
 fn text(bytes: &[u8]) -> Option<String> {

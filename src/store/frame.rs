@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! frame = magic u32 | format version u32 | salt u64 | payload length u32 | before u32 | left u32
-//!       | first LSN u64 | records u32 | synced LSN u64 | crc32c of payload u32
-//!       | crc32c of these u32 | payload
+//!       | first LSN u64 | records u32 | synced LSN u64 | touches u64 | touched before u64
+//!       | crc32c of payload u32 | crc32c of these u32 | payload
 //! run   = frame with bytes left, no record* | frame with bytes before and none left, 1 record
 //! ```
 //! A payload has a bound. A record that is longer is a run of frames, one behind the other in one
@@ -12,9 +12,11 @@
 //!
 //! The salt is the segment's, so that no other bytes pass for a frame of it. The synced LSN
 //! is what was safe when the frame was written: it tells a torn tail from damage. A frame without
-//! records is a seal, it only says that.
+//! records is a seal, it only says that. What the frame touches, and what those near before it do,
+//! are masks of `touches`: they say whom damage can have hit.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
+use super::touches::Touches;
 use crate::id::Lsn;
 use crate::limits::FRAME_BYTES;
 use std::io::IoSlice;
@@ -24,7 +26,7 @@ pub(super) const FORMAT_VERSION: u32 = 3;
 
 pub(super) const FRAME_MAGIC: [u8; 4] = *b"LVfr";
 
-pub(super) const FRAME_HEADER_LEN: usize = 56;
+pub(super) const FRAME_HEADER_LEN: usize = 72;
 
 /// What precedes a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub(super) struct FrameHeader {
     pub(super) first_lsn: Lsn,
     pub(super) records: u32,
     pub(super) synced_lsn: Lsn,
+    /// What its records name; for a part of a record, what all of that names.
+    pub(super) touches: Touches,
+    /// The same of the frames near before it, in this segment.
+    pub(super) touched_before: Touches,
     pub(super) payload_crc: u32,
 }
 
@@ -87,8 +93,15 @@ impl FrameHeader {
             first_lsn,
             records: u32::try_from(records).expect("a frame has far below 4 G records"),
             synced_lsn,
+            touches: Touches::NONE,
+            touched_before: Touches::NONE,
             payload_crc: pieces.iter().fold(0, crc),
         }
+    }
+
+    /// The same for records that touch this, behind frames that touched that.
+    pub(super) fn touching(self, touches: Touches, touched_before: Touches) -> Self {
+        Self { touches, touched_before, ..self }
     }
 
     /// The same for a part of a record, which has this many bytes in other frames.
@@ -118,6 +131,8 @@ impl FrameHeader {
         out.put(&self.first_lsn.0.to_le_bytes());
         out.put(&self.records.to_le_bytes());
         out.put(&self.synced_lsn.0.to_le_bytes());
+        out.put(&self.touches.bits().to_le_bytes());
+        out.put(&self.touched_before.bits().to_le_bytes());
         out.put(&self.payload_crc.to_le_bytes());
         out.finish()
     }
@@ -145,6 +160,8 @@ impl FrameHeader {
                 first_lsn: take(&mut rest).map(u64::from_le_bytes).map(Lsn)?,
                 records: take(&mut rest).map(u32::from_le_bytes)?,
                 synced_lsn: take(&mut rest).map(u64::from_le_bytes).map(Lsn)?,
+                touches: take(&mut rest).map(u64::from_le_bytes).map(Touches::from_bits)?,
+                touched_before: take(&mut rest).map(u64::from_le_bytes).map(Touches::from_bits)?,
                 payload_crc: take(&mut rest).map(u32::from_le_bytes)?,
             })
         };
@@ -226,7 +243,8 @@ mod tests {
 
     fn header() -> FrameHeader {
         let pieces = [IoSlice::new(b"ab"), IoSlice::new(b"c")];
-        FrameHeader::new(Lsn(7), 2, Lsn(6), &pieces)
+        let header = FrameHeader::new(Lsn(7), 2, Lsn(6), &pieces);
+        header.touching(Touches::from_bits(5), Touches::from_bits(1 << 40))
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::batch::Block;
 use super::frame::FRAME_HEADER_LEN;
 use super::record::{self, PREFIX_LEN};
+use super::touches::Touches;
 use std::io::IoSlice;
 
 /// What the next frame holds.
@@ -17,6 +18,8 @@ pub(super) struct Cut {
     /// Bytes of its record in the frames before it, and in those behind it.
     pub(super) before: usize,
     pub(super) left: usize,
+    /// What the blocks name from which it is cut.
+    pub(super) touches: Touches,
     /// Bytes of this frame, and of those behind it that must lie in the same segment. `None` if it
     /// goes on with a record.
     pub(super) room: Option<u64>,
@@ -31,12 +34,13 @@ pub(super) struct Pieces<'a, 'b> {
 
 /// How the blocks are cut into frames with payloads of at most `len_max` bytes.
 pub(super) fn cut(blocks: &[Block], len_max: usize) -> Vec<Cut> {
-    let mut cuts = Cuts { cuts: Vec::new(), len: 0, records: 0, len_max };
+    let touches = Touches::NONE;
+    let mut cuts = Cuts { cuts: Vec::new(), len: 0, records: 0, touches, len_max };
     let mut slices = Vec::new();
     for block in blocks {
         // Blocks of small messages are never looked into.
         if block.len() <= len_max {
-            cuts.whole(block.len(), block.records());
+            cuts.whole(block.len(), block.records(), block.touches());
             continue;
         }
         slices.clear();
@@ -44,10 +48,10 @@ pub(super) fn cut(blocks: &[Block], len_max: usize) -> Vec<Cut> {
         let mut pieces = Pieces::new(&slices);
         while let Some((kind, len)) = pieces.record() {
             if len <= len_max {
-                cuts.whole(len, 1);
+                cuts.whole(len, 1, block.touches());
             } else {
                 cuts.end();
-                cuts.long(kind, len, &pieces);
+                cuts.long(kind, len, block.touches(), &pieces);
             }
             pieces.skip(len);
         }
@@ -61,30 +65,32 @@ struct Cuts {
     /// Of the frame that is gathered.
     len: usize,
     records: u64,
+    touches: Touches,
     len_max: usize,
 }
 
 impl Cuts {
     /// Adds what is not cut: it goes into the frame that is gathered, or begins the next one.
-    fn whole(&mut self, len: usize, records: u64) {
+    fn whole(&mut self, len: usize, records: u64, touches: Touches) {
         if self.len + len > self.len_max {
             self.end();
         }
         self.len += len;
         self.records += records;
+        self.touches.add(touches);
     }
 
     fn end(&mut self) {
-        let Self { len, records, .. } = *self;
+        let Self { len, records, touches, .. } = *self;
         if len > 0 {
             let room = Some((len + FRAME_HEADER_LEN) as u64);
-            self.cuts.push(Cut { len, records, before: 0, left: 0, room });
+            self.cuts.push(Cut { len, records, before: 0, left: 0, touches, room });
         }
-        (self.len, self.records) = (0, 0);
+        (self.len, self.records, self.touches) = (0, 0, Touches::NONE);
     }
 
     /// Adds the frames of one record, which is the next of `pieces`.
-    fn long(&mut self, kind: u8, len: usize, pieces: &Pieces<'_, '_>) {
+    fn long(&mut self, kind: u8, len: usize, touches: Touches, pieces: &Pieces<'_, '_>) {
         let lens = match kind {
             record::TX => self.parts(len, Pieces { ..*pieces }),
             _ => self.slices(len).collect(),
@@ -94,7 +100,7 @@ impl Cuts {
         for len in lens {
             left -= len;
             let records = u64::from(left == 0);
-            self.cuts.push(Cut { len, records, before, left, room: room.take() });
+            self.cuts.push(Cut { len, records, before, left, touches, room: room.take() });
             before += len;
         }
     }

@@ -31,6 +31,8 @@ mod error;
 mod failpoints;
 mod frame;
 mod framing;
+mod gap;
+mod held;
 pub mod index;
 mod journal;
 mod layer;
@@ -59,6 +61,7 @@ mod start;
 mod stored_keys;
 mod sum;
 mod supply;
+mod touches;
 mod waiters;
 mod writer;
 
@@ -78,6 +81,8 @@ mod contents_tests;
 mod durability_tests;
 #[cfg(test)]
 mod full_sample;
+#[cfg(test)]
+mod gap_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
@@ -106,6 +111,7 @@ pub use disk::{Disk, RealDisk};
 pub use entries::Standing;
 pub use error::StoreError;
 pub use failpoints::Failpoint;
+pub use gap::Gap;
 pub use journal::{Journal, JournalCounters};
 pub use layer::Layer;
 pub use log::Log;

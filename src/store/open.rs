@@ -13,7 +13,7 @@ use super::segment;
 use super::spill::{self, Spill};
 use super::start::{self, Copies, Start};
 use super::writer::Writer;
-use super::{Journal, Options, Store, rewrite, supply};
+use super::{Journal, Options, Store, held, rewrite, supply};
 use crate::id::{Lsn, SegmentNo};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -55,11 +55,13 @@ pub(super) fn open_with(
     clear_indexes(disk, &files, &segments, replayed.tail.segment)?;
     spill::clear(disk, &files);
     disk.reach(Failpoint::SparesCleared)?;
-    let Replayed { replay, tail, torn, segments: living, indexers } = replayed;
+    let Replayed { replay, tail, torn, segments: living, gaps, indexers } = replayed;
+    held::log(disk, &replay);
 
     let contents = Contents::new(options.page_len);
     let orphans = segments.used.keys().filter(|number| !living.contains_key(number));
     let orphans: Vec<_> = orphans.copied().filter(|number| *number <= tail.segment).collect();
+    gaps.iter().for_each(|(number, gaps)| contents.set_gaps(*number, gaps));
     for (number, complete) in &living {
         contents.complete(*number, *complete, None);
     }

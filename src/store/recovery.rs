@@ -6,7 +6,9 @@
 //!
 //! A frame that cannot be read is the torn end of a crashed broker's last write if nothing from it
 //! on was ever safe: it is cut, and logged. It is damage if a frame, be it a later one, states that
-//! its records were safe: then the start is refused with file and offset, and no byte is changed.
+//! its records were safe. If a later frame can be read, and masks say which queues the records in
+//! between may name, those are held, and the replay goes on behind the gap. Otherwise the start is
+//! refused with file and offset, and no byte is changed.
 //!
 //! The next record begins a new segment, which says where the one before it ends: so what a crash
 //! left behind that end is never read again.
@@ -17,13 +19,16 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
 use super::failpoints::Failpoint;
+use super::gap::{self, Gap};
 use super::index::SegmentIndexer;
 use super::recovered::Torn;
 use super::replay::Replay;
 use super::scan::{self, NoFrame, Scan};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader, file_name};
+use super::touches::{Nearby, Touches};
 use super::writer::Tail;
 use crate::id::{Lsn, SegmentNo};
+use crate::limits::{GAPS_MAX, HOLDS_MAX};
 use std::collections::BTreeMap;
 
 /// The segments' headers, by number, and the files that wait to be used.
@@ -67,6 +72,8 @@ pub(super) struct Replayed {
     pub(super) torn: Option<Torn>,
     /// Every segment that may hold something that lives, those of the checkpoint included.
     pub(super) segments: BTreeMap<SegmentNo, Complete>,
+    /// Where those cannot be read.
+    pub(super) gaps: BTreeMap<SegmentNo, Vec<Gap>>,
     /// The index of each segment that was replayed.
     pub(super) indexers: Vec<(SegmentNo, SegmentIndexer)>,
 }
@@ -109,13 +116,18 @@ pub(super) fn replay(
         return Err(Failed::Store(error));
     }
     let kept = base.segments.iter().filter(|(number, _)| **number < from);
+    let gaps = base.gaps.iter().filter(|(number, _)| **number < from);
     let mut chain = Chain {
         disk,
         segments: kept.map(|(number, complete)| (*number, *complete)).collect(),
+        gaps: gaps.map(|(number, gaps)| (*number, gaps.clone())).collect(),
         replay: Replay::after(base),
         stated: safe,
+        is_later_known: false,
         torn: None,
         tail: (previous, 0),
+        nearby: None,
+        first_gap: None,
         indexers: Vec::new(),
         page_len,
     };
@@ -135,17 +147,21 @@ pub(super) fn replay(
     if let Some(lost) = chain.segments.keys().find(|number| !segments.used.contains_key(number)) {
         let file = disk.path(&file_name(*lost));
         let why = "it is not there, though messages in it are not settled";
-        return Err(Failed::Store(StoreError::refused("read", file, why)));
+        let missing = StoreError::refused("read", file, why);
+        // The record that gave it up may lie in a gap: then that is what is wrong.
+        return Err(Failed::Store(chain.first_gap.unwrap_or(missing)));
     }
+    chain.gaps.retain(|number, _| chain.segments.contains_key(number));
     chain.replay.finish();
     let tail = Tail {
         segment: chain.tail.0,
         end: chain.tail.1,
         last_lsn: chain.replay.last_lsn,
         stated: chain.stated,
+        touched: chain.nearby.map_or(Touches::ALL, |mut nearby| nearby.until(chain.tail.1)),
     };
-    let Chain { replay, torn, segments, indexers, .. } = chain;
-    Ok(Replayed { replay, tail, torn, segments, indexers })
+    let Chain { replay, torn, segments, gaps, indexers, .. } = chain;
+    Ok(Replayed { replay, tail, torn, segments, gaps, indexers })
 }
 
 /// Makes the files what `replayed` says: cuts what is no part of the journal, and makes safe what
@@ -183,10 +199,17 @@ struct Chain<'a> {
     disk: &'a dyn Disk,
     replay: Replay,
     stated: Lsn,
+    /// What the segments behind this one state is in `stated`.
+    is_later_known: bool,
     torn: Option<Torn>,
     /// The last segment so far, and where its last frame ends.
     tail: (SegmentNo, u64),
+    /// What was touched near there, if that segment was replayed.
+    nearby: Option<Nearby>,
     segments: BTreeMap<SegmentNo, Complete>,
+    gaps: BTreeMap<SegmentNo, Vec<Gap>>,
+    /// How a start is refused that cannot go on behind its first gap.
+    first_gap: Option<StoreError>,
     indexers: Vec<(SegmentNo, SegmentIndexer)>,
     page_len: usize,
 }
@@ -195,6 +218,8 @@ struct Chain<'a> {
 struct End {
     offset: u64,
     none: NoFrame,
+    /// The highest LSN that what lies behind it states to be safe, if there is a frame.
+    beyond: Option<Lsn>,
 }
 
 impl Chain<'_> {
@@ -207,13 +232,14 @@ impl Chain<'_> {
                 let torn = self.stated <= self.replay.last_lsn;
                 return if torn { Ok(()) } else { Err(self.missing(header)) };
             }
-            let next = used.get(nth + 1).filter(|next| next.previous == header.number);
-            let end = self.segment(header, next.map_or(u64::MAX, |next| next.previous_end))?;
+            let later = used.get(nth + 1..).unwrap_or_default();
+            let next = later.first().filter(|next| next.previous == header.number);
+            let end = self.segment(header, next, later)?;
             self.tail = (header.number, end.offset);
             let complete = Complete { end: end.offset, last_lsn: self.replay.last_lsn };
             self.segments.insert(header.number, complete);
             if next.is_none_or(|next| next.previous_end != end.offset) {
-                return self.judge(used.get(nth..).unwrap_or_default(), &end);
+                return self.judge(header, later, &end);
             }
         }
         Ok(())
@@ -237,16 +263,34 @@ impl Chain<'_> {
         (last < stated).then(|| StoreError::refused("read", self.disk.path(&file), why))
     }
 
-    /// Replays one segment's frames as far as they can be read.
-    fn segment(&mut self, header: &SegmentHeader, limit: u64) -> Result<End, StoreError> {
+    /// Replays one segment's frames as far as they can be read, and those behind gaps.
+    fn segment(
+        &mut self,
+        header: &SegmentHeader,
+        next: Option<&SegmentHeader>,
+        later: &[SegmentHeader],
+    ) -> Result<End, StoreError> {
         let file = file_name(header.number);
+        let limit = next.map_or(u64::MAX, |next| next.previous_end);
         let mut scan = Scan::new(self.disk, file.clone(), *header, limit)?;
         let mut indexer = SegmentIndexer::new(self.page_len);
+        let mut nearby = Nearby::default();
         let mut offset = SEGMENT_HEADER_LEN as u64;
-        let none = loop {
+        let end = loop {
             let frame = match scan.frame(offset, self.replay.last_lsn)? {
                 Ok(frame) => frame,
-                Err(none) => break none,
+                Err(none) if offset == limit => break End { offset, none, beyond: None },
+                Err(none) => {
+                    let beyond = self.learn(&mut scan, offset, later)?;
+                    let end = End { offset, none, beyond };
+                    let Some(found) = self.pass(&mut scan, &end, next)? else { break end };
+                    // No frame of the gap begins behind it, so nobody misses any who looks back.
+                    nearby.add(found.gap.end, found.touches);
+                    offset = found.gap.end;
+                    indexer.skip_to(offset);
+                    self.replay.gap(found);
+                    continue;
+                }
             };
             // A whole frame that does not add up was written so, by another version or by our
             // mistake.
@@ -263,38 +307,87 @@ impl Chain<'_> {
                 )));
             }
             self.stated = self.stated.max(frame.header.synced_lsn);
+            nearby.add(offset, frame.header.touches);
             offset = frame.end();
         };
         self.indexers.push((header.number, indexer));
-        Ok(End { offset, none })
+        self.nearby = Some(nearby);
+        Ok(end)
+    }
+
+    /// Reads what all frames state that lie behind a place where none can be read.
+    fn learn(
+        &mut self,
+        scan: &mut Scan<'_>,
+        offset: u64,
+        later: &[SegmentHeader],
+    ) -> Result<Option<Lsn>, StoreError> {
+        let beyond = scan.stated_beyond(offset)?;
+        self.stated = self.stated.max(beyond.unwrap_or_default());
+        if !self.is_later_known {
+            self.learn_what_was_safe(later)?;
+            self.is_later_known = true;
+        }
+        Ok(beyond)
+    }
+
+    /// The gap that begins where no frame can be read, if it is damage of which masks say whom it
+    /// may have hit, and if those can be held.
+    fn pass(
+        &mut self,
+        scan: &mut Scan<'_>,
+        end: &End,
+        next: Option<&SegmentHeader>,
+    ) -> Result<Option<gap::Found>, StoreError> {
+        let last = self.replay.last_lsn;
+        if last >= self.stated || self.replay.gaps.len() >= GAPS_MAX {
+            return Ok(None);
+        }
+        let found = gap::find(scan, end.offset, last, next, &end.none)?;
+        let can_be_held = |found: &gap::Found| {
+            let holds_len = self.replay.holds_len + self.replay.touched(found.touches).count();
+            found.touches.can_be_held() && holds_len <= HOLDS_MAX
+        };
+        let found = found.filter(can_be_held);
+        if let Some(found) = &found {
+            let refusal = self.refusal(found.gap.segment, &end.none);
+            self.first_gap.get_or_insert(refusal);
+            self.gaps.entry(found.gap.segment).or_default().push(found.gap);
+        }
+        Ok(found)
+    }
+
+    /// What is said of damage behind which nothing can go on.
+    fn refusal(&self, segment: SegmentNo, none: &NoFrame) -> StoreError {
+        let what = format!(
+            "{why}; records {lost} to {stated} were safely stored and cannot be read from here on. \
+             Nothing was changed: restore the file from a copy",
+            why = none.why,
+            lost = self.replay.last_lsn.0 + 1,
+            stated = self.stated
+        );
+        StoreError::damaged(self.disk.path(&file_name(segment)), none.at, what)
     }
 
     /// Says what follows the last frame that can be read: nothing, a torn tail, or an error.
-    fn judge(&mut self, rest: &[SegmentHeader], end: &End) -> Result<(), StoreError> {
-        let Some((broken, later)) = rest.split_first() else { return Ok(()) };
-        let file = file_name(broken.number);
-        let mut scan = Scan::new(self.disk, file.clone(), *broken, u64::MAX)?;
-        let beyond = scan.stated_beyond(end.offset)?;
-        self.stated = self.stated.max(beyond.unwrap_or_default());
-        self.learn_what_was_safe(later)?;
+    fn judge(
+        &mut self,
+        broken: &SegmentHeader,
+        later: &[SegmentHeader],
+        end: &End,
+    ) -> Result<(), StoreError> {
         let (last, why) = (self.replay.last_lsn, end.none.why);
-        let lost = last.0 + 1;
-        if lost <= self.stated.0 {
+        if last < self.stated {
             if let Some(next) = later.first().filter(|next| next.previous != broken.number) {
                 return Err(self.missing(next));
             }
-            let what = format!(
-                "{why}; records {lost} to {stated} were safely stored and cannot be read from \
-                 here on. Nothing was changed: restore the file from a copy",
-                stated = self.stated
-            );
-            return Err(StoreError::damaged(self.disk.path(&file), end.none.at, what));
+            return Err(self.refusal(broken.number, &end.none));
         }
-        if beyond.is_some() || end.none.began || !later.is_empty() {
+        if end.beyond.is_some() || end.none.began || !later.is_empty() {
             tracing::warn!(
                 "{}: a crash left a torn tail, cut at byte {} behind record {last}; it was never \
                  known to be safe: {why}",
-                self.disk.path(&file).display(),
+                self.disk.path(&file_name(broken.number)).display(),
                 end.offset
             );
             self.torn = Some(Torn { segment: broken.number, offset: end.offset });

@@ -3,7 +3,9 @@
 use super::frame::FRAME_HEADER_LEN;
 use super::samples::{Opened, backlog, message, opened, queue, run, to, vhost};
 use super::segment::{SEGMENT_HEADER_LEN, file_name, number_of};
-use super::{Definition, Disk, Durability, MemoryDisk, Options, RealDisk, RecordBatch, open};
+use super::{
+    Definition, Disk, Durability, MemoryDisk, Options, RealDisk, RecordBatch, check, open,
+};
 use crate::id::{Lsn, QueueId, SegmentNo, Seq};
 
 /// Opens, appends each batch in a round of its own, and is killed.
@@ -218,7 +220,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_bit_flipped_where_all_was_safe_is_refused_with_file_and_offset() {
+fn a_bit_flipped_where_all_was_safe_is_named_with_file_and_offset() {
     let disk = MemoryDisk::new();
     write_and_stop(&disk, &[declare, publish, settle]);
     write(&disk, &[publish, settle]);
@@ -226,6 +228,7 @@ fn a_bit_flipped_where_all_was_safe_is_refused_with_file_and_offset() {
     let journal = store.journal();
     journal.seal(&disk).unwrap();
     let (end, _) = last(&disk);
+    let mut passed = 0;
     for number in 1..=end.0 {
         let number = SegmentNo(number);
         let bytes = disk.contents(&file_name(number)).unwrap();
@@ -235,15 +238,22 @@ fn a_bit_flipped_where_all_was_safe_is_refused_with_file_and_offset() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let rotten = with(&disk, number, &flipped);
-            let error = open(&rotten, &Options::new(Durability::Fsync, 8)).unwrap_err();
             let begins = frames.iter().filter(|at| **at <= bit / 8).max();
             let offset = *begins.unwrap() as u64;
+            let opened = open(&rotten.copy(), &Options::new(Durability::Fsync, 8));
+            let Err(error) = opened else {
+                let findings = check(&rotten, 4).unwrap().findings;
+                let place = findings.first().map(|it| (it.file.clone(), it.offset));
+                assert_eq!(place, Some((file_name(number), Some(offset))), "bit {bit}");
+                passed += 1;
+                continue;
+            };
             assert_eq!(error.damaged_at(), Some(offset), "bit {bit}: {error}");
             let sentence = format!("{} is damaged at byte {offset}: ", file_name(number));
             assert!(error.to_string().starts_with(&sentence), "{error}");
-            assert_eq!(rotten.contents(&file_name(number)).unwrap(), flipped);
         }
     }
+    assert!(passed > 1000, "{passed}: a start goes on behind most of them");
 }
 
 #[test]
@@ -393,16 +403,16 @@ fn what_was_in_a_file_before_is_never_read_again() {
     let mut batch = RecordBatch::new();
     declare(&mut batch);
     journal.append(&mut batch);
-    fill(1, 15);
+    fill(1, 13);
     // As if the first segment were dead: its file comes round with all its frames in it.
     let old = disk.contents(&file_name(SegmentNo(1))).unwrap();
     let mut blank = old.clone();
     blank[..SEGMENT_HEADER_LEN].fill(0);
     disk.overwrite(&file_name(SegmentNo(2)), blank);
     journal.supply_for_tests(SegmentNo(2));
-    fill(16, 10);
+    fill(14, 10);
     let recovered = recover(&disk);
-    assert_eq!(backlog(&recovered, 1).len(), 25);
+    assert_eq!(backlog(&recovered, 1).len(), 23);
     assert_eq!(recovered.torn, None);
 }
 

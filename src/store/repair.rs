@@ -1,7 +1,7 @@
 //! Makes a new catalogue from the snapshot and the journal, offline. Nothing else changes: what was
 //! redelivered stays so, and what was no clean stop does not become one.
 
-use super::check::{Report, check};
+use super::check::{Report, Severity, check};
 use super::checkpoint::Source;
 use super::definition::Definition;
 use super::disk::Disk;
@@ -29,7 +29,7 @@ pub enum Repair {
 /// more.
 pub fn repair(disk: &dyn Disk, options: &Options) -> Result<Repair, StoreError> {
     let before = check(disk, options.page_len)?;
-    if before.is_damaged() {
+    if before.findings.iter().any(|finding| finding.severity == Severity::Damage) {
         return Ok(Repair::Refused(before));
     }
     let without = |disk: &dyn Disk| Copies { is_blank: false, ..Copies::read(Ok(None), disk) };
@@ -65,6 +65,8 @@ impl Source for Recovered {
             }
         }
         self.definitions.queues().for_each(|(id, queue)| each(queue.clone().declared(id)));
+        let held = self.definitions.held();
+        held.for_each(|(id, _, gap)| each(Definition::QueueHeld { id, gap: *gap }));
         for (vhost, stored) in self.definitions.vhosts() {
             stored.bindings().for_each(|binding| each(binding.clone().bound(vhost.to_owned())));
         }

@@ -11,8 +11,10 @@ use super::definition::Definition;
 use super::definitions::Definitions;
 use super::entries::Standing;
 use super::frame::Frame;
+use super::gap::Found;
 use super::record::{BadRecord, CameBack, RawRecord, Record, Runs, Target};
 use super::stored_keys::StoredKeys;
+use super::touches::Touches;
 use crate::id::{CacheId, Lsn, QueueId, SegmentNo, Seq};
 use hashbrown::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -39,6 +41,10 @@ pub(super) struct Replay {
     pub(super) defined: Vec<Definition>,
     /// Segments that checkpoints on the way gave up.
     pub(super) freed: Vec<SegmentNo>,
+    /// What was passed over since it cannot be read, in order.
+    pub(super) gaps: Vec<Found>,
+    /// Holds that these have made.
+    pub(super) holds_len: usize,
     targets: Vec<Target>,
     assembly: Assembly,
 }
@@ -59,6 +65,8 @@ impl Replay {
             changed_caches: HashSet::new(),
             defined: Vec::new(),
             freed: Vec::new(),
+            gaps: Vec::new(),
+            holds_len: 0,
             targets: Vec::new(),
             assembly: Assembly::default(),
             definitions: base.definitions,
@@ -84,11 +92,40 @@ impl Replay {
         applied
     }
 
+    /// Passes over records that cannot be read: holds the queues that they may name.
+    pub(super) fn gap(&mut self, found: Found) {
+        let Found { gap, touches, .. } = found;
+        let touched: Vec<_> = self.touched(touches).collect();
+        self.holds_len += touched.len();
+        for id in touched {
+            self.define(&Definition::QueueHeld { id, gap });
+            // Seqs that were given in the gap are not given again: the file may be restored.
+            self.change(id, |queue| queue.next_seq.0 = queue.next_seq.0.saturating_add(gap.len()));
+        }
+        for (id, keys) in &mut self.caches {
+            if touches.meets(Touches::cache(*id)) {
+                keys.next_number = keys.next_number.saturating_add(gap.len());
+                self.changed_caches.insert(*id);
+            }
+        }
+        self.clean &= gap.is_harmless();
+        self.last_lsn = gap.last;
+        self.assembly = Assembly::default();
+        self.gaps.push(found);
+    }
+
+    /// The queues that such records may name.
+    pub(super) fn touched(&self, touches: Touches) -> impl Iterator<Item = QueueId> {
+        let queues = self.definitions.queues().map(|(id, _)| id);
+        queues.filter(move |id| touches.meets(Touches::queue(*id)))
+    }
+
     /// Nothing more comes. What a crash left counts as delivered.
     pub(super) fn finish(&mut self) {
         let definitions = &self.definitions;
         self.caches.retain(|id, _| definitions.has_cache(*id));
-        if !self.clean {
+        // What lies in a gap may have said that a broker began, and delivered.
+        if !self.clean || self.gaps.iter().any(|found| !found.gap.is_harmless()) {
             self.redeliver_all();
         }
     }

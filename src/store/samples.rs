@@ -54,7 +54,11 @@ impl std::ops::Deref for Opened {
 }
 
 pub(super) fn opened(disk: &dyn Disk, salt: u64) -> Opened {
-    let (store, recovered) = open(disk, &Options::new(Durability::Fsync, salt)).unwrap();
+    opened_with(disk, &Options::new(Durability::Fsync, salt))
+}
+
+pub(super) fn opened_with(disk: &dyn Disk, options: &Options) -> Opened {
+    let (store, recovered) = open(disk, options).unwrap();
     let read = |queue: &QueueId| (*queue, read(&store, &recovered, disk, *queue));
     let backlogs = recovered.queues.keys().map(read).collect();
     Opened { store, recovered, backlogs }

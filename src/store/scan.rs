@@ -4,9 +4,10 @@
 use super::disk::Disk;
 use super::error::StoreError;
 use super::frame::{BadHeader, FORMAT_VERSION, FRAME_HEADER_LEN, FRAME_MAGIC, Frame, FrameHeader};
+use super::gap::Gap;
 use super::record::BadRecord;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
-use crate::id::Lsn;
+use crate::id::{Lsn, SegmentNo};
 use crate::limits::FRAME_BYTES;
 use std::io;
 
@@ -56,12 +57,13 @@ pub(super) fn bad_copies(disk: &dyn Disk, file: &str) -> Result<Vec<u64>, StoreE
 
 type EachFrame<'a> = dyn FnMut(&Frame<'_>) -> Result<(), BadRecord> + 'a;
 
-/// Reads a segment's frames from the first on, up to `end`, all of which must be whole. Passes each
-/// frame, and returns the last LSN.
+/// Reads a segment's frames from the first on, up to `end`, all of which must be whole, but for
+/// `gaps`, which are known. Passes each frame, and returns the last LSN.
 pub(super) fn whole(
     disk: &dyn Disk,
     header: SegmentHeader,
     end: u64,
+    gaps: &[Gap],
     each: &mut EachFrame<'_>,
 ) -> Result<Lsn, StoreError> {
     let file = file_name(header.number);
@@ -69,6 +71,10 @@ pub(super) fn whole(
     let mut offset = SEGMENT_HEADER_LEN as u64;
     let mut last_lsn = Lsn(header.first_lsn.0.saturating_sub(1));
     while offset < end {
+        if let Some(gap) = gaps.iter().find(|gap| gap.offset == offset && gap.len() > 0) {
+            (offset, last_lsn) = (gap.end, gap.last);
+            continue;
+        }
         let damaged = |at, what: String| StoreError::damaged(disk.path(&file), at, what);
         let frame = match scan.frame(offset, last_lsn)? {
             Ok(frame) => frame,
@@ -91,6 +97,10 @@ impl<'a> Scan<'a> {
     ) -> Result<Self, StoreError> {
         let len = disk.len(&file)?.min(end);
         Ok(Self { disk, file, len, header, window_at: 0, window: Vec::new(), whole_to: 0 })
+    }
+
+    pub(super) fn segment(&self) -> SegmentNo {
+        self.header.number
     }
 
     /// The frame at `offset` whose payload sums up and whose first record follows `last_lsn`; or
@@ -185,20 +195,61 @@ impl<'a> Scan<'a> {
     /// The highest synced LSN that any frame header from `offset` on states, if there is a frame. A
     /// header within a message cannot mislead: without the salt it is none, and a copy of an old
     /// one states less.
-    pub(super) fn stated_beyond(&mut self, mut offset: u64) -> Result<Option<Lsn>, StoreError> {
+    pub(super) fn stated_beyond(&mut self, offset: u64) -> Result<Option<Lsn>, StoreError> {
         let mut stated = None;
+        self.headers(offset, &mut |_, header| {
+            stated = stated.max(Some(header.synced_lsn));
+            true
+        })?;
+        Ok(stated)
+    }
+
+    /// The first frame header from `offset` on of a record that is not before `least`, and where it
+    /// lies; nothing is said of its payload. A copy of an old one is before, see `stated_beyond`.
+    pub(super) fn next_header(
+        &mut self,
+        offset: u64,
+        least: Lsn,
+    ) -> Result<Option<(u64, FrameHeader)>, StoreError> {
+        let mut found = None;
+        self.headers(offset, &mut |at, header| {
+            if header.first_lsn >= least {
+                found = Some((at, header));
+            }
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
+    /// Passes every frame header from `offset` on and where it lies, as long as `each` goes on.
+    fn headers(
+        &mut self,
+        mut offset: u64,
+        each: &mut dyn FnMut(u64, FrameHeader) -> bool,
+    ) -> Result<(), StoreError> {
         let salt = self.header.salt;
         while self.len.saturating_sub(offset) >= FRAME_HEADER_LEN as u64 {
-            let left = usize::try_from(self.len - offset).unwrap_or(usize::MAX);
-            let chunk = self.read(offset, left.min(WINDOW_LEN))?;
+            let chunk = self.chunk(offset)?;
             for at in memchr::memmem::find_iter(chunk, &FRAME_MAGIC) {
                 let header = chunk.get(at..).and_then(|bytes| bytes.first_chunk());
                 let header = header.and_then(|bytes| FrameHeader::decode(bytes, salt).ok());
-                stated = stated.max(header.map(|header| header.synced_lsn));
+                if header.is_some_and(|header| !each(offset + at as u64, header)) {
+                    return Ok(());
+                }
             }
             offset += (chunk.len() - FRAME_HEADER_LEN + 1) as u64;
         }
-        Ok(stated)
+        Ok(())
+    }
+
+    /// The bytes from `offset` on that one read gives, a header at least: those of the window if
+    /// they are in it, so that many looks at short frames cost one read.
+    fn chunk(&mut self, offset: u64) -> Result<&[u8], StoreError> {
+        let window_end = self.window_at + self.window.len() as u64;
+        let ahead = window_end.saturating_sub(offset);
+        let is_in = offset >= self.window_at && ahead >= FRAME_HEADER_LEN as u64;
+        let len = if is_in { ahead } else { self.len - offset };
+        self.read(offset, usize::try_from(len).map_or(WINDOW_LEN, |len| len.min(WINDOW_LEN)))
     }
 
     fn frame_header(&mut self, offset: u64) -> Result<Option<[u8; FRAME_HEADER_LEN]>, StoreError> {

@@ -3,8 +3,11 @@
 //! ```text
 //! file   = header | header again, in the next sector | frame*
 //! header = magic 8 | format version u32 | number u64 | salt u64 | first LSN u64
-//!        | previous segment u64 | its end u64 | own end u64 | crc32c of these u32 | zeros to 512
+//!        | previous segment u64 | its end u64 | own end u64 | crc32c of these u32
+//!        | what frames near that end touched u64 | crc32c of all of these u32 | zeros to 512
 //! ```
+//! Any version ends its first fields in their checksum, so that a header of another one is told
+//! from a damaged one.
 //! A segment knows its own end only if it was compacted; then it is never replayed again.
 //!
 //! The salt is new with each use, so that nothing that was in the file before passes for a frame.
@@ -13,11 +16,14 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use super::frame::{BadHeader, FORMAT_VERSION, Fields, sums_up, take};
+use super::touches::Touches;
 use crate::id::{Lsn, SegmentNo};
 
 const MAGIC: [u8; 8] = *b"LEVERETJ";
 const SECTOR: usize = 512;
-const COPY_LEN: usize = 64;
+/// With a checksum at its end.
+const FIRST_LEN: usize = 64;
+const COPY_LEN: usize = 76;
 
 /// Frames begin here.
 pub(super) const SEGMENT_HEADER_LEN: usize = 2 * SECTOR;
@@ -38,6 +44,8 @@ pub(super) struct SegmentHeader {
     pub(super) previous_end: u64,
     /// Where the last frame ends in a segment that was compacted; zero in any other.
     pub(super) end: u64,
+    /// What the frames near the previous segment's end touched.
+    pub(super) previous_touched: Touches,
 }
 
 impl SegmentHeader {
@@ -51,7 +59,7 @@ impl SegmentHeader {
     }
 
     pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
-        let mut out = Fields::<COPY_LEN>::new();
+        let mut out = Fields::<FIRST_LEN>::new();
         out.put(&MAGIC);
         out.put(&FORMAT_VERSION.to_le_bytes());
         out.put(&self.number.0.to_le_bytes());
@@ -60,6 +68,10 @@ impl SegmentHeader {
         out.put(&self.previous.0.to_le_bytes());
         out.put(&self.previous_end.to_le_bytes());
         out.put(&self.end.to_le_bytes());
+        let first = out.finish();
+        let mut out = Fields::<COPY_LEN>::new();
+        out.put(&first);
+        out.put(&self.previous_touched.bits().to_le_bytes());
         let copy = out.finish();
         let mut header = [0; SEGMENT_HEADER_LEN];
         for sector in header.chunks_mut(SECTOR) {
@@ -97,11 +109,14 @@ impl SegmentHeader {
             return Err(BadHeader::Damaged("this is not a segment of a journal"));
         }
         let version = take(&mut rest).map(u32::from_le_bytes).ok_or(differs)?;
-        if !sums_up(copy) {
+        if !copy.first_chunk::<FIRST_LEN>().is_some_and(|first| sums_up(first)) {
             return Err(differs);
         }
         if version != FORMAT_VERSION {
             return Err(BadHeader::Version(version));
+        }
+        if !sums_up(copy) {
+            return Err(differs);
         }
         let mut header = || {
             Some(Self {
@@ -111,6 +126,10 @@ impl SegmentHeader {
                 previous: SegmentNo(take(&mut rest).map(u64::from_le_bytes)?),
                 previous_end: take(&mut rest).map(u64::from_le_bytes)?,
                 end: take(&mut rest).map(u64::from_le_bytes)?,
+                previous_touched: take::<4>(&mut rest)
+                    .and_then(|_| take(&mut rest))
+                    .map(u64::from_le_bytes)
+                    .map(Touches::from_bits)?,
             })
         };
         header().ok_or(differs)
@@ -149,6 +168,7 @@ pub(super) fn number_of(file: &str) -> Option<SegmentNo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::QueueId;
 
     fn header() -> SegmentHeader {
         SegmentHeader {
@@ -158,6 +178,7 @@ mod tests {
             previous: SegmentNo(2),
             previous_end: 4096,
             end: 0,
+            previous_touched: Touches::queue(QueueId(9)),
         }
     }
 

@@ -16,6 +16,7 @@ use super::frame::FrameHeader;
 use super::framing::{self, Cut, Pieces};
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
 use super::supply::Supply;
+use super::touches::{Nearby, Touches};
 use crate::id::{Lsn, SegmentNo};
 use crate::limits::FRAME_BYTES;
 use std::io::IoSlice;
@@ -33,6 +34,8 @@ pub(super) struct Tail {
     pub(super) last_lsn: Lsn,
     /// The last LSN that a frame states to be safe.
     pub(super) stated: Lsn,
+    /// What the frames near the end touched.
+    pub(super) touched: Touches,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ struct Segment {
     is_left: bool,
     /// Something was written to it since it was synced, be it a seal.
     is_loose: bool,
+    nearby: Nearby,
 }
 
 impl Writer {
@@ -85,6 +89,7 @@ impl Writer {
                 records: 0,
                 is_left: true,
                 is_loose: false,
+                nearby: Nearby::ending(tail.end, tail.touched),
             },
             complete: Vec::new(),
             loose: Vec::new(),
@@ -187,14 +192,20 @@ impl Writer {
     ) -> Result<u64, StoreError> {
         let mut pieces = vec![IoSlice::new(&[]); 2];
         from.take(cut.len, &mut pieces);
-        let Cut { records, before, left, room, .. } = cut;
+        let Cut { records, before, left, touches, room, .. } = cut;
         let first_lsn = Lsn(self.written.0 + 1);
         let begun = match room {
             Some(room) => self.make_room(disk, room, sync)?,
             None => None,
         };
-        let frame = FrameHeader::new(first_lsn, records, self.synced, &pieces).part(before, left);
-        let frame = frame.encode(self.salt_of(self.segment.number));
+        let begun_len = begun.map_or(0, |header| header.len() as u64);
+        let offset = self.segment.end + begun_len;
+        let touched_before = self.segment.nearby.until(offset);
+        self.segment.nearby.add(offset, touches);
+        let frame = FrameHeader::new(first_lsn, records, self.synced, &pieces)
+            .part(before, left)
+            .touching(touches, touched_before)
+            .encode(self.salt_of(self.segment.number));
         if let [first, second, ..] = pieces.as_mut_slice() {
             *first = IoSlice::new(begun.as_ref().map_or(&[], <[u8; SEGMENT_HEADER_LEN]>::as_slice));
             *second = IoSlice::new(&frame);
@@ -232,15 +243,17 @@ impl Writer {
             self.sync(disk)?;
         }
         disk.reach(Failpoint::SegmentLeft)?;
-        let last = &self.segment;
-        let number = SegmentNo(last.number.0 + 1);
+        let number = SegmentNo(self.segment.number.0 + 1);
+        let salt = self.salt_of(number);
+        let last = &mut self.segment;
         let header = SegmentHeader {
             number,
-            salt: self.salt_of(number),
+            salt,
             first_lsn: Lsn(self.written.0 + 1),
             previous: last.number,
             previous_end: last.end,
             end: 0,
+            previous_touched: last.nearby.until(last.end),
         };
         let file = file_name(number);
         if !self.supply.take(number) {
@@ -249,8 +262,15 @@ impl Writer {
             disk.sync_dir()?;
         }
         disk.reach(Failpoint::SegmentBegun)?;
-        self.segment =
-            Segment { number, file, end: 0, records: 0, is_left: false, is_loose: false };
+        self.segment = Segment {
+            number,
+            file,
+            end: 0,
+            records: 0,
+            is_left: false,
+            is_loose: false,
+            nearby: Nearby::default(),
+        };
         Ok(Some(header.encode()))
     }
 

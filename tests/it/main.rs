@@ -25,6 +25,7 @@ mod exchange_types;
 mod exchanges;
 mod failed_deliveries;
 mod fuzz;
+mod held;
 mod hostile;
 mod keyed;
 mod kill;

@@ -30,7 +30,7 @@ use ruled::RuledStats;
 use std::ops::Range;
 use world::World;
 
-const SEEDS: Range<u64> = 0..150;
+const SEEDS: Range<u64> = 0..130;
 const SEEDS_LONG: Range<u64> = 0..5000;
 const OPERATIONS: usize = 400;
 
@@ -46,6 +46,7 @@ impl Drop for Run {
             for step in self.world.trace() {
                 eprintln!("  {step}");
             }
+            eprintln!("with rules: {:?}", self.world.ledger.setup());
             eprintln!("LEVERET_SEEDS={} failed, with {:?}", self.seed, self.world.workload.options);
         }
     }

@@ -1,6 +1,6 @@
 //! What clients do, and the names that they do it with.
 
-use super::ruled::{Publication, Rules};
+use super::ruled::{Publication, Rules, Unique};
 
 /// Name, and whether it is durable.
 pub(crate) const QUEUES: [(&str, bool); 4] =
@@ -70,8 +70,12 @@ pub(crate) enum Op {
     DeclareQueue(usize),
     /// A queue with rules, by its own number.
     DeclareRuled(usize, Rules),
-    DeclareFan,
+    /// What it remembers of keys.
+    DeclareFan(Option<Unique>),
     BindFan(usize),
+    DeclareLate(Option<Unique>),
+    /// A routing key of the delayed exchange, and a queue.
+    BindLate(usize, usize),
     DeleteQueue(usize),
     Purge(usize),
     Bind(Binding),

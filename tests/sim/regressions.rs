@@ -2,7 +2,7 @@
 //! with the workload, so the seeds are worth less than the ways.
 
 use super::ops::{Consume, How, Message, Mode, Op};
-use super::ruled::{LAST, Ledger, Publication, RANKED, number};
+use super::ruled::{Hold, LAST, Ledger, Publication, RANKED, UNIQUE, Way, number};
 use super::world::World;
 use super::{OPERATIONS, run};
 use leveret::broker::alarm::Alarm;
@@ -178,9 +178,14 @@ fn a_snapshot_is_no_copy_of_a_catalogue_that_has_rotted() {
 
 /// A client that holds the only message of a queue with that delivery limit, and uses channel 1.
 fn holds_one(limit: u32) -> World {
+    holds_one_of(limit, None)
+}
+
+/// The same, where the next attempt is delayed.
+fn holds_one_of(limit: u32, retry_ms: Option<(u32, u32)>) -> World {
     let mut world = World::still(0);
     let mut setup = *world.ledger.setup();
-    setup.rules[RANKED].limit = Some(limit);
+    (setup.rules[RANKED].limit, setup.rules[RANKED].retry_ms) = (Some(limit), retry_ms);
     world.ledger = Ledger::new(setup, world.now);
     world.connect(&[true]);
     world.calm_down();
@@ -188,18 +193,7 @@ fn holds_one(limit: u32) -> World {
     for queue in [LAST, RANKED] {
         world.say(0, 1, Op::DeclareRuled(queue, setup.rules[queue]));
     }
-    world.say(
-        0,
-        1,
-        Op::PublishRuled(Publication {
-            id: 1,
-            to: Some(RANKED),
-            persistent: true,
-            expiration_ms: None,
-            priority: 0,
-            body_len: 3,
-        }),
-    );
+    world.say(0, 1, Op::PublishRuled(Publication::plain(1, RANKED)));
     get_ruled(&mut world);
     world
 }
@@ -242,6 +236,69 @@ fn what_came_back_too_often_and_has_not_moved_keeps_its_count() {
     world.checkpoint();
     world.crash();
     assert_eq!(world.ledger.stats.recovered_counts, 1);
+    world.calm_down();
+    world.drain_ruled();
+}
+
+/// Few histories fail a message, and make a checkpoint or start anew before its next attempt.
+#[test]
+fn the_wait_for_the_next_attempt_outlasts_checkpoints_and_starts() {
+    let ways: [fn(&mut World); 4] = [
+        World::crash,
+        World::stop,
+        |world| {
+            world.checkpoint();
+            world.crash();
+        },
+        |world| {
+            world.checkpoint();
+            world.disk.lose_catalogue();
+            world.crash();
+        },
+    ];
+    for start in ways {
+        let mut world = holds_one_of(5, Some((1000, 1000)));
+        give_back(&mut world, 1, true);
+        world.calm_down();
+        start(&mut world);
+        assert_eq!(world.ledger.stats.recovered_retries, 1);
+        world.calm_down();
+        world.drain_ruled();
+    }
+}
+
+#[test]
+fn a_purge_ends_what_waits_for_its_next_attempt() {
+    let mut world = holds_one_of(5, Some((1000, 1000)));
+    give_back(&mut world, 1, true);
+    world.say(0, 1, Op::Purge(number(RANKED)));
+    world.calm_down();
+    world.crash();
+    world.calm_down();
+    world.drain_ruled();
+    assert_eq!((world.ledger.stats.recovered, world.ledger.stats.drained), (0, 0));
+}
+
+/// A power loss that comes between two records of one publish is rare.
+#[test]
+fn a_key_is_in_one_record_with_its_message() {
+    let mut world = World::still(0);
+    world.connect(&[true]);
+    world.calm_down();
+    world.say(0, 1, Op::OpenChannel);
+    for op in world.ruled.script().collect::<Vec<_>>() {
+        world.say(0, 1, op);
+    }
+    world.calm_down();
+    for (id, way) in [(1, Way::Queue(UNIQUE)), (2, Way::Late(0))] {
+        let hold = Some(Hold::ForMs(1000));
+        let plain = Publication::plain(id, UNIQUE);
+        world.say(0, 1, Op::PublishRuled(Publication { way, hold, key: Some(1), ..plain }));
+    }
+    assert_eq!(world.ledger.stats.one_record, 2);
+    world.calm_down();
+    world.crash();
+    assert_eq!(world.ledger.stats.recovered, 2);
     world.calm_down();
     world.drain_ruled();
 }

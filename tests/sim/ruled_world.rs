@@ -2,11 +2,16 @@
 
 use super::ops::Op;
 use super::oracle::Gauges;
-use super::ruled::{self, Glance, LAST, NAMES, PATTERN, Policy, RANK_MAX, RANKED};
+use super::ruled::{self, Glance, LAST, LATE, NAMES, Order, Policy, RANK_MAX, RANKED};
 use super::world::World;
 use leveret::broker::policy::{Level, SetPolicy};
+use leveret::id::Seq;
 
 const POLICIES: [&str; 2] = ["first", "second"];
+/// How much time passes between two looks at what is left, and how often nothing must be seen: dead
+/// letters that nobody took are tried again after a second.
+const ROUND_MS: u64 = 400;
+const QUIET_ROUNDS: usize = 4;
 
 impl World {
     /// How the queues with rules look now.
@@ -17,7 +22,18 @@ impl World {
             let counters = &counters.counters;
             Some((counters.ready.get(), counters.unacked.get()))
         });
-        Glance { lsn: self.broker.journal().appended_lsn().0, gauges }
+        let late = vhost.delay_queue(LATE);
+        let held = late.as_ref().map_or(0, |queue| queue.counters.ready.get());
+        let wanted = late.filter(|_| self.ledger.wants_times());
+        let held_until = wanted.iter().flat_map(|queue| queue.waiting(Seq(0), usize::MAX));
+        let ranked = vhost.queue(NAMES[RANKED]);
+        Glance {
+            lsn: self.broker.journal().appended_lsn().0,
+            gauges,
+            held,
+            held_until: held_until.map(|waiting| waiting.seq.time().0).collect(),
+            retrying: ranked.map_or(0, |queue| queue.counters.retrying.get()),
+        }
     }
 
     /// Messages above the lowest priority that are not in memory.
@@ -70,7 +86,7 @@ impl World {
         let ready = seat.client.channels.get(&1).is_some_and(|view| view.is_open());
         let next = match self.ruled_script.front() {
             Some(op) if seat.client.is_open && ready && !seat.client.is_closing => Some((1, *op)),
-            _ => self.ruled.next(&seat.client, &self.rng),
+            _ => self.ruled.next(&seat.client, self.now.unix, &self.rng),
         };
         let Some((channel, op)) = next else { return false };
         if ready && channel == 1 && !self.ruled_script.is_empty() {
@@ -117,7 +133,7 @@ impl World {
                 let set = SetPolicy {
                     vhost: "/",
                     name,
-                    pattern: PATTERN,
+                    pattern: self.ledger.setup().pattern(),
                     definition: &format!("{{\"max-length\":{length}{ttl}}}"),
                     apply_to: "queues",
                     priority: which as i64,
@@ -127,6 +143,32 @@ impl World {
         };
         changed.expect("the policy is well formed");
         self.broker.finish_turn(&mut self.ticker);
+        self.end_other_turn(before, &glance);
+    }
+
+    /// An operator cancels a message that waits, or has it wait until another time.
+    pub(super) fn order_held(&mut self) {
+        let late = self.broker.vhost("/").and_then(|vhost| vhost.delay_queue(LATE));
+        let waiting = late.map(|queue| queue.waiting(Seq(0), usize::MAX)).unwrap_or_default();
+        if waiting.is_empty() {
+            return;
+        }
+        let seq = self.rng.pick(&waiting).seq;
+        let Some((id, order)) = self.ledger.draw_order(seq.time().0, &self.rng) else { return };
+        self.note(|| format!("{order:?} of {id}, until {}", seq.time().0));
+        let (before, glance) = (self.gauges(), self.glance());
+        self.ticker.effects.now = self.now;
+        self.ledger.begin_turn(&glance, self.now, 0);
+        self.ledger.ordered(id, order);
+        let message = format!("\"vhost\":\"/\",\"exchange\":\"{LATE}\",\"id\":{}", seq.0);
+        let request = match order {
+            Order::Cancel => format!("{{\"verb\":\"cancel_delayed\",{message}}}"),
+            Order::Reschedule(at) => {
+                format!("{{\"verb\":\"reschedule_delayed\",{message},\"deliver_at\":{at}}}")
+            }
+        };
+        let answer = self.broker.control(&request, &mut self.ticker);
+        assert_eq!(answer.line, "{\"ok\":null}", "it waits");
         self.end_other_turn(before, &glance);
     }
 
@@ -143,7 +185,13 @@ impl World {
         self.say(at, 1, Op::OpenChannel);
         let ready = |world: &Self, queue: usize| world.glance().gauges[queue].map_or(0, |it| it.0);
         // What expires behind what was taken goes on to another queue.
-        while (0..=LAST).any(|queue| ready(self, queue) > 0) {
+        let mut quiet = 0;
+        while quiet < QUIET_ROUNDS {
+            let waits = |glance: &Glance| {
+                let ready = glance.gauges.iter().flatten().map(|it| it.0).sum::<u64>();
+                ready + glance.held + glance.retrying > 0
+            };
+            quiet = if waits(&self.glance()) { 0 } else { quiet + 1 };
             for queue in 0..=LAST {
                 for _ in 0..ready(self, queue) {
                     self.ledger.stats.drained += 1;
@@ -151,6 +199,8 @@ impl World {
                 }
                 self.calm_down();
             }
+            self.pass(ROUND_MS);
+            self.calm_down();
         }
         self.check_quiet();
         self.ledger.check_drained();

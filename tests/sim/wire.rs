@@ -1,7 +1,10 @@
 //! AMQP 0-9-1 from the client's side, by hand, so that the broker's codec is not its own judge.
 
 use super::ops::{EXCHANGES, How, Message, Mode, OS_QUEUE, Op, QUEUES};
-use super::ruled::{self, FAN, OVERFLOWS, Publication, RANK_MAX, Rules, name_of};
+use super::ruled::{
+    self, FAN, GROUP, Keyed, LATE, LATE_TO, OVERFLOWS, Publication, RANK_MAX, Rules, Unique,
+    name_of,
+};
 
 /// Small, so that bodies come in many frames.
 pub(crate) const FRAME_MAX: u32 = 4096;
@@ -12,7 +15,7 @@ pub(crate) fn short(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn long(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn long(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).expect("small").to_be_bytes());
     out.extend_from_slice(bytes);
 }
@@ -119,17 +122,14 @@ pub(crate) fn encode(op: &Op, channel: u16, messages: &[Message]) -> Vec<u8> {
             })
         }
         Op::DeclareRuled(queue, rules) => declare_ruled(channel, queue, &rules),
-        Op::DeclareFan => named(channel, (40, 10), FAN, |out| {
-            short(out, "fanout");
-            out.push(0b10);
-            long(out, &[]);
-        }),
-        Op::BindFan(queue) => named(channel, (50, 20), ruled::NAMES[queue], |out| {
-            short(out, FAN);
-            short(out, "");
-            out.push(0);
-            long(out, &[]);
-        }),
+        Op::DeclareFan(unique) => declare_exchange(channel, FAN, "fanout", &remembers(unique)),
+        Op::DeclareLate(unique) => {
+            let mut arguments = remembers(unique);
+            text(&mut arguments, "x-delayed-type", "direct");
+            declare_exchange(channel, LATE, "x-delayed-message", &arguments)
+        }
+        Op::BindFan(queue) => bind(channel, FAN, queue, ""),
+        Op::BindLate(key, queue) => bind(channel, LATE, queue, LATE_TO[key].0),
         Op::DeleteQueue(queue) => named(channel, (50, 40), name_of(queue), flags(&[0])),
         Op::Purge(queue) => named(channel, (50, 30), name_of(queue), flags(&[0])),
         Op::Bind(binding) => named(channel, (50, 20), QUEUES[binding.queue].0, |out| {
@@ -209,33 +209,73 @@ fn publish_ruled(channel: u16, publication: &Publication) -> Vec<u8> {
     out
 }
 
+fn number(out: &mut Vec<u8>, key: &str, number: Option<u32>) {
+    if let Some(number) = number {
+        short(out, key);
+        out.push(b'l');
+        out.extend(u64::from(number).to_be_bytes());
+    }
+}
+
+fn text(out: &mut Vec<u8>, key: &str, text: &str) {
+    short(out, key);
+    out.push(b'S');
+    long(out, text.as_bytes());
+}
+
+/// The arguments of a queue or an exchange that remembers keys.
+fn remembers(unique: Option<Unique>) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(Unique { len, ttl_ms }) = unique {
+        short(&mut out, "x-message-deduplication");
+        out.extend(b"t\x01");
+        number(&mut out, "x-cache-size", Some(len));
+        number(&mut out, "x-cache-ttl", ttl_ms);
+    }
+    out
+}
+
+fn declare_exchange(channel: u16, name: &str, kind: &str, arguments: &[u8]) -> Vec<u8> {
+    named(channel, (40, 10), name, |out| {
+        short(out, kind);
+        out.push(0b10);
+        long(out, arguments);
+    })
+}
+
+fn bind(channel: u16, exchange: &str, queue: usize, key: &str) -> Vec<u8> {
+    named(channel, (50, 20), ruled::NAMES[queue], |out| {
+        short(out, exchange);
+        short(out, key);
+        out.push(0);
+        long(out, &[]);
+    })
+}
+
 fn declare_ruled(channel: u16, queue: usize, rules: &Rules) -> Vec<u8> {
-    let mut arguments = Vec::new();
+    let mut arguments = remembers(rules.unique);
     let numbers = [
         ("x-message-ttl", rules.ttl_ms),
         ("x-max-length", rules.length),
         ("x-max-priority", rules.ranked.then_some(RANK_MAX.into())),
         ("x-delivery-limit", rules.limit),
         ("x-expires", rules.expires_ms),
+        ("x-retry-delay-min", rules.retry_ms.map(|ms| ms.0)),
+        ("x-retry-delay-max", rules.retry_ms.map(|ms| ms.1)),
     ];
-    for (key, number) in numbers {
-        if let Some(number) = number {
-            short(&mut arguments, key);
-            arguments.push(b'l');
-            arguments.extend(u64::from(number).to_be_bytes());
-        }
-    }
+    numbers.into_iter().for_each(|(key, value)| number(&mut arguments, key, value));
+    let keyed = |which| (rules.keyed == Some(which)).then_some(GROUP);
     let texts = [
         ("x-dead-letter-exchange", rules.dead_to.map(|_| "")),
         ("x-dead-letter-routing-key", rules.dead_to.map(|queue| ruled::NAMES[queue])),
+        ("x-dead-letter-strategy", rules.must_arrive.then_some("at-least-once")),
         ("x-overflow", rules.overflow.map(|overflow| OVERFLOWS[overflow])),
+        ("x-expiry", rules.exact.then_some("exact")),
+        ("x-group-key", keyed(Keyed::Groups)),
+        ("x-fair-key", keyed(Keyed::Turns)),
     ];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            short(&mut arguments, key);
-            arguments.push(b'S');
-            long(&mut arguments, text.as_bytes());
-        }
+    for (key, value) in texts {
+        value.into_iter().for_each(|value| text(&mut arguments, key, value));
     }
     if rules.single {
         short(&mut arguments, "x-single-active-consumer");

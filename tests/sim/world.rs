@@ -96,6 +96,7 @@ enum Step {
     Pause,
     Tick,
     Policy,
+    Operator,
     Alarm,
     Cut,
     Crash,
@@ -135,7 +136,8 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = Self::exact(seed);
         world.ruled_script = world.ruled.script().collect();
-        world.connect(&[true; 2]);
+        let ruled = *world.rng.pick(&[2, 3, 5]);
+        world.connect(&vec![true; ruled]);
         world
     }
 
@@ -292,6 +294,7 @@ impl World {
         // Where nobody looks, nothing is drawn.
         let is_ruled = self.seats.iter().any(|seat| seat.is_ruled);
         let policies = if is_ruled { self.ledger.setup().policies } else { 0 };
+        let operator = if is_ruled { self.ledger.setup().operator } else { 0 };
         let pauses = if is_ruled { 4000 } else { 0 };
         while operations > 0 {
             let step = self.rng.weighted(&[
@@ -307,6 +310,7 @@ impl World {
                 (pauses, Step::Pause),
                 (pauses, Step::Tick),
                 (policies, Step::Policy),
+                (operator, Step::Operator),
                 (300, Step::Alarm),
                 (cuts, Step::Cut),
                 (crashes, Step::Crash),
@@ -344,6 +348,7 @@ impl World {
             Step::Pause => self.pause(),
             Step::Tick => drop(self.tick()),
             Step::Policy => self.change_policy(),
+            Step::Operator => self.order_held(),
             Step::Alarm => self.change_alarm(),
             Step::Cut => self.cut(at),
             Step::Crash => self.crash(),
@@ -540,7 +545,7 @@ impl World {
         self.pass(ms);
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(crate) fn pass(&mut self, ms: u64) {
         self.now.monotonic = self.now.monotonic.plus(ms);
         self.now.unix = UnixMillis(self.now.unix.0 + ms);
         for at in 0..self.seats.len() {

@@ -11,6 +11,7 @@
 
 mod deduplication;
 mod delayed;
+mod held;
 mod policies;
 
 use super::Broker;
@@ -25,7 +26,7 @@ use serde_json::{Map, Value};
 type Arguments = Map<String, Value>;
 type Verb = fn(&Broker, Arguments, &mut Workspace) -> Result<Done, Error>;
 
-const VERBS: [(&str, Verb); 10] = [
+const VERBS: [(&str, Verb); 12] = [
     ("set_policy", policies::set_policy),
     ("clear_policy", policies::clear_policy),
     ("list_policies", policies::list_policies),
@@ -36,6 +37,8 @@ const VERBS: [(&str, Verb); 10] = [
     ("cancel_delayed", delayed::cancel_delayed),
     ("reschedule_delayed", delayed::reschedule_delayed),
     ("list_deduplication", deduplication::list_deduplication),
+    ("list_held_queues", held::list_held_queues),
+    ("release_queue", held::release_queue),
 ];
 
 /// An answer, to be given once the journal has come so far.

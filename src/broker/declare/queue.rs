@@ -77,7 +77,7 @@ impl Link {
         checked?;
         let behaviour = state.policies.behaviour(&name, &settings);
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable)
-            .with_paging(self.broker.config.sizes.into())
+            .with_paging(Arc::clone(&self.broker.paging))
             .with_behaviour(behaviour);
         let durability = settings.durability();
         let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
@@ -167,14 +167,17 @@ impl Link {
         Ok(queue)
     }
 
-    /// As `find_queue`, after the READ permission that get, consume and purge need.
+    /// As `find_queue`, after the READ permission that get, consume and purge need, and only if the
+    /// queue is not held.
     ///
     /// # Errors
     /// 403, 404, 405.
     pub fn find_queue_to_read(&mut self, name: &str) -> Result<Arc<Queue>, Exception> {
         let vhost = Arc::clone(self.vhost());
         self.check(Permission::Read, Resource::Queue { vhost: &vhost.name, name })?;
-        self.find_queue(name)
+        let queue = self.find_queue(name)?;
+        vhost.check_hold(&queue)?;
+        Ok(queue)
     }
 
     /// Deletes a queue; says how many messages were ready. One that is not there had none.

@@ -11,16 +11,16 @@ use crate::exchange::{
     ExchangeShared, History, Kind, Live, Published, Remembered, RouteCache, RouteScratch, Validity,
 };
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
-use crate::queue::{Effects, Publish, Queue, QueueType};
+use crate::queue::{Effects, Origin, Publish, Queue, QueueType};
 use crate::time::Delay;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Where publications of one address go. Holds no queue alive.
 pub struct Route {
     pub(super) targets: Box<[Weak<Queue>]>,
-    /// Each target's mark of its end.
-    pub(super) gone: Box<[Arc<AtomicBool>]>,
+    /// Each target's, which knows of its end.
+    pub(super) origins: Box<[Arc<Origin>]>,
     /// Targets that keep persistent messages on disk.
     pub(super) durable_targets: usize,
     /// Some target keeps every message on disk.
@@ -118,7 +118,7 @@ pub struct Admitted {
 impl Live for Arc<Route> {
     /// Names resolve to the same queue as long as it has not ended.
     fn is_live(&self) -> bool {
-        !self.gone.is_empty() && !self.gone.iter().any(|gone| gone.load(Ordering::Acquire))
+        !self.origins.is_empty() && !self.origins.iter().any(|origin| origin.is_gone())
     }
 
     fn weight(&self) -> usize {
@@ -214,7 +214,7 @@ impl Link {
             deduplicates: exchange.deduplicator.is_some()
                 || queues.iter().any(|queue| queue.deduplicator.is_some()),
             targets: queues.iter().map(Arc::downgrade).collect(),
-            gone: queues.iter().map(|queue| queue.gone()).collect(),
+            origins: queues.iter().map(|queue| queue.origin()).collect(),
             delay: routed.delay,
             asides,
             exchange: Arc::clone(exchange),

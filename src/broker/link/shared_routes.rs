@@ -79,7 +79,7 @@ mod tests {
     fn route(queues: &[&Arc<Queue>], exchange: &Arc<ExchangeShared>) -> Route {
         Route {
             targets: queues.iter().map(|queue| Arc::downgrade(queue)).collect(),
-            gone: queues.iter().map(|queue| queue.gone()).collect(),
+            origins: queues.iter().map(|queue| queue.origin()).collect(),
             durable_targets: 0,
             has_quorum: false,
             durability: Durability::Os,

@@ -4,6 +4,7 @@
 mod client;
 mod deduplication;
 mod delayed;
+mod held;
 mod policies;
 mod table;
 
@@ -112,6 +113,10 @@ enum Command {
     /// List the queues and exchanges that leave out duplicates: the keys that each remembers, and
     /// how many duplicates it has left out since the start
     ListDeduplication,
+    /// List the queues that are held since damage may have hit them, and where that is
+    ListHeldQueues,
+    /// Let a held queue go on with the messages that are there
+    ReleaseQueue(held::ReleaseQueue),
 }
 
 /// One question to the broker, and how its answer is printed.
@@ -175,6 +180,8 @@ impl Command {
             Self::CancelDelayed(args) => delayed::cancel(args, vhost),
             Self::RescheduleDelayed(args) => delayed::reschedule(args, vhost),
             Self::ListDeduplication => deduplication::list(vhost),
+            Self::ListHeldQueues => held::list(vhost),
+            Self::ReleaseQueue(args) => held::release(args, vhost),
         }
     }
 }

@@ -44,7 +44,7 @@ impl QueueCore {
         if self.limits.is_some() {
             self.trim(&mut budget, records, effects);
         }
-        if !self.absent_dead.is_empty() {
+        if self.absent_dead.is_some() {
             self.load_dead(effects);
         }
         self.arm(effects);
@@ -57,6 +57,9 @@ impl QueueCore {
         records: &mut RecordBatch,
         effects: &mut Effects,
     ) -> bool {
+        if self.on_hold {
+            return true;
+        }
         let now = effects.now.unix;
         while let Some(seq) = self.keyed.as_ref().and_then(|it| it.due_by(now)) {
             if self.mourns_enough() {

@@ -5,6 +5,7 @@
 //! for later: segments before the checkpoint, indexes, and every message.
 
 mod entries;
+mod held;
 mod report;
 mod segments;
 
@@ -163,7 +164,8 @@ impl Check<'_> {
 
     /// Looks at all that a start from here would ever need. Returns the segments among it.
     fn start(&mut self, segments: &Segments, start: Start) -> Vec<SegmentNo> {
-        let Replayed { replay, tail, torn, segments: living, indexers } = start.replayed;
+        let Replayed { replay, tail, torn, segments: living, gaps, indexers } = start.replayed;
+        self.held(&replay, &gaps);
         if let Some(torn) = torn {
             let what = "a crash left a torn tail from here on, which was never known to be safe; \
                         the next start cuts it";
@@ -180,6 +182,7 @@ impl Check<'_> {
             }
         }
         let contents = Contents::new(self.page_len);
+        gaps.iter().for_each(|(number, gaps)| contents.set_gaps(*number, gaps));
         let behind = SegmentNo(tail.segment.0 + 1);
         let first_replayed = indexers.first().map_or(behind, |(number, _)| *number);
         let mut indexers: BTreeMap<_, _> = indexers.into_iter().collect();

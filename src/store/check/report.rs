@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Severity {
     /// What was safely stored is lost or cannot be read; a start may refuse.
     Damage,
+    /// The same, but a start goes on: it holds the queues that may have lost something.
+    Held,
     /// The next start or checkpoint puts it right by itself, and nothing is lost.
     Mended,
     /// Worth knowing.
@@ -45,7 +47,8 @@ pub struct Report {
 impl Report {
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Damage)
+        let is_damage = |severity| matches!(severity, Severity::Damage | Severity::Held);
+        self.findings.iter().any(|finding| is_damage(finding.severity))
     }
 }
 
@@ -53,6 +56,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Damage => "damage",
+            Severity::Held => "held",
             Severity::Mended => "mended at the next start",
             Severity::Note => "note",
         };

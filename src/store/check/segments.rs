@@ -7,11 +7,14 @@ use crate::store::contents::Contents;
 use crate::store::entries::Complete;
 use crate::store::error::StoreError;
 use crate::store::frame::Frame;
+use crate::store::gap::Gap;
 use crate::store::index::{SealedIndex, SegmentIndexer};
 use crate::store::record::BadRecord;
 use crate::store::recovery::Segments;
 use crate::store::scan;
 use crate::store::segment::{SegmentHeader, file_name, index_name};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Check<'_> {
     /// A segment that counts: what a start did not read of it, and its index. What is found again
@@ -30,7 +33,7 @@ impl Check<'_> {
                 self.report.totals.records += complete.last_lsn.0.saturating_sub(first);
                 indexer
             }
-            None => match self.read(header, header.end_now(complete.end)) {
+            None => match self.read(header, header.end_now(complete.end), &contents.gaps()) {
                 Ok((indexer, last_lsn)) if last_lsn == complete.last_lsn => indexer,
                 // A compacted one lacks records.
                 Ok((indexer, _)) if header.is_compacted() => indexer,
@@ -60,11 +63,13 @@ impl Check<'_> {
         &mut self,
         header: &SegmentHeader,
         end: u64,
+        gaps: &BTreeMap<SegmentNo, Arc<[Gap]>>,
     ) -> Result<(SegmentIndexer, Lsn), StoreError> {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let records = &mut self.report.totals.records;
         let mut assembly = Assembly::default();
-        let last_lsn = scan::whole(self.disk, *header, end, &mut |frame| {
+        let gaps = gaps.get(&header.number).map_or(&[][..], |gaps| gaps);
+        let last_lsn = scan::whole(self.disk, *header, end, gaps, &mut |frame| {
             let read = decode(&mut assembly, frame)?;
             *records += read;
             if read != u64::from(frame.header.records) {
@@ -72,6 +77,7 @@ impl Check<'_> {
             }
             indexer.add(frame)
         })?;
+        indexer.skip_to(end);
         Ok((indexer, last_lsn))
     }
 
@@ -139,7 +145,7 @@ impl Check<'_> {
             // What is wrong with it is said already; behind that place nothing can be read.
             let is_known = known.contains(&file_name(*number));
             let Some(next) = next.filter(|_| !is_known) else { continue };
-            match self.read(header, next.previous_end) {
+            match self.read(header, next.previous_end, &BTreeMap::new()) {
                 Ok((_, last_lsn)) => {
                     before = Some((*number, Complete { end: next.previous_end, last_lsn }));
                 }

@@ -161,6 +161,12 @@ impl SegmentIndexer {
         self.shelf_dead = 0;
     }
 
+    /// What lies before `end` and was not taken in cannot be read.
+    pub(in crate::store) fn skip_to(&mut self, end: u64) {
+        self.assembly = Assembly::default();
+        self.end = self.end.max(end);
+    }
+
     /// Where the indexed part of the segment's file ends.
     #[must_use]
     pub fn end(&self) -> u64 {

@@ -6,6 +6,7 @@ use crate::id::{QueueId, SegmentNo, Seq};
 use crate::store::batch::RecordBatch;
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
+use crate::store::frame::FRAME_HEADER_LEN;
 use crate::store::memory_disk::MemoryDisk;
 use crate::store::record::BadRecord;
 use crate::store::samples::{message, run, to};
@@ -348,9 +349,9 @@ fn a_sealed_index_survives_a_power_loss_and_a_failed_one_leaves_nothing() {
 #[test]
 fn what_is_no_record_is_refused() {
     let mut indexer = SegmentIndexer::new(PAGE_LEN);
-    let content = frame(56, &[1, 4, 0, 0, 0, 1, 2, 1, 9]);
+    let content = frame(72, &[1, 4, 0, 0, 0, 1, 2, 1, 9]);
     assert_eq!(indexer.add(&content), Err(BadRecord::Content));
-    let cut = frame(113, &[1, 9, 0, 0, 0]);
+    let cut = frame(153, &[1, 9, 0, 0, 0]);
     assert_eq!(indexer.add(&cut), Err(BadRecord::Truncated));
 }
 
@@ -359,7 +360,7 @@ fn a_million_entries_cost_ten_bytes_each_and_dense_ones_need_no_page() {
     let (records, per_frame) = (1_000_000_u64, 10_000);
     let (mut indexer, mut batch) = (SegmentIndexer::new(1024), RecordBatch::new());
     let message = message(b"0123456789abcdef");
-    let mut at = 56;
+    let mut at = FRAME_HEADER_LEN as u64;
     for nth in 0..records / per_frame {
         (0..per_frame).for_each(|it| batch.enqueue(&message, &[to(5, nth * per_frame + it)]));
         let mut pieces = Vec::new();
@@ -367,7 +368,7 @@ fn a_million_entries_cost_ten_bytes_each_and_dense_ones_need_no_page() {
         let payload = pieces.concat();
         let frame = frame(at, &payload);
         indexer.add(&frame).unwrap();
-        at = frame.end() + 56;
+        at = frame.end() + FRAME_HEADER_LEN as u64;
         batch.clear();
     }
     let pages = indexer.view(QueueId(5)).unwrap().pages.len();

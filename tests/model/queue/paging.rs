@@ -241,9 +241,10 @@ impl World {
         // The time of a paged message that cannot be read is forgotten once it has come.
         let here = |state| matches!(state, State::Ready { .. } | State::Damaged);
         let here = self.model.entries.iter().filter(|entry| here(entry.state));
-        // And what waited over a restart has a bound until it is read.
+        // And what waited over a restart has a bound until it is read, or until that has come.
         let expires = here.filter(|it| exact && (it.due != u64::MAX || it.redelivered));
-        assert!(dues_bytes <= expires.count() as u64 * DUE_BYTES, "what has ended has no time");
+        let times = (expires.count() + self.bounds) as u64;
+        assert!(dues_bytes <= times * DUE_BYTES, "what has ended has no time");
         let damaged = self.model.entries.iter().filter(|e| e.state == State::Damaged);
         assert_eq!(self.core.damaged_len(), damaged.count());
         let on_disk_only = self.model.entries.iter().filter(|entry| match entry.state {

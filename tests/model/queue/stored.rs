@@ -92,7 +92,9 @@ impl World {
         self.restore_retrying(&messages, &queue);
         let is_waiting =
             |m: &RecoveredMessage| queue.returns.get(&m.seq).is_some_and(|it| it.waits());
+        self.bounds = messages.len();
         messages.retain(|message| !is_waiting(message));
+        self.bounds -= messages.len();
         self.restore(messages, &queue, seed);
         self.model.entries.sort_by_key(|entry| entry.seq);
         self.core.restore_returns(queue.returns);

@@ -67,6 +67,9 @@ pub(super) struct World {
     pub(super) dead: Vec<(u32, Seq)>,
     /// What the queue asked for and was not answered.
     pub(super) load: Option<Vec<u64>>,
+    /// Messages that waited over the last restart: the queue may have listed a bound of each, which
+    /// it forgets once that has come.
+    pub(super) bounds: usize,
     /// Seqs that were written to a spill file.
     pub(super) spilled: BTreeSet<u64>,
     /// Seqs that a record names or will name; those that are not in the model have ended.
@@ -128,6 +131,7 @@ impl World {
             idle_since: START,
             dead: Vec::new(),
             load: None,
+            bounds: 0,
             spilled: BTreeSet::new(),
             persistent: BTreeSet::new(),
             history: BTreeMap::from([(declared.0, Stored::new())]),

@@ -116,7 +116,12 @@ impl Oracle {
                 self.expect(place, Due::Method(90 << 16 | 31), false);
             }
             Op::Other | Op::CloseConnection | Op::OpenChannel | Op::CloseChannelOk => {}
-            Op::DeclareRuled(..) | Op::DeclareFan | Op::BindFan(_) | Op::PublishRuled(_) => {
+            Op::DeclareRuled(..)
+            | Op::DeclareFan(_)
+            | Op::BindFan(_)
+            | Op::DeclareLate(_)
+            | Op::BindLate(..)
+            | Op::PublishRuled(_) => {
                 panic!("{op:?} is for another ledger")
             }
         }

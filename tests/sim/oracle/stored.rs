@@ -2,7 +2,7 @@
 
 use super::{Oracle, Place, Queue, State};
 use crate::ops::{Binding, EXCHANGES, Message, OS_QUEUE, QUEUES};
-use crate::ruled::FAN;
+use crate::ruled::EXCHANGES as RULED;
 use leveret::store::{BoundTo, Disk, Recovered, RecoveredMessage, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -275,9 +275,9 @@ fn definitions_of(recovered: &Recovered) -> Names<'_> {
     let queues = definitions.queues().map(|(_, queue)| queue.name.as_str()).filter(is_exact);
     let vhost = definitions.vhost("/");
     let exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
-    let exchanges = exchanges.filter(|(name, _)| *name != FAN);
+    let exchanges = exchanges.filter(|(name, _)| !RULED.contains(name));
     let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
-    let bindings = bindings.filter(|binding| binding.source != FAN);
+    let bindings = bindings.filter(|binding| !RULED.contains(&binding.source.as_str()));
     let bindings = bindings.map(|binding| {
         let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
         let queue = definitions.queue(id).expect("it is bound").name.as_str();

@@ -1,8 +1,10 @@
 //! What each operation does, at the moment when the broker takes it.
 
 use super::chain::{Chain, Returns, State};
-use super::ledger::{Channel, Consumer, Got, Holding, Ledger, Published};
-use super::{BRIEF, Publication, RANKED, SHORT, index};
+use super::held::Wait;
+use super::ledger::{Channel, Consumer, Got, Holding, Ledger, Published, Recorded};
+use super::unique::Decision;
+use super::{BRIEF, Publication, RANKED, SHORT, UNIQUE, Way, index};
 use crate::ops::{Consume, How, Mode, Op};
 use crate::oracle::Place;
 use std::collections::{BTreeMap, VecDeque};
@@ -42,11 +44,15 @@ impl Ledger {
         match *op {
             Op::CloseChannel => self.end_channel(place),
             Op::DeclareRuled(queue, _) => self.declare(queue),
-            Op::DeclareFan => self.has_fan = true,
+            Op::DeclareFan(_) => self.has_fan = true,
+            Op::DeclareLate(_) => self.has_late = true,
+            Op::BindLate(key, queue) if self.has_late && self.queues[queue].is_there => {
+                self.late_bound.insert((key, queue));
+            }
             Op::BindFan(queue) if self.has_fan && self.queues[queue].is_there => {
                 self.bound.insert(queue);
             }
-            Op::BindFan(_) => self.end_channel(place),
+            Op::BindFan(_) | Op::BindLate(..) => self.end_channel(place),
             Op::DeleteQueue(_) if self.queues[BRIEF].is_there => self.end_brief(),
             Op::Purge(number) => self.purge(place, index(number)),
             Op::PublishRuled(publication) => self.publish(place, publication),
@@ -83,7 +89,12 @@ impl Ledger {
     }
 
     fn publish(&mut self, place: Place, publication: Publication) {
-        if publication.to.is_none() && !self.has_fan {
+        let is_there = match publication.way {
+            Way::Queue(_) => true,
+            Way::Fan => self.has_fan,
+            Way::Late(_) => self.has_late,
+        };
+        if !is_there {
             return self.end_channel(place);
         }
         match self.channel(place).mode {
@@ -95,33 +106,63 @@ impl Ledger {
             }
             Mode::Plain => drop(self.enqueue(publication)),
             Mode::Confirm => {
-                let chains = self.enqueue(publication);
-                let turn = self.turn();
-                let published = Published { chains, turn, answered: false };
-                self.channel(place).published.push(published);
+                let recorded = self.enqueue(publication);
+                self.channel(place).published.push(Published { recorded, answered: false });
             }
         }
     }
 
-    /// Each queue has its own now, or refuses it.
-    pub(super) fn enqueue(&mut self, publication: Publication) -> Vec<usize> {
-        self.stats.publishes += 1;
+    /// Each queue has its own now, refuses it, or knows it already.
+    fn enqueue(&mut self, publication: Publication) -> Recorded {
         let targets = self.targets(&publication);
-        targets.into_iter().map(|root| self.begin(publication, root)).collect()
+        let held = publication.held_until(self.now.unix).is_some();
+        let one = held || publication.way == Way::Queue(UNIQUE);
+        self.is_one_record = self.alone.is_some() && one;
+        let decision = self.decide(&publication, &targets, &[]);
+        let mut recorded = Recorded::new(self.turn());
+        self.accept(publication, decision, targets, &mut recorded);
+        recorded
     }
 
+    /// A publish comes to those of the queues that it may go to.
+    fn accept(
+        &mut self,
+        publication: Publication,
+        decision: Decision,
+        targets: Vec<usize>,
+        recorded: &mut Recorded,
+    ) {
+        self.stats.publishes += 1;
+        let wants = |root: &usize| !decision.leaves_out(*root);
+        let taken: Vec<_> = targets.into_iter().filter(wants).collect();
+        self.remember(&publication, &decision, &taken);
+        recorded.chains.extend(taken.into_iter().map(|root| self.begin(publication, root)));
+        // The confirm of a transient message promises nothing that a power loss leaves.
+        if publication.persistent {
+            recorded.originals.extend(decision.originals);
+        }
+    }
+
+    /// Where it goes now, or later if it is held back.
     fn targets(&self, publication: &Publication) -> Vec<usize> {
-        let is_target = |queue: &usize| {
-            let is_bound = publication.to.is_some() || self.bound.contains(queue);
-            self.queues[*queue].is_there && is_bound
+        let targets = publication.targets();
+        if publication.held_until(self.now.unix).is_some() {
+            return targets;
+        }
+        let is_bound = |queue: &usize| match publication.way {
+            Way::Queue(_) => true,
+            Way::Fan => self.bound.contains(queue),
+            Way::Late(key) => self.late_bound.contains(&(key, *queue)),
         };
-        publication.targets().into_iter().filter(is_target).collect()
+        let is_target = |queue: &usize| self.queues[*queue].is_there && is_bound(queue);
+        targets.into_iter().filter(is_target).collect()
     }
 
     fn begin(&mut self, publication: Publication, root: usize) -> usize {
+        let born_ms = self.now.unix.0;
+        let wait = publication.held_until(self.now.unix).map(Wait::new);
         let ttl_ms = [self.ttl_ms(root), publication.expiration_ms.map(u64::from)];
         let ttl_ms = ttl_ms.into_iter().flatten().min();
-        let born_ms = self.now.unix.0;
         let taken = self.will_take(root);
         self.chains.push(Chain {
             publication,
@@ -129,7 +170,7 @@ impl Ledger {
             state: State::There,
             born: self.turn(),
             born_ms,
-            due_ms: ttl_ms.map(|ms| born_ms + ms),
+            due_ms: ttl_ms.filter(|_| wait.is_none()).map(|ms| born_ms + ms),
             taken,
             safe: false,
             excused: taken == Some(false) || !self.leads_somewhere(root),
@@ -139,10 +180,17 @@ impl Ledger {
             deaths: (0, 0),
             delivered: None,
             was_at_root: false,
+            was_found: false,
             rejected_in: Vec::new(),
             returns: Returns::default(),
+            wait,
+            retry: None,
+            holder: None,
         });
         let at = self.chains.len() - 1;
+        if self.chains[at].wait.is_some() {
+            self.waiting.insert(at);
+        }
         self.index.insert((publication.id, root), at);
         at
     }
@@ -194,7 +242,11 @@ impl Ledger {
         let is_exact = unacked == Some(0) && !self.setup.no_ack;
         self.stats.exact_purges += u64::from(is_exact);
         let turn = self.turn();
-        for chain in self.chains.iter_mut().filter(|it| it.root == queue && !is_held(it)) {
+        let now = self.now.unix.0;
+        let here = |chain: &Chain| chain.root == queue && !is_held(chain) && !chain.waits(now);
+        for chain in self.chains.iter_mut().filter(|chain| here(chain)) {
+            // Whether it has come here from where it waited is not known.
+            let is_exact = is_exact && chain.wait.is_none();
             if is_exact && queue == BRIEF {
                 chain.end(turn);
             } else {
@@ -211,21 +263,25 @@ impl Ledger {
         let channel = self.channel(place);
         let publishes = std::mem::take(&mut channel.kept_publishes);
         let settlements = std::mem::take(&mut channel.kept_settlements);
-        let mut chains = Vec::new();
+        // A queue that was declared anew since is another one.
+        let known = |(queue, begun): &(usize, usize)| {
+            self.queues[*queue].is_there && self.queues[*queue].changed == *begun
+        };
+        let (mut decided, mut places) = (Vec::new(), Vec::new());
         for (publication, targets) in publishes {
-            debug_assert_ne!(publication.to, Some(SHORT), "it could be refused");
-            self.stats.publishes += 1;
-            // A queue that was declared anew since is another one.
-            let known = |(queue, begun): &(usize, usize)| {
-                self.queues[*queue].is_there && self.queues[*queue].changed == *begun
-            };
-            for (root, _) in targets.into_iter().filter(known).collect::<Vec<_>>() {
-                chains.push(self.begin(publication, root));
-            }
+            debug_assert_ne!(publication.way, Way::Queue(SHORT), "it could be refused");
+            let held = publication.held_until(self.now.unix).is_some();
+            let targets = targets.into_iter().filter(|it| held || known(it)).map(|it| it.0);
+            places.push(targets.collect::<Vec<_>>());
+            let decision = self.decide(&publication, &places[places.len() - 1], &decided);
+            decided.push((publication, decision));
         }
-        settlements.into_iter().for_each(|(_, holding, how)| self.settled(holding, how));
-        let turn = self.turn();
-        self.channel(place).commits.push_back((chains, turn));
+        let mut recorded = Recorded::new(self.turn());
+        for ((publication, decision), targets) in decided.into_iter().zip(places) {
+            self.accept(publication, decision, targets, &mut recorded);
+        }
+        settlements.into_iter().for_each(|(_, holding, how)| self.given_back(holding, how));
+        self.channel(place).commits.push_back(recorded);
     }
 
     fn settle(&mut self, place: Place, tag: u64, multiple: bool, how: How) {
@@ -237,7 +293,19 @@ impl Ledger {
         if channel.mode == Mode::Transaction {
             return channel.kept_settlements.extend(taken);
         }
-        taken.into_iter().for_each(|(_, holding, how)| self.settled(holding, how));
+        taken.into_iter().for_each(|(_, holding, how)| self.given_back(holding, how));
+    }
+
+    /// A client settles a delivery: what it gives back has failed.
+    fn given_back(&mut self, holding: Holding, how: How) {
+        let failed = matches!(how, How::Nack { requeue: true } | How::Reject { requeue: true });
+        let chain = &self.chains[holding.chain];
+        let is_held = matches!(chain.state, State::Held(..));
+        let counts = (holding.queue, chain.root) == (RANKED, RANKED);
+        self.settled(holding, how);
+        if failed && is_held && counts {
+            self.note_failed(holding.chain);
+        }
     }
 
     /// A delivery ends for good, dies or goes back.

@@ -1,7 +1,10 @@
 //! What is known of one message in one of the queues that it was published to, wherever it went
 //! from there. There is never more than one copy of it.
 
-use super::{Publication, RANK_MAX, RANKED};
+use super::held::Wait;
+use super::keys::Holder;
+use super::retries::Retry;
+use super::{KEYED, Publication, RANK_MAX, RANKED};
 use crate::oracle::Place;
 
 /// Records that tell of something lie behind the first and not behind the second.
@@ -32,7 +35,7 @@ pub(super) struct Chain {
     /// The turn that recorded it.
     pub(super) born: usize,
     pub(super) born_ms: u64,
-    /// When it expires in that queue.
+    /// When it expires in that queue, unless it comes there later.
     pub(super) due_ms: Option<u64>,
     /// The queue has taken it; `None` if that is not known.
     pub(super) taken: Option<bool>,
@@ -52,9 +55,27 @@ pub(super) struct Chain {
     pub(super) delivered: Option<usize>,
     /// It was found in its first queue.
     pub(super) was_at_root: bool,
+    /// The start that is under way has found it.
+    pub(super) was_found: bool,
     /// Queues in which a client rejected it.
     pub(super) rejected_in: Vec<usize>,
     pub(super) returns: Returns,
+    /// The delayed exchange has held it back, or does so still.
+    pub(super) wait: Option<Wait>,
+    /// Its next attempt is delayed.
+    pub(super) retry: Option<Retry>,
+    /// Who was given it last.
+    pub(super) holder: Option<Holder>,
+}
+
+/// Messages of one queue that are delivered in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lane {
+    pub(super) root: usize,
+    /// Those that waited have another order: that of their times.
+    pub(super) held: bool,
+    pub(super) group: Option<u8>,
+    pub(super) rank: u8,
 }
 
 /// How often a message came back to the queue that counts.
@@ -102,10 +123,22 @@ impl Returns {
 }
 
 impl Chain {
+    /// Those of one lane are delivered in order.
+    pub(super) fn lane(&self) -> Lane {
+        let held = self.wait.is_some();
+        let group = self.publication.group.filter(|_| self.root == KEYED);
+        Lane { root: self.root, held, group, rank: self.rank() }
+    }
+
     /// By which deliveries of its first queue are ordered: the lowest first.
     pub(super) fn rank(&self) -> u8 {
         let ranks = if self.root == RANKED { RANK_MAX } else { 0 };
         ranks - self.publication.priority.min(ranks)
+    }
+
+    /// When it came to its first queue, at the earliest.
+    pub(super) fn came_ms(&self) -> u64 {
+        self.wait.as_ref().map_or(self.born_ms, |wait| wait.until_ms)
     }
 
     pub(super) fn is_ended(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A message as it was found, and what it says of its deaths.
 
-use super::{NAMES, Publication};
+use super::{GROUP, NAMES, Publication};
 use leveret::table::{TableRef, Value};
 use leveret::wire::Properties;
 
@@ -21,8 +21,13 @@ pub(super) struct Copy {
     pub(super) deaths: Vec<Death>,
     /// How often it came back, if it says so.
     pub(super) count: Option<u32>,
+    /// Until when it waits for its next attempt, if a start says so.
+    pub(super) until_ms: Option<u64>,
     pub(super) redelivered: bool,
 }
+
+/// What a publication's headers may say.
+const SAID: [&str; 4] = ["x-delay", "x-deliver-at", "x-deduplication-header", GROUP];
 
 fn queue_of(name: &str) -> usize {
     let found = NAMES.iter().position(|other| *other == name);
@@ -64,6 +69,7 @@ impl Copy {
             queue,
             deaths,
             count: count.map(|count| u32::try_from(count).expect("a count")),
+            until_ms: None,
             redelivered,
         };
         copy.check_first_and_last(headers);
@@ -88,18 +94,28 @@ impl Copy {
         self.deaths.last().map_or(self.queue, |death| death.queue)
     }
 
-    /// It is what was published, but for what its deaths have changed.
+    /// It is what was published, but for what its deaths have changed, and that it has `waited`.
     pub(super) fn check_content(
         &self,
         published: &Publication,
-        header: &[u8],
-        body: &[u8],
+        waited: bool,
+        (header, body): (&[u8], &[u8]),
         address: (&[u8], &[u8]),
     ) {
         let properties = Properties::check(header).expect("it was read before");
         assert!(body == published.body(), "the body of {self:?}");
         assert_eq!(properties.is_persistent(), published.persistent, "{self:?}");
         assert_eq!(properties.priority(), Some(published.priority), "{self:?}");
+        let headers = properties.headers().unwrap_or(TableRef::EMPTY);
+        let told = SAID.iter().filter_map(|name| {
+            let value = headers.get(name.as_bytes())?;
+            Some((*name, value.as_int()?))
+        });
+        let told: Vec<_> = told.collect();
+        let negated = |name: &str| waited && name.starts_with("x-del");
+        let as_left = |(name, value): (_, i64)| (name, if negated(name) { -value } else { value });
+        let left: Vec<_> = published.headers().into_iter().map(as_left).collect();
+        assert_eq!(told, left, "the headers of {self:?}");
         let expected = published.expiration_ms.filter(|_| self.deaths.is_empty());
         let expected = expected.map(|ms| ms.to_string());
         assert_eq!(properties.expiration(), expected.as_ref().map(String::as_bytes), "{self:?}");

@@ -5,8 +5,9 @@
 //! was taken, was not settled, and that no rule may have dropped. One that a client reads must be
 //! allowed to be there. A start must find what the records behind it say.
 
-use super::chain::{Chain, Span, State};
+use super::chain::{Chain, Lane, Span, State};
 use super::copy::Copy;
+use super::unique::{Keys, MEMORIES};
 use super::{LAST, NAMES, Policies, Policy, RANKED, RuledStats, Setup};
 use crate::ops::{How, Mode};
 use crate::oracle::Place;
@@ -38,12 +39,26 @@ pub(super) struct Got {
     pub(super) rank: Option<u8>,
 }
 
+impl Recorded {
+    pub(super) fn new(turn: usize) -> Self {
+        Self { chains: Vec::new(), turn, originals: Vec::new() }
+    }
+}
+
 /// A publish that waits for its confirm.
 #[derive(Debug)]
 pub(super) struct Published {
+    pub(super) recorded: Recorded,
+    pub(super) answered: bool,
+}
+
+/// What an answer promises.
+#[derive(Clone, Debug)]
+pub(super) struct Recorded {
     pub(super) chains: Vec<usize>,
     pub(super) turn: usize,
-    pub(super) answered: bool,
+    /// Turns of messages of which these were duplicates.
+    pub(super) originals: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -58,10 +73,10 @@ pub(super) struct Channel {
     /// With the queues that they are for, and the turns in which these began.
     pub(super) kept_publishes: Vec<(super::Publication, Vec<(usize, usize)>)>,
     pub(super) published: Vec<Published>,
-    /// Chains and turns of commits whose ok was not read.
-    pub(super) commits: VecDeque<(Vec<usize>, usize)>,
-    /// Of each queue and rank the newest that was delivered for the first time.
-    pub(super) newest: BTreeMap<(usize, u8), usize>,
+    /// Commits whose ok was not read.
+    pub(super) commits: VecDeque<Recorded>,
+    /// Of each lane the newest that was delivered for the first time, and until when it waited.
+    pub(super) newest: BTreeMap<Lane, (u64, usize)>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +98,15 @@ pub(crate) struct Ledger {
     pub(super) queues: [Queue; NAMES.len()],
     pub(super) has_fan: bool,
     pub(super) bound: BTreeSet<usize>,
+    pub(super) has_late: bool,
+    /// Routing keys and queues.
+    pub(super) late_bound: BTreeSet<(usize, usize)>,
+    /// Chains that the delayed exchange may hold back, and those that may wait for an attempt.
+    pub(super) waiting: BTreeSet<usize>,
+    pub(super) retrying: BTreeSet<usize>,
+    pub(super) keys: [Keys; MEMORIES.len()],
+    /// Of each group the newest that was delivered for the first time since the start.
+    pub(super) newest_of_group: BTreeMap<u8, usize>,
     pub(super) channels: BTreeMap<Place, Channel>,
     pub(super) policies: Policies,
     /// Each state of the policies, with the turn that led to it.
@@ -95,6 +119,8 @@ pub(crate) struct Ledger {
     pub(super) now: Now,
     /// Gauges before the turn, which has this one operation.
     pub(super) alone: Option<super::turns::Gauges>,
+    /// This turn publishes one message, to the queue that remembers keys or to be held back.
+    pub(super) is_one_record: bool,
     /// The disk has failed: what happens from now on is of no account.
     pub(super) failed: bool,
     pub(super) synced: u64,
@@ -110,6 +136,12 @@ impl Ledger {
             queues: Default::default(),
             has_fan: false,
             bound: BTreeSet::new(),
+            has_late: false,
+            late_bound: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            retrying: BTreeSet::new(),
+            keys: Default::default(),
+            newest_of_group: BTreeMap::new(),
             channels: BTreeMap::new(),
             policies: [None; 2],
             history: vec![(0, [None; 2])],
@@ -118,6 +150,7 @@ impl Ledger {
             turns: vec![Span { before: 0, end: 0 }],
             now,
             alone: None,
+            is_one_record: false,
             failed: false,
             synced: 0,
         };
@@ -140,7 +173,7 @@ impl Ledger {
 
     pub(super) fn policy_of(&self, queue: usize) -> Option<Policy> {
         let [first, second] = self.policies;
-        second.or(first).filter(|_| queue < super::UNDER_POLICIES)
+        second.or(first).filter(|_| self.setup.is_under_policies(queue))
     }
 
     /// How long a message may wait there.
@@ -178,11 +211,11 @@ impl Ledger {
         }
     }
 
-    /// Whether every queue that its dead letters may come to is there.
+    /// Whether every queue that its dead letters may come to is there, or they wait for it.
     pub(super) fn leads_somewhere(&self, mut queue: usize) -> bool {
         while let Some(next) = self.dead_to(queue) {
             if !self.queues[next].is_there {
-                return false;
+                return self.setup.rules[queue].must_arrive;
             }
             queue = next;
         }
@@ -191,18 +224,28 @@ impl Ledger {
 
     /// Those of these messages that were not settled may have been, in that queue.
     pub(super) fn excuse(&mut self, queue: usize) {
+        let now = self.now.unix.0;
         for at in 0..self.chains.len() {
             let root = self.chains[at].root;
-            if self.leads_to(root, queue) {
+            if self.leads_to(root, queue) && !self.chains[at].waits(now) {
                 self.chains[at].excused = true;
             }
         }
     }
 
+    /// When it expires in its first queue, at the earliest.
+    pub(super) fn expires_ms(&self, chain: &Chain) -> Option<u64> {
+        let Some(wait) = &chain.wait else { return chain.due_ms };
+        // It may come there under any policy.
+        let own_ms = chain.publication.expiration_ms.map(u64::from);
+        let ttl_ms = [self.ttl_ms_min[chain.root], own_ms].into_iter().flatten().min();
+        ttl_ms.map(|ms| wait.until_ms + ms)
+    }
+
     /// Whether it was to expire where nothing is dead-lettered.
     pub(super) fn may_have_expired(&self, chain: &Chain) -> bool {
         let now = self.now.unix.0;
-        self.dead_to(chain.root).is_none() && chain.due_ms.is_some_and(|due| due <= now)
+        self.dead_to(chain.root).is_none() && self.expires_ms(chain).is_some_and(|due| due <= now)
     }
 
     /// Nothing may have ended it.
@@ -225,7 +268,8 @@ impl Ledger {
         let limit = self.setup.rules[RANKED].limit.unwrap_or(u32::MAX);
         let stays = |chain: &&Chain| {
             let here = !chain.has_left && chain.deaths.0 == 0;
-            let lasts = chain.due_ms.is_none() && chain.returns.max() <= limit;
+            let waits = chain.wait.is_some() || chain.retry.is_some();
+            let lasts = chain.due_ms.is_none() && chain.returns.max() <= limit && !waits;
             here && lasts && chain.state == State::There && self.must_be_there(chain)
         };
         let ranks = here.filter(stays).map(Chain::rank);
@@ -248,13 +292,15 @@ impl Ledger {
             assert_eq!(self.dead_to(death.queue), Some(next), "it came another way: {}", said());
             next = death.queue;
             let earlier = copy.deaths.get(nth + 1);
-            let since_ms = earlier.map_or(chain.born_ms, |earlier| earlier.time_ms);
+            let since_ms = earlier.map_or_else(|| chain.came_ms(), |it| it.time_ms);
             let died_ms = death.time_ms + 999;
             let in_time = since_ms <= died_ms && death.time_ms <= self.now.unix.0;
             assert!(in_time, "it died at another time: {}", said());
             let may = match death.reason.as_str() {
                 "rejected" => chain.rejected_in.contains(&death.queue),
-                "expired" if earlier.is_none() => chain.due_ms.is_some_and(|due| due <= died_ms),
+                "expired" if earlier.is_none() => {
+                    self.expires_ms(chain).is_some_and(|due| due <= died_ms)
+                }
                 "expired" => {
                     self.ttl_ms_min[death.queue].is_some_and(|ttl| since_ms + ttl <= died_ms)
                 }
@@ -281,7 +327,7 @@ impl Ledger {
     pub(super) fn note_policies(&mut self, policies: Policies, turn: usize) {
         self.policies = policies;
         self.history.push((turn, policies));
-        for queue in 0..super::UNDER_POLICIES {
+        for queue in (0..LAST).filter(|queue| self.setup.is_under_policies(*queue)) {
             let ttl_ms = [self.ttl_ms_min[queue], self.ttl_ms(queue)];
             self.ttl_ms_min[queue] = ttl_ms.into_iter().flatten().min();
             self.had_length[queue] |= self.length(queue).is_some();

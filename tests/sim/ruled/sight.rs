@@ -1,9 +1,10 @@
 //! What clients of these queues read: it may be there, and says the truth.
 
-use super::chain::{Span, State};
+use super::chain::{Chain, Lane, Span, State};
 use super::copy::Copy;
-use super::ledger::{Holding, Ledger};
-use super::{NAMES, RANKED, SINGLE};
+use super::keys::Holder;
+use super::ledger::{Holding, Ledger, Recorded};
+use super::{KEYED, NAMES, RANKED, SINGLE};
 use crate::client::{Content, Seen};
 use crate::oracle::Place;
 
@@ -77,14 +78,22 @@ impl Ledger {
             GET_EMPTY => drop(self.channel(place).gets.pop_front()),
             COMMIT_OK => {
                 let commit = self.channel(place).commits.pop_front();
-                let (chains, turn) = commit.expect("a commit of ours");
-                chains.into_iter().for_each(|at| self.is_confirmed(at, turn));
+                self.is_safe(&commit.expect("a commit of ours"));
             }
             _ => {}
         }
     }
 
-    /// Somebody was told that it is safe.
+    /// Somebody was told that all of this is safe.
+    fn is_safe(&mut self, recorded: &Recorded) {
+        recorded.chains.iter().for_each(|at| self.is_confirmed(*at, recorded.turn));
+        for turn in &recorded.originals {
+            let before = self.span(*turn).before;
+            assert!(before < self.synced, "a duplicate is confirmed before its original");
+            self.stats.duplicates_confirmed += 1;
+        }
+    }
+
     fn is_confirmed(&mut self, at: usize, turn: usize) {
         let before = self.span(turn).before;
         let chain = &mut self.chains[at];
@@ -105,20 +114,18 @@ impl Ledger {
         let answered: Vec<_> = waiting
             .map(|it| {
                 it.answered = true;
-                (it.chains.clone(), it.turn)
+                it.recorded.clone()
             })
             .collect();
         assert!(!answered.is_empty(), "answered twice: {up_to}");
-        for (chains, turn) in answered {
+        for recorded in answered {
             self.stats.confirms += u64::from(taken);
             self.stats.nacks += u64::from(!taken);
-            assert!(taken || !chains.is_empty(), "{up_to} was refused by no queue");
-            for at in chains {
-                if taken {
-                    self.is_confirmed(at, turn);
-                } else {
-                    self.is_refused(at);
-                }
+            assert!(taken || !recorded.chains.is_empty(), "{up_to} was refused by no queue");
+            if taken {
+                self.is_safe(&recorded);
+            } else {
+                recorded.chains.into_iter().for_each(|at| self.is_refused(at));
             }
         }
     }
@@ -145,7 +152,9 @@ impl Ledger {
         let copy = Copy::new(content.header, queue, redelivered);
         let at = self.identify(&copy);
         let address = (content.exchange.as_bytes(), content.key.as_bytes());
-        copy.check_content(&self.chains[at].publication, content.header, content.body, address);
+        let Chain { publication, wait, .. } = &self.chains[at];
+        let read = (content.header, content.body);
+        copy.check_content(publication, wait.is_some(), read, address);
         self.check_deaths(at, &copy);
         let channel = &self.channels[&place];
         if !handover.no_ack && (!channel.is_open || channel.recovering > 0) {
@@ -160,12 +169,20 @@ impl Ledger {
         }
         let is_ended = self.chains[at].ended_with_queue;
         self.check_time(at, &copy, handover.since_ms);
+        self.note_left(at, lsn);
+        self.check_attempt(at, &copy);
         self.note_seen(at, &copy, lsn);
         // Its end is in a record of some turn before.
         let read = self.turns.len();
         let end = self.turns[read - 1].end;
         self.turns.push(Span { before: 0, end });
+        let is_first = !redelivered && copy.deaths.is_empty();
+        let holder = Holder { queue, place, consumer: handover.consumer };
+        if !handover.no_ack {
+            self.check_group(at, holder, is_first);
+        }
         let chain = &mut self.chains[at];
+        chain.holder = Some(holder);
         assert!(is_ended || chain.state == State::There, "delivered once too often: {about}");
         let again = chain.delivered == Some(copy.deaths.len());
         assert!(redelivered || !again, "delivered again, and not redelivered: {about}");
@@ -176,7 +193,7 @@ impl Ledger {
             chain.state = State::Held(place, handover.tag);
             self.channel(place).tags.insert(handover.tag, holding);
         }
-        if handover.consumer.is_some() && !redelivered && copy.deaths.is_empty() {
+        if handover.consumer.is_some() && is_first {
             self.check_order(place, at);
         }
         self.chains[at].rank()
@@ -221,10 +238,19 @@ impl Ledger {
     /// Nothing that was ready before it, and goes first, comes behind it.
     fn check_order(&mut self, place: Place, at: usize) {
         let chain = &self.chains[at];
-        let (root, rank) = (chain.root, chain.rank());
+        let wait = chain.wait.as_ref();
+        // What an operator gave another time has its place by when it got that.
+        let has_place = wait.is_none_or(|wait| wait.in_order);
+        if !has_place || chain.root == KEYED && chain.publication.group.is_none() {
+            return;
+        }
+        let this = (wait.map_or(0, |wait| wait.until_ms), at);
+        self.stats.late_in_order += u64::from(wait.is_some());
+        let lane = chain.lane();
         let newest = &mut self.channels.get_mut(&place).expect("it is there").newest;
-        let later = newest.range((root, rank)..=(root, u8::MAX)).find(|(_, other)| **other > at);
-        assert!(later.is_none(), "{later:?} came before {at} in {}", NAMES[root]);
-        newest.insert((root, rank), at);
+        let lanes = newest.range(lane..=Lane { rank: u8::MAX, ..lane });
+        let later = lanes.map(|(_, other)| *other).find(|other| *other > this);
+        assert!(later.is_none(), "{later:?} came before {this:?} in {lane:?}");
+        newest.insert(lane, this);
     }
 }

@@ -3,9 +3,10 @@
 use super::chain::{Span, State};
 use super::copy::Copy;
 use super::ledger::Ledger;
-use super::{FAN, LOOSE, NAMES, Policies, Policy, RANKED};
-use leveret::store::{BoundTo, Disk, Recovered, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use super::{FAN, LATE, LATE_TO, LOOSE, NAMES, Policies, Policy, RANKED};
+use leveret::id::QueueId;
+use leveret::store::{BoundTo, Disk, Recovered, RecoveredMessage, Store};
+use std::collections::BTreeMap;
 
 /// The number behind a key in JSON.
 fn number(json: &str, key: &str) -> Option<u32> {
@@ -31,32 +32,83 @@ impl Ledger {
         let found = recovered.last_lsn.0;
         assert!(self.channels.is_empty(), "clients are gone before a start");
         self.check_definitions(recovered, found);
-        let mut seen = BTreeSet::new();
+        self.chains.iter_mut().for_each(|chain| chain.was_found = false);
+        self.waiting.clear();
+        self.retrying.clear();
+        self.newest_of_group.clear();
         for (id, queue) in recovered.definitions.queues() {
-            let Some(at) = NAMES.iter().position(|name| *name == queue.name) else { continue };
+            let at = NAMES.iter().position(|name| *name == queue.name);
+            let held = id.is_timed() && queue.name == LATE;
+            if at.is_none() && !held {
+                continue;
+            }
             let left = &recovered.queues[&id];
-            let returns = &left.returns;
             for stored in store.read_all(disk, id, left).expect("what is left can be read") {
-                let message = &stored.message;
-                let mut copy = Copy::new(message.header(), at, stored.redelivered);
-                copy.count = returns.get(&stored.seq).map(|it| it.times);
-                let chain = self.identify(&copy);
-                let address = (message.exchange(), message.routing_key());
-                let (publication, body) = (&self.chains[chain].publication, message.body_to_vec());
-                copy.check_content(publication, message.header(), &body, address);
-                self.check_deaths(chain, &copy);
-                assert!(seen.insert(chain), "in two places: {copy:?} of {:?}", self.chains[chain]);
-                self.check_found(chain, &copy, found, recovered.clean);
+                match at {
+                    Some(at) => self.found_in(at, id, &stored, recovered),
+                    None => self.found_held(&stored, recovered),
+                }
             }
         }
-        for at in (0..self.chains.len()).filter(|at| !seen.contains(at)) {
-            self.check_missing(at, found);
-            self.chains[at].state = State::Gone;
+        self.check_keys(recovered);
+        for at in 0..self.chains.len() {
+            if !self.chains[at].was_found {
+                self.check_missing(at, found);
+                self.chains[at].state = State::Gone;
+            }
         }
         self.turns[0] = Span { before: 0, end: 0 };
         self.synced = found;
         self.failed = false;
         self.alone = None;
+    }
+
+    /// A start has found a message in this queue.
+    fn found_in(
+        &mut self,
+        queue: usize,
+        id: QueueId,
+        stored: &RecoveredMessage,
+        recovered: &Recovered,
+    ) {
+        let message = &stored.message;
+        let mut copy = Copy::new(message.header(), queue, stored.redelivered);
+        let returns = recovered.queues[&id].returns.get(&stored.seq);
+        copy.count = returns.map(|it| it.times);
+        copy.until_ms = returns.filter(|it| it.waits()).map(|it| it.until.0);
+        let chain = self.identify(&copy);
+        self.check_left(chain, &copy, stored, self.chains[chain].wait.is_some());
+        self.note_left(chain, 0);
+        let found = recovered.last_lsn.0;
+        if (queue, self.chains[chain].root) == (RANKED, RANKED) {
+            self.check_found_retry(chain, &copy, found);
+        }
+        self.check_found(chain, &copy, found, recovered.clean);
+    }
+
+    /// A start has found a message in the delayed exchange, where it waits for all its queues.
+    fn found_held(&mut self, stored: &RecoveredMessage, recovered: &Recovered) {
+        let copy = Copy::new(stored.message.header(), 0, stored.redelivered);
+        let chains = self.chains_of(copy.id);
+        assert!(!chains.is_empty(), "it was never published: {copy:?}");
+        for at in chains {
+            let copy = Copy { queue: self.chains[at].root, ..copy.clone() };
+            self.check_left(at, &copy, stored, false);
+            self.check_found_held(at, stored.seq.time().0, recovered.last_lsn.0);
+            self.check_found(at, &copy, recovered.last_lsn.0, recovered.clean);
+        }
+    }
+
+    /// It is what was published, and was found nowhere else.
+    fn check_left(&mut self, at: usize, copy: &Copy, stored: &RecoveredMessage, waited: bool) {
+        let message = &stored.message;
+        let address = (message.exchange(), message.routing_key());
+        let body = message.body_to_vec();
+        let publication = &self.chains[at].publication;
+        copy.check_content(publication, waited, (message.header(), &body), address);
+        self.check_deaths(at, copy);
+        assert!(!self.chains[at].was_found, "in two places: {copy:?} of {:?}", self.chains[at]);
+        self.chains[at].was_found = true;
     }
 
     fn check_definitions(&mut self, recovered: &Recovered, found: u64) {
@@ -71,15 +123,22 @@ impl Ledger {
             self.queues[queue] = super::ledger::Queue { is_there, ..Default::default() };
         }
         let vhost = definitions.vhost("/");
-        let mut exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
-        self.has_fan = exchanges.any(|(name, _)| name == FAN);
-        let bindings = vhost.into_iter().flat_map(|vhost| vhost.bindings());
-        let of_fan = bindings.filter(|binding| binding.source == FAN);
-        let bound = of_fan.filter_map(|binding| {
+        let has = |exchange| {
+            let mut exchanges = vhost.into_iter().flat_map(|vhost| vhost.exchanges());
+            exchanges.any(|(name, _)| name == exchange)
+        };
+        (self.has_fan, self.has_late) = (has(FAN), has(LATE));
+        (self.bound, self.late_bound) = Default::default();
+        for binding in vhost.into_iter().flat_map(|vhost| vhost.bindings()) {
             let BoundTo::Queue(id) = binding.destination else { panic!("queues only") };
-            NAMES.iter().position(|name| names.get(name) == Some(&id))
-        });
-        self.bound = bound.collect();
+            let queue = NAMES.iter().position(|name| names.get(name) == Some(&id));
+            let key = LATE_TO.iter().position(|to| to.0.as_bytes() == &*binding.key);
+            match (queue, key) {
+                (Some(queue), None) if binding.source == FAN => drop(self.bound.insert(queue)),
+                (Some(queue), Some(key)) => drop(self.late_bound.insert((key, queue))),
+                _ => {}
+            }
+        }
         let policies = policies(recovered);
         let sure = self.history.iter().rposition(|(turn, _)| self.turns[*turn].end <= found);
         let mut possible = self.history[sure.unwrap_or(0)..].iter();

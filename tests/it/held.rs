@@ -1,0 +1,154 @@
+//! A file that rots under a stopped broker: the queues that it cannot have hit are served, the
+//! others say where it is damaged and wait for somebody to look.
+
+use crate::program::run;
+use crate::raw::{self, DURABLE, Fields, Raw};
+use crate::support::TestBroker;
+use leveret::wire::method::*;
+use std::fs;
+use std::path::Path;
+
+const QUEUES: [&str; 3] = ["orders", "mail", "logs"];
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Exit code, standard output and standard error.
+fn leveret(arguments: &[&str]) -> (i32, String, String) {
+    let output = run(arguments);
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn publish(raw: &mut Raw, queue: &str, body: &str) {
+    // Delivery mode 2.
+    let properties = [0x10, 0, 2];
+    raw.call(&raw::publish(1, queue, &properties, body.as_bytes()), BASIC_ACK);
+}
+
+/// Takes all that is ready.
+fn take(broker: &TestBroker, raw: &mut Raw, queue: &str) -> Vec<String> {
+    let take = |_| {
+        let gotten = raw.call(&raw::get(1, queue, true), BASIC_GET_OK);
+        text(raw.content_of(&gotten).body)
+    };
+    let taken = (0..broker.ready(queue)).map(take).collect();
+    raw.call(&raw::get(1, queue, true), BASIC_GET_EMPTY);
+    taken
+}
+
+/// Changes one byte of the record of that body; says in which file.
+fn rot(directory: &Path, body: &str) -> String {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.starts_with("segment-") || name.ends_with(".idx") {
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        let found = bytes.windows(body.len()).position(|window| window == body.as_bytes());
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            return name;
+        }
+    }
+    panic!("no segment has '{body}'");
+}
+
+/// A broker whose queues have three messages each, then killed and one of them hit.
+fn damaged(directory: &Path) -> String {
+    let broker = TestBroker::in_directory(directory);
+    let mut raw = Raw::channel(&broker);
+    raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+    for queue in QUEUES {
+        raw.call(&raw::queue_declare(1, queue, DURABLE), QUEUE_DECLARE_OK);
+    }
+    for nth in 0..3 {
+        QUEUES.iter().for_each(|queue| publish(&mut raw, queue, &format!("{queue} {nth}")));
+    }
+    drop(broker);
+    rot(directory, "mail 1")
+}
+
+#[test]
+fn a_damaged_file_holds_the_queue_that_it_hit_and_all_others_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().to_str().unwrap();
+    let file = damaged(directory.path());
+    let (code, found, _) = leveret(&["check", data_dir]);
+    assert_eq!(code, 1, "{found}");
+    assert!(found.contains(&format!("held: {file} at byte ")), "{found}");
+    assert!(found.contains("queue 'mail' in vhost '/' is held, "), "{found}");
+    assert!(!found.contains("'orders'") && !found.contains("'logs'"), "{found}");
+
+    let broker = TestBroker::in_directory(directory.path());
+    let mut raw = Raw::channel(&broker);
+    raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+    for queue in ["orders", "logs"] {
+        let all: Vec<_> = (0..3).map(|nth| format!("{queue} {nth}")).collect();
+        assert_eq!(take(&broker, &mut raw, queue), all);
+    }
+    raw.call(&raw::queue_declare(1, "mail", DURABLE), QUEUE_DECLARE_OK);
+    publish(&mut raw, "mail", "mail 3");
+    let bind = Fields::default().short(0).shortstr("mail").shortstr("amq.topic").shortstr("#");
+    raw.call(&raw::method(1, QUEUE_BIND, bind.octet(0).longstr(&[])), QUEUE_BIND_OK);
+    let purge = raw::method(1, QUEUE_PURGE, Fields::default().short(0).shortstr("mail").octet(0));
+    for method in [raw::get(1, "mail", true), raw::consume(1, "mail", true), purge] {
+        raw.send(&method);
+        let (code, why) = raw.expect_close(CHANNEL_CLOSE);
+        let place = format!(
+            "RESOURCE_LOCKED - queue 'mail' in vhost '/' is held: {file} is damaged at byte "
+        );
+        assert!(code == 405 && why.starts_with(&place), "{why}");
+        assert!(why.ends_with("restore the file or run 'leveret ctl release_queue'"), "{why}");
+        raw.send(&raw::method(1, CHANNEL_CLOSE_OK, Fields::default()));
+        raw.call(&raw::channel_open(1), CHANNEL_OPEN_OK);
+    }
+    serve_again(&broker, data_dir, &file);
+}
+
+/// An operator looks at it and lets it go on.
+fn serve_again(broker: &TestBroker, data_dir: &str, file: &str) {
+    let ctl =
+        |arguments: &[&str]| leveret(&[&["ctl", "--data-dir", data_dir, "-q"], arguments].concat());
+    let listed = ctl(&["list_held_queues", "--no-table-headers"]).1;
+    let row: Vec<_> = listed.trim_end().split('\t').collect();
+    assert_eq!(row[..3], ["mail", "3", file], "{listed}");
+    assert!(row[3].parse::<u64>().is_ok() && row[4].starts_with("records "), "{listed}");
+    let (code, _, complaints) = ctl(&["release_queue", "logs"]);
+    let why = "Error:\nqueue 'logs' in vhost '/' is not held\n";
+    assert_eq!((code, complaints.as_str()), (69, why));
+    let (code, _, complaints) = ctl(&["release_queue", "none"]);
+    let why = "Error:\nthere is no queue 'none' in vhost '/'\n";
+    assert_eq!((code, complaints.as_str()), (69, why));
+    assert_eq!(ctl(&["list_held_queues", "-p", "none"]).0, 65);
+    assert_eq!(ctl(&["release_queue", "mail"]), (0, String::new(), String::new()));
+    assert_eq!(ctl(&["list_held_queues"]).1, "\n");
+    let mut raw = Raw::channel(broker);
+    assert_eq!(take(broker, &mut raw, "mail"), ["mail 0", "mail 2", "mail 3"]);
+}
+
+#[test]
+fn a_hold_outlives_restarts_and_so_does_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    damaged(directory.path());
+    let start = || TestBroker::in_directory(directory.path());
+    let is_held = |broker: &TestBroker| {
+        let mut raw = Raw::channel(broker);
+        raw.send(&raw::get(1, "mail", false));
+        let method = raw.frame().method();
+        assert!([Some(CHANNEL_CLOSE), Some(BASIC_GET_OK)].contains(&method), "{method:?}");
+        method == Some(CHANNEL_CLOSE)
+    };
+    let broker = start();
+    assert!(is_held(&broker));
+    broker.stop().unwrap();
+    let broker = start();
+    assert!(is_held(&broker));
+    let data_dir = directory.path().to_str().unwrap();
+    assert_eq!(leveret(&["ctl", "--data-dir", data_dir, "release_queue", "mail"]).0, 0);
+    assert!(!is_held(&broker));
+    drop(broker);
+    assert!(!is_held(&start()));
+}
