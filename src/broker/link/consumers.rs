@@ -57,6 +57,13 @@ pub struct Run {
     uncounted: u32,
 }
 
+/// The oldest first: what one leaves may go to another, so that the order shows.
+fn in_order<T>(of: &HashMap<ConsumerToken, T>) -> Vec<ConsumerToken> {
+    let mut tokens: Vec<_> = of.keys().copied().collect();
+    tokens.sort_unstable();
+    tokens
+}
+
 impl Run {
     /// The consumer's tag.
     #[must_use]
@@ -204,13 +211,13 @@ impl Link {
 
     pub(super) fn close_consumers(&mut self, workspace: &mut Workspace) {
         self.consumers.by_tag.clear();
-        let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
-        for token in tokens {
+        for token in in_order(&self.consumers.by_token) {
             self.stop_consumer(token, workspace);
         }
-        for (token, waiting) in &self.consumers.waiting_gets {
-            if let Some(queue) = self.queues.get(waiting.queue) {
-                queue.withdraw_get(*token);
+        for token in in_order(&self.consumers.waiting_gets) {
+            let place = self.consumers.waiting_gets[&token].queue;
+            if let Some(queue) = self.queues.get(place) {
+                queue.withdraw_get(token);
             }
         }
     }
@@ -293,8 +300,7 @@ impl Link {
             return;
         }
         self.withheld = false;
-        let tokens: Vec<_> = self.consumers.by_token.keys().copied().collect();
-        for token in tokens {
+        for token in in_order(&self.consumers.by_token) {
             self.grant(token, workspace);
         }
     }
