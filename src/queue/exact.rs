@@ -41,17 +41,20 @@ impl QueueCore {
         }
     }
 
-    /// Ends what is due, as much of it as one lock hold may, and asks for what has to be read.
+    /// Ends what is due, as much of it as one lock hold may, and asks for what has to be read. On
+    /// hold nothing ends, but what the queue had goes into the map, or it could not leave memory.
     #[cold]
     pub(super) fn expire_anywhere(&mut self, records: &mut RecordBatch, effects: &mut Effects) {
         let (mut moves, mut ends) = (WORK_PER_LOCK_MAX, EXPIRED_PER_LOCK_MAX);
         self.ready.sweep(&mut moves);
-        self.expire_listed(&mut ends, records, effects);
+        if !self.on_hold {
+            self.expire_listed(&mut ends, records, effects);
+            self.raise_first_due();
+            self.ask_for_due(effects);
+        }
         if moves == 0 || ends == 0 {
             self.ask_again(effects);
         }
-        self.raise_first_due();
-        self.ask_for_due(effects);
     }
 
     /// Forgets times that are over: the next start reads pages through once the queue's first time

@@ -44,7 +44,7 @@ impl QueueCore {
             effects.idle.push(self.id);
         }
         self.retry_held_back(effects);
-        if self.ready.dues.is_some() && !self.on_hold {
+        if self.ready.dues.is_some() {
             self.expire_anywhere(records, effects);
         }
         self.dispatch(records, effects);

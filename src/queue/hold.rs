@@ -28,7 +28,7 @@ mod tests {
     use super::super::samples::publish;
     use super::super::settings::{Behaviour, Overflow};
     use super::*;
-    use crate::id::QueueId;
+    use crate::id::{QueueId, Seq};
     use crate::name::Name;
     use crate::time::{Millis, Now, Ttl, UnixMillis};
 
@@ -76,6 +76,19 @@ mod tests {
         let (core, _, effects) =
             held(Behaviour { max_length: Some(2), overflow, ..Behaviour::default() });
         assert_eq!((core.ready_len(), effects.refused.len()), (2, 4));
+    }
+
+    /// Nobody takes from it, so all that comes would stay in memory.
+    #[test]
+    fn what_a_queue_on_hold_has_leaves_memory_after_a_policy_made_it_exact() {
+        let (mut core, mut records, mut effects) = held(Behaviour::default());
+        let exact = Behaviour { exact_expiry: true, ..Behaviour::default() };
+        core.set_behaviour(exact, &mut records, &mut effects);
+        assert!(!effects.deadlines.is_empty(), "it asks for a look");
+        core.tick(&mut records, &mut effects);
+        drop(core.page_out(&[(Seq(0), Seq(u64::MAX))], 0, 0, usize::MAX));
+        assert_eq!((core.ready_len(), core.absent_seqs().len()), (6, 6));
+        assert_eq!((effects.dead.len(), effects.loads.len()), (0, 0));
     }
 
     #[test]
