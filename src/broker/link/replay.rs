@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::broker::again::Again;
 use crate::exchange::Remembered;
 use crate::limits::OPERATIONS_PER_TURN;
-use crate::queue::{Publish, Queue};
+use crate::queue::{Publish, Queue, QueueType};
 use crate::store::Reach;
 
 /// What a replay came to.
@@ -28,7 +28,10 @@ impl Replayed {
         broker: &Broker,
         workspace: &mut Workspace,
     ) -> Self {
-        let mut messages: Vec<_> = remembered.iter().map(publish).collect();
+        let is_quorum = queue.kind == QueueType::Quorum;
+        let persistent = |it: &Remembered| it.persistent || is_quorum;
+        let mut messages: Vec<_> =
+            remembered.iter().map(|it| publish(it, persistent(it))).collect();
         let published = queue.publish(&mut messages, &mut workspace.turn(broker));
         match published {
             Ok(lsn) => Self { reach: Reach::of(lsn, queue.durability()), copies: remembered.len() },
@@ -60,7 +63,8 @@ impl Link {
                 break;
             }
             copies += more;
-            let publish = Publish { delay: route.delay, ..publish(remembered) };
+            let persistent = route.is_persistent(remembered.persistent);
+            let publish = Publish { delay: route.delay, ..publish(remembered, persistent) };
             routed.push((route, publish));
         }
         let mut batch = PublishBatch::default();
@@ -88,10 +92,10 @@ impl Link {
 }
 
 /// No channel waits for it to come back.
-fn publish(remembered: &Remembered) -> Publish {
+fn publish(remembered: &Remembered, persistent: bool) -> Publish {
     Publish {
         message: remembered.message.clone(),
-        persistent: remembered.persistent,
+        persistent,
         priority: remembered.priority,
         ttl: remembered.ttl,
         delay: None,
@@ -172,5 +176,29 @@ mod tests {
         let ready = |name| broker.vhost("/").unwrap().queue(name).unwrap().counters.ready.get();
         assert_eq!(ready("q0"), (HISTORY_LEN_MAX + each) as u64);
         assert_eq!(ready("q15"), each as u64);
+    }
+
+    #[test]
+    fn a_quorum_queue_stores_what_is_replayed_to_it_whatever_its_delivery_mode() {
+        let disk = MemoryDisk::new();
+        let broker = open(&disk);
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        declare_exchange(&mut link, "history", "x-recent-history", &mut workspace);
+        declare_exchange(&mut link, "further", "fanout", &mut workspace);
+        publish_to(&mut link, "history", 3, &mut workspace);
+        let quorum = TableBuilder::new().put(b"x-queue-type", Value::LongStr(b"quorum")).finish();
+        let none = TableRef::EMPTY;
+        for name in ["near", "far"] {
+            let declare = DeclareQueue { name, arguments: quorum.as_ref(), ..DURABLE };
+            link.declare_queue(&declare, &mut workspace).unwrap();
+        }
+        link.bind("further", BindTo::Queue("far"), b"", none, &mut workspace).unwrap();
+        for to in [BindTo::Queue("near"), BindTo::Exchange("further")] {
+            link.bind("history", to, b"", none, &mut workspace).unwrap();
+        }
+        broker.close(&disk).unwrap();
+        let vhost = open(&disk).vhost("/").unwrap();
+        let ready = |name| vhost.queue(name).unwrap().counters.ready.get();
+        assert_eq!([ready("near"), ready("far")], [3, 3]);
     }
 }
