@@ -102,6 +102,12 @@ impl Seq {
     pub fn time(self) -> UnixMillis {
         UnixMillis(self.0 >> Self::TIME_AT)
     }
+
+    /// The number of a timed seq among those of its time.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0 & ((1 << Self::TIME_AT) - 1)
+    }
 }
 
 id!(

@@ -7,7 +7,7 @@ use super::link::{Added, Link, PublishBatch, Workspace};
 use super::{BindTo, Broker, DeclareExchange, DeclareQueue, Entropy};
 use crate::config::{Config, Sizes};
 use crate::exchange::{ExchangeTypes, Published};
-use crate::id::ConsumerToken;
+use crate::id::{ConsumerToken, Seq};
 use crate::limits::DEAD_LETTERS_RETRY_MS;
 use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
@@ -573,6 +573,35 @@ fn what_waits_can_be_rescheduled_wherever_it_lies_and_a_power_loss_leaves_it_in_
         let mut crashed = World::on(world.disk.crash(seed), u64::MAX);
         assert_eq!(bodies(&mut crashed), expected(true), "seed {seed}");
         assert_eq!(bodies(&mut world), expected(false));
+    }
+}
+
+/// The record of a message that is gone stays on disk for a while, and under its seq it would pass
+/// for another's.
+#[test]
+fn what_was_cancelled_before_a_start_leaves_its_seq_to_nobody() {
+    for persistent in [true, false] {
+        let mut world = World::new("fanout");
+        // They have seqs, and leave nothing that a start could count.
+        for _ in 0..5 {
+            world.publish("x", &until(8_000), false, 0);
+        }
+        world.publish("x", &until(9_000), true, 1);
+        world.publish("x", &until(9_000), true, 2);
+        let queue = world.broker.vhost("/").unwrap().delay_queue("x").unwrap();
+        let last = queue.waiting(Seq(0), 7)[6].seq;
+        let cancelled = queue.cancel_waiting(last, &mut world.workspace.turn(&world.broker));
+        assert!(cancelled.unwrap().1);
+        world.sync();
+        let mut world = World::on(world.disk, 2_000);
+        let bodies: Vec<_> = (3..203).collect();
+        for body in &bodies {
+            world.publish("x", &until(9_000), persistent, *body);
+        }
+        world.broker.relieve(&world.disk);
+        world.at(9_000).tick();
+        let order: Vec<_> = world.take("q").iter().map(|(body, _)| *body).collect();
+        assert_eq!(order, [vec![1], bodies].concat(), "persistent: {persistent}");
     }
 }
 

@@ -57,9 +57,11 @@ impl GivenUp {
 impl QueueCore {
     /// The seq of a message that is due then: behind all others of that time.
     ///
-    /// No seq is given again, or an end that is still to be recorded would end the new message: the
-    /// first of a millisecond begins anywhere, and what is given up is known. If a millisecond has
-    /// no number left, its messages go behind those of the next.
+    /// No seq is given again, or an end that is still to be recorded would end the new message, and
+    /// an old one's record would pass for the new one's: what is given up is known, and the first
+    /// of a millisecond begins at the count of messages, which a start takes up behind every number
+    /// that has a record. If a millisecond has no number left, its messages go behind those of the
+    /// next.
     pub(super) fn next_timed_seq(&self, due: UnixMillis) -> Seq {
         let first = Seq::timed(due).0 | self.next_seq & FIRST_NUMBERS;
         let mut seq = first.max(self.released + 1);

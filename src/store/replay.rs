@@ -137,8 +137,9 @@ impl Replay {
             for target in &targets {
                 self.change(target.queue, |queue| {
                     if target.queue.is_timed() {
-                        // Its next seq counts messages: their own seqs say when they are due.
-                        queue.next_seq.0 += 1;
+                        // Its next seq counts messages, for their own seqs say when they are due.
+                        // Those without a record count too, so no number is as high.
+                        queue.next_seq.0 = queue.next_seq.0.max(target.seq.number()) + 1;
                     } else {
                         queue.saw(target.seq);
                     }
