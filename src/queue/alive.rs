@@ -1,12 +1,12 @@
 //! What a checkpoint must know of a queue: which of its messages have not ended.
 
 use super::core::QueueCore;
-use super::ready::{Entry, Ready};
+use super::entries::Entries;
+use super::ready::Ready;
 use super::runs::{add_run, joined, run_end, runs};
 use crate::id::Seq;
 use crate::store::CameBack;
 use crate::time::UnixMillis;
-use std::collections::VecDeque;
 
 /// A queue's messages at one moment. Runs are sorted and do not touch each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +82,8 @@ impl Ready {
     /// Those of them that are marked redelivered. What was published since the last mark is not
     /// looked at.
     fn redelivered_in_order(&self) -> Vec<(Seq, Seq)> {
-        let marked = |deque: &VecDeque<Entry>| {
-            let old = deque.iter().take_while(|entry| entry.seq < self.marked_below);
+        let marked = |entries: &Entries| {
+            let old = entries.iter().take_while(|entry| entry.seq < self.marked_below);
             runs(old.filter(|entry| entry.redelivered).map(|entry| entry.seq))
         };
         let mut found = marked(&self.fifo);
@@ -95,12 +95,14 @@ impl Ready {
     }
 }
 
-fn add_runs(deque: &VecDeque<Entry>, max: usize, found: &mut Vec<(Seq, Seq)>) {
-    let seq = |at: usize| deque[at].seq;
-    let mut at = 0;
-    while at < deque.len() && found.len() <= max {
-        let end = run_end(at, deque.len(), seq);
-        add_run(found, (seq(at), seq(end)));
-        at = end + 1;
+fn add_runs(entries: &Entries, max: usize, found: &mut Vec<(Seq, Seq)>) {
+    for chunk in entries.chunks() {
+        let seq = |at: usize| chunk[at].seq;
+        let mut at = 0;
+        while at < chunk.len() && found.len() <= max {
+            let end = run_end(at, chunk.len(), seq);
+            add_run(found, (seq(at), seq(end)));
+            at = end + 1;
+        }
     }
 }

@@ -177,8 +177,7 @@ impl QueueCore {
 impl Ready {
     /// The highest seq from `first` to `last` that is there.
     fn last_within(&self, first: u64, last: u64) -> Option<u64> {
-        let in_fifo = self.fifo.partition_point(|entry| entry.seq <= last).checked_sub(1);
-        let in_fifo = in_fifo.map(|at| self.fifo[at].seq);
+        let in_fifo = self.fifo.last_up_to(last).map(|entry| entry.seq);
         let returned = self.returned.range(first..=last).next_back().map(|(seq, _)| *seq);
         let paged = self.middle.as_ref().and_then(|middle| {
             let at = middle.pages.partition_point(|page| page.first().0 <= last).checked_sub(1)?;
@@ -190,8 +189,7 @@ impl Ready {
 
     fn waiting(&self, from: u64, max: usize) -> Vec<Waiting> {
         let waiting = |entry: &Entry| (entry.seq, entry.persistent);
-        let at = self.fifo.partition_point(|entry| entry.seq < from);
-        let mut found: Vec<_> = self.fifo.range(at..).take(max).map(waiting).collect();
+        let mut found: Vec<_> = self.fifo.iter_from(from).take(max).map(waiting).collect();
         let returned = self.returned.range(from..).map(|(_, entry)| entry);
         found.extend(returned.filter(|entry| !entry.reserved).take(max).map(waiting));
         if let Some(middle) = &self.middle {
@@ -208,9 +206,8 @@ impl Ready {
 
     /// Takes a visible message out.
     fn take_waiting(&mut self, seq: u64) -> Option<Entry> {
-        let in_fifo = self.fifo.binary_search_by_key(&seq, |entry| entry.seq).ok();
-        let entry = match in_fifo {
-            Some(at) => self.fifo.remove(at),
+        let entry = match self.fifo.remove(seq) {
+            Some(entry) => Some(entry),
             None if self.returned.get(&seq).is_some_and(|entry| !entry.reserved) => {
                 self.returned.remove(&seq)
             }

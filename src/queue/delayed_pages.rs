@@ -5,14 +5,14 @@
 use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
 use super::page_out::Freed;
-use super::ready::{Entry, Ready, shrink};
+use super::ready::{Entry, Ready};
 use crate::id::Seq;
 
 impl Ready {
     /// What was loaded goes back among the others: no page may begin before the fifo ends.
     pub(super) fn put_aside(&mut self) {
-        self.returned.extend(self.fifo.drain(..).map(|entry| (entry.seq, entry)));
-        shrink(&mut self.fifo);
+        let fifo = std::mem::take(&mut self.fifo);
+        self.returned.extend(fifo.into_entries().map(|entry| (entry.seq, entry)));
     }
 
     /// As `QueueCore::page_out_between`.

@@ -8,7 +8,7 @@
 
 use super::load::{Answer, Paging};
 use super::page::Page;
-use super::ready::{Entry, Ready, shrink};
+use super::ready::{Entry, Ready};
 use crate::id::Seq;
 use crate::limits::{DUE_BYTES, READ_AHEAD_MAPPED_LEN};
 use crate::time::UnixMillis;
@@ -204,10 +204,6 @@ impl Ready {
             *budget -= 1;
             dues.list(&entry);
             self.returned.insert(entry.seq, entry);
-        }
-        shrink(&mut self.fifo);
-        if let Some(middle) = &mut self.middle {
-            shrink(&mut middle.tail);
         }
     }
 

@@ -182,8 +182,7 @@ impl Ready {
 
     /// Messages from `seq` on that were evicted one by one. Looks at as many as a load may have.
     fn evicted_runs(&self, seq: u64, paging: &Paging) -> Vec<(Seq, Seq)> {
-        let at = self.fifo.partition_point(|entry| entry.seq < seq);
-        let in_fifo = self.fifo.range(at..).take(paging.load_len.max(1));
+        let in_fifo = self.fifo.iter_from(seq).take(paging.load_len.max(1));
         let returned = self.returned.range(seq..).take(paging.load_len.max(1));
         let near = in_fifo.chain(returned.map(|(_, entry)| entry));
         let absent = near.filter(|entry| entry.message.is_none());

@@ -1,8 +1,8 @@
 //! The middle of a long queue, which lies on disk, and the new messages behind it. There is one
 //! only while there are pages: a queue that fits into memory has none.
 
+use super::entries::Entries;
 use super::page::Page;
-use super::ready::Entry;
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
@@ -12,33 +12,18 @@ pub(super) struct Middle {
     /// Messages in the pages.
     pub(super) paged: usize,
     /// What is newer than the pages, in memory.
-    pub(super) tail: VecDeque<Entry>,
+    pub(super) tail: Entries,
 }
 
 impl Middle {
-    /// Entries from place `at` on become the tail of a middle that has no pages yet. Whichever part
-    /// is shorter moves.
-    pub(super) fn split(fifo: &mut VecDeque<Entry>, at: usize) -> Self {
-        let tail = if at <= fifo.len() / 2 {
-            let mut tail = std::mem::take(fifo);
-            *fifo = tail.drain(..at).collect();
-            tail
-        } else {
-            fifo.split_off(at)
-        };
-        Self { tail, ..Self::default() }
+    /// Entries from this seq on become the tail of a middle that has no pages yet.
+    pub(super) fn split(fifo: &mut Entries, seq: u64) -> Self {
+        Self { tail: fifo.split_off(seq), ..Self::default() }
     }
 
-    /// The pages are gone: the tail goes behind the head window. Whichever is shorter moves.
-    pub(super) fn join(mut self, fifo: &mut VecDeque<Entry>) {
-        if fifo.len() >= self.tail.len() {
-            fifo.append(&mut self.tail);
-        } else {
-            while let Some(last) = fifo.pop_back() {
-                self.tail.push_front(last);
-            }
-            *fifo = self.tail;
-        }
+    /// The pages are gone: the tail goes behind the head window.
+    pub(super) fn join(self, fifo: &mut Entries) {
+        fifo.append(self.tail);
     }
 
     /// Messages, visible or not.

@@ -36,6 +36,7 @@ mod delayed_pages;
 mod dispatch;
 mod dues;
 mod effects;
+mod entries;
 mod exact;
 mod exact_pages;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::core::QueueCore;
 use super::exact_pages::Keep;
 use super::middle::Middle;
 use super::page::{Page, PageBuilder, Paged};
-use super::ready::{Entry, Ready, shrink};
+use super::ready::{Entry, Ready};
 use super::runs::holds;
 use crate::id::Seq;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
@@ -166,31 +166,28 @@ impl Ready {
             let (first, last) = (first?, last?);
             (first.seq <= last.seq).then_some((Seq(first.seq), Seq(last.seq)))
         };
-        let before = |len: usize, keep: usize| len.checked_sub(keep)?.checked_sub(1);
         let Some(middle) = &self.middle else {
-            let last = self.fifo.get(before(self.fifo.len(), keep_tail)?);
-            return range(self.fifo.get(keep_head), last);
+            return range(self.fifo.nth(keep_head), self.fifo.nth_back(keep_tail));
         };
-        let last = before(middle.tail.len(), keep_tail).and_then(|at| middle.tail.get(at));
+        let last = middle.tail.nth_back(keep_tail);
         let first = middle.tail.front().filter(|entry| !entry.reserved);
-        range(first, last).or_else(|| range(self.fifo.get(keep_head), self.fifo.back()))
+        range(first, last).or_else(|| range(self.fifo.nth(keep_head), self.fifo.back()))
     }
 
     /// Makes a tail of the fifo from the first message on that can become a page. False if there is
     /// none.
     fn split(&mut self, stored: &[(Seq, Seq)], keep_head: usize, keep_tail: usize) -> bool {
-        let end = self.fifo.len().saturating_sub(keep_tail);
-        if keep_head >= end {
-            return false;
-        }
-        let after = stored.partition_point(|(_, last)| last.0 < self.fifo[keep_head].seq);
+        let range = (self.fifo.nth(keep_head), self.fifo.nth_back(keep_tail));
+        let (Some(from), Some(to)) = range else { return false };
+        let after = stored.partition_point(|(_, last)| last.0 < from.seq);
         let found = stored[after..].iter().find_map(|(first, last)| {
-            let at = self.fifo.partition_point(|entry| entry.seq < first.0).max(keep_head);
-            (at < end && self.fifo[at].seq <= last.0).then_some(at)
+            let entry = self.fifo.iter_from(first.0.max(from.seq)).next()?;
+            (entry.seq <= to.seq.min(last.0)).then_some(entry)
         });
         match found {
-            Some(at) if !self.fifo[at].reserved => {
-                self.middle = Some(Box::new(Middle::split(&mut self.fifo, at)));
+            Some(first) if !first.reserved => {
+                let seq = first.seq;
+                self.middle = Some(Box::new(Middle::split(&mut self.fifo, seq)));
                 true
             }
             _ => false,
@@ -230,7 +227,6 @@ impl Ready {
             freed.take(&mut entry);
         }
         open.finish().into_iter().for_each(|page| middle.push_page(page));
-        shrink(&mut middle.tail);
     }
 
     /// Makes pages of the end of the head window, before the others. What is there was mostly
@@ -246,7 +242,7 @@ impl Ready {
         let Some(middle) = &mut self.middle else { return };
         let mut taken = Vec::new();
         while freed.steps < max && self.fifo.len() > keep_head {
-            let can_go = |entry: &mut Entry| !entry.reserved && holds(stored, entry.seq);
+            let can_go = |entry: &Entry| !entry.reserved && holds(stored, entry.seq);
             let Some(mut entry) = self.fifo.pop_back_if(can_go) else { break };
             freed.steps += 1;
             taken.push(Paged::of(&entry));
@@ -261,7 +257,6 @@ impl Ready {
             let page = Page::new(part.iter().rev().copied());
             page.into_iter().for_each(|page| middle.push_page_front(page));
         }
-        shrink(&mut self.fifo);
     }
 
     /// Drops contents of returned messages from `from` on; says where to go on.

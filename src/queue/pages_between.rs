@@ -10,7 +10,7 @@ use super::core::QueueCore;
 use super::middle::Middle;
 use super::page::{Page, PageBuilder};
 use super::page_out::Freed;
-use super::ready::{Entry, Ready, shrink};
+use super::ready::{Entry, Ready};
 use super::runs::holds;
 use super::spill::Transient;
 use crate::id::Seq;
@@ -86,25 +86,24 @@ impl Ready {
         let latest = self.returned.last_key_value().map(|(seq, _)| *seq)?;
         let Some(middle) = &mut self.middle else {
             // What the fifo has from there on becomes the tail.
-            let at = self.fifo.partition_point(|entry| entry.seq < from);
-            if self.fifo.get(at).is_some_and(|entry| entry.seq < latest) {
-                let to = self.fifo.len().min(at + WORK_PER_LOCK_MAX);
-                self.returned.extend(self.fifo.drain(at..to).map(with_seq));
+            let mut behind = self.fifo.split_off(from);
+            if behind.front().is_some_and(|entry| entry.seq < latest) {
+                let aside = std::iter::from_fn(|| behind.pop_front()).take(WORK_PER_LOCK_MAX);
+                self.returned.extend(aside.map(with_seq));
             }
-            return Some((from, self.fifo.get(at).map_or(u64::MAX, |entry| entry.seq)));
+            let end = behind.front().map_or(u64::MAX, |entry| entry.seq);
+            self.fifo.append(behind);
+            return Some((from, end));
         };
         let covers =
             |last: &Entry| last.seq > from && self.returned.range(from..last.seq).next().is_some();
         if self.fifo.back().is_some_and(covers) {
-            let at = self.fifo.partition_point(|entry| entry.seq < from);
-            let at = at.max(self.fifo.len().saturating_sub(WORK_PER_LOCK_MAX));
-            self.returned.extend(self.fifo.drain(at..).map(with_seq));
-            shrink(&mut self.fifo);
+            let aside = std::iter::from_fn(|| self.fifo.pop_back_if(|last| last.seq >= from));
+            self.returned.extend(aside.take(WORK_PER_LOCK_MAX).map(with_seq));
         }
         if middle.tail.front().is_some_and(|entry| entry.seq < latest) {
-            let to = middle.tail.len().min(WORK_PER_LOCK_MAX);
-            self.returned.extend(middle.tail.drain(..to).map(with_seq));
-            shrink(&mut middle.tail);
+            let aside = std::iter::from_fn(|| middle.tail.pop_front()).take(WORK_PER_LOCK_MAX);
+            self.returned.extend(aside.map(with_seq));
         }
         let from = self.fifo.back().map_or(from, |last| from.max(last.seq + 1));
         Some((from, middle.tail.front().map_or(u64::MAX, |entry| entry.seq)))
@@ -138,8 +137,7 @@ impl Ready {
         let leaving = in_range.filter(|(seq, entry)| !entry.reserved && holds(stored, **seq));
         let mut leaving: Vec<u64> = leaving.map(|(seq, _)| *seq).collect();
         if !leaving.is_empty() && self.middle.is_none() {
-            let at = self.fifo.partition_point(|entry| entry.seq < first);
-            self.middle = Some(Box::new(Middle::split(&mut self.fifo, at)));
+            self.middle = Some(Box::new(Middle::split(&mut self.fifo, first)));
         }
         // The last ones first: pages that are new move only those behind them.
         while let (Some(last), Some(middle)) = (leaving.last(), &self.middle) {
@@ -168,10 +166,7 @@ impl Ready {
                 let behind = self.fifo.back().map_or(0, |entry| entry.seq + 1);
                 (first.max(behind), middle.tail.front())
             }
-            None => {
-                let at = self.fifo.partition_point(|entry| entry.seq < first);
-                (first, self.fifo.get(at))
-            }
+            None => (first, self.fifo.iter_from(first).next()),
         };
         let end = tail.map_or(end, |entry| end.min(entry.seq));
         (first < end).then_some((first, end))

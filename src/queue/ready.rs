@@ -15,6 +15,7 @@
 
 use super::damaged::Damaged;
 use super::dues::Dues;
+use super::entries::Entries;
 use super::keyed::Forgotten;
 use super::middle::Middle;
 use super::page::Page;
@@ -22,10 +23,7 @@ use super::retry::Retries;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::message::Message;
 use crate::time::UnixMillis;
-use std::collections::{BTreeMap, VecDeque};
-
-/// Messages for which memory is kept in any case.
-const KEPT_MAX: usize = 256;
+use std::collections::BTreeMap;
 
 /// A message in its queue.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ pub(super) struct Entry {
 /// Messages that left a queue at once; dropped without the lock, since freeing takes time.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    _fifo: VecDeque<Entry>,
+    _fifo: Entries,
     _returned: BTreeMap<u64, Entry>,
     _middle: Option<Box<Middle>>,
     _damaged: Option<Box<Damaged>>,
@@ -78,7 +76,7 @@ pub(super) enum Head {
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     /// Seqs increase; gaps where messages were handed over directly.
-    pub(super) fifo: VecDeque<Entry>,
+    pub(super) fifo: Entries,
     /// By seq, none of which is elsewhere: requeued messages, those that stayed in memory when
     /// their neighbours became a page, and urgent ones, which alone may be invisible.
     pub(super) returned: BTreeMap<u64, Entry>,
@@ -170,13 +168,13 @@ impl Ready {
     /// Adds a message with the highest seq so far.
     pub(super) fn push(&mut self, entry: Entry) {
         self.count_new(&entry);
-        let (deque, paged) = match &mut self.middle {
+        let (entries, paged) = match &mut self.middle {
             None => (&mut self.fifo, None),
             Some(middle) => (&mut middle.tail, middle.pages.back()),
         };
-        let last = deque.back().map(|last| last.seq).or_else(|| paged.map(|page| page.last().0));
+        let last = entries.back().map(|last| last.seq).or_else(|| paged.map(|page| page.last().0));
         if last.is_none_or(|last| last < entry.seq) {
-            deque.push_back(entry);
+            entries.push_back(entry);
         } else {
             // It is more urgent than others that came before it.
             self.returned.insert(entry.seq, entry);
@@ -218,7 +216,8 @@ impl Ready {
         self.absent += page.len();
         self.absent_bytes += page.bytes();
         let middle = self.middle.get_or_insert_default();
-        self.returned.extend(middle.tail.drain(..).map(|entry| (entry.seq, entry)));
+        let tail = std::mem::take(&mut middle.tail);
+        self.returned.extend(tail.into_entries().map(|entry| (entry.seq, entry)));
         middle.push_page(page);
     }
 
@@ -246,13 +245,10 @@ impl Ready {
 
     /// Takes a reserved message out.
     pub(super) fn withdraw(&mut self, seq: u64) {
-        let deque = match &mut self.middle {
-            Some(middle) if place(&self.fifo, seq).is_none() => &mut middle.tail,
-            _ => &mut self.fifo,
-        };
-        let at = place(deque, seq).filter(|at| deque[*at].reserved);
-        let returned = || self.returned.remove(&seq);
-        if let Some(entry) = at.and_then(|at| deque.remove(at)).or_else(returned) {
+        if !self.find(seq).is_some_and(|entry| entry.reserved) {
+            return;
+        }
+        if let Some(entry) = self.take_out(seq) {
             self.reserved -= 1;
             self.reserved_bytes -= u64::from(entry.body_len);
         }
@@ -331,7 +327,6 @@ impl Ready {
             (front, _) => front.is_some(),
         };
         let entry = if from_fifo { self.fifo.pop_front()? } else { self.pop_returned()? };
-        shrink(&mut self.fifo);
         debug_assert!(!entry.reserved, "dispatch stops at an invisible message");
         debug_assert!(entry.message.is_some(), "dispatch stops at a message that is not there");
         self.bytes -= u64::from(entry.body_len);
@@ -369,16 +364,15 @@ impl Ready {
 
     /// Takes the message that `first_visible` called resident.
     pub(super) fn pop_visible(&mut self) -> Option<Entry> {
-        let at = self.fifo.iter().position(|entry| !entry.reserved);
+        let in_fifo = self.fifo.iter().find(|entry| !entry.reserved).map(|entry| entry.seq);
         let first_returned = self.returned.values().find(|entry| !entry.reserved);
         let first_returned = first_returned.map(|entry| entry.seq);
-        let entry = match (at, first_returned) {
-            (Some(at), Some(seq)) if self.fifo[at].seq < seq => self.fifo.remove(at)?,
-            (_, Some(seq)) => self.take_returned(seq)?,
-            (Some(at), None) => self.fifo.remove(at)?,
-            (None, None) => return None,
+        let entry = match (in_fifo, first_returned) {
+            (Some(seq), returned) if returned.is_none_or(|returned| seq < returned) => {
+                self.fifo.remove(seq)?
+            }
+            (_, returned) => self.take_returned(returned?)?,
         };
-        shrink(&mut self.fifo);
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
     }
@@ -388,13 +382,11 @@ impl Ready {
         let mut fifo = std::mem::take(&mut self.fifo);
         let mut middle = self.middle.take();
         if self.reserved > 0 {
-            let (stay, go) = fifo.into_iter().partition(|entry| entry.reserved);
-            self.fifo = stay;
-            fifo = go;
+            (self.fifo, fifo) = fifo.into_entries().partition(|entry| entry.reserved);
             if let Some(middle) = &mut middle {
-                let tail = std::mem::take(&mut middle.tail).into_iter();
-                let (mut stay, go): (VecDeque<_>, _) = tail.partition(|entry| entry.reserved);
-                self.fifo.append(&mut stay);
+                let tail = std::mem::take(&mut middle.tail).into_entries();
+                let (stay, go): (_, Entries) = tail.partition(|entry| entry.reserved);
+                self.fifo.append(stay);
                 middle.tail = go;
             }
         }
@@ -430,14 +422,14 @@ impl Ready {
     /// Seqs of invisible messages.
     pub(super) fn reserved_seqs(&self) -> impl Iterator<Item = u64> {
         let any = self.reserved > 0;
-        let all = || self.in_deques().chain(self.returned.values());
+        let all = || self.in_order().chain(self.returned.values());
         let reserved = any.then(all).into_iter().flatten();
         reserved.filter(|entry| entry.reserved).map(|entry| entry.seq)
     }
 
     /// Seqs of the visible messages, in order.
     pub(super) fn seqs(&self) -> Vec<u64> {
-        let visible = self.in_deques().filter(|entry| !entry.reserved).map(|entry| entry.seq);
+        let visible = self.in_order().filter(|entry| !entry.reserved).map(|entry| entry.seq);
         let returned = self.returned.values().filter(|entry| !entry.reserved);
         let returned = returned.map(|entry| entry.seq);
         let mut seqs: Vec<u64> = visible.chain(returned).chain(self.paged_seqs()).collect();
@@ -461,24 +453,18 @@ impl Ready {
 
     /// Those that are in no page.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.in_deques().chain(self.returned.values())
+        self.in_order().chain(self.returned.values())
     }
 
-    fn in_deques(&self) -> impl Iterator<Item = &Entry> {
-        self.fifo.iter().chain(self.middle.iter().flat_map(|middle| &middle.tail))
+    /// Those that are in fifo and tail.
+    fn in_order(&self) -> impl Iterator<Item = &Entry> {
+        self.fifo.iter().chain(self.middle.iter().flat_map(|middle| middle.tail.iter()))
     }
 
     /// The message's entry, if it has one: none is there for what lies in a page.
     pub(super) fn find(&mut self, seq: u64) -> Option<&mut Entry> {
-        if let Some(at) = place(&self.fifo, seq) {
-            return self.fifo.get_mut(at);
-        }
-        if let Some(middle) = &mut self.middle
-            && let Some(at) = place(&middle.tail, seq)
-        {
-            return middle.tail.get_mut(at);
-        }
-        self.returned.get_mut(&seq)
+        let tail = self.middle.as_mut().and_then(|middle| middle.tail.get_mut(seq));
+        self.fifo.get_mut(seq).or(tail).or_else(|| self.returned.get_mut(&seq))
     }
 
     /// Takes the message's entry out, wherever it is.
@@ -487,36 +473,24 @@ impl Ready {
         if !absent {
             return None;
         }
-        let entry = if let Some(at) = place(&self.fifo, seq) {
-            self.fifo.remove(at)
-        } else if let Some(entry) = self.take_returned(seq) {
-            Some(entry)
-        } else {
-            let tail = &mut self.middle.as_mut()?.tail;
-            tail.remove(place(tail, seq)?)
-        }?;
+        let entry = self.take_out(seq)?;
         self.count_present(entry.body_len.into());
         self.bytes -= u64::from(entry.body_len);
         Some(entry)
     }
-}
 
-fn place(deque: &VecDeque<Entry>, seq: u64) -> Option<usize> {
-    deque.binary_search_by_key(&seq, |entry| entry.seq).ok()
-}
-
-/// Gives memory back that is far too much. What is moved is less than what was taken since the last
-/// time, so it costs next to nothing.
-pub(super) fn shrink<T>(deque: &mut VecDeque<T>) {
-    let capacity = deque.capacity();
-    if capacity > KEPT_MAX && deque.len() * 8 < capacity {
-        deque.shrink_to(KEPT_MAX.max(deque.len() * 2));
+    /// Takes the message's entry out, without counting.
+    fn take_out(&mut self, seq: u64) -> Option<Entry> {
+        let tail = self.middle.as_mut().map(|middle| &mut middle.tail);
+        let in_order = self.fifo.remove(seq).or_else(|| tail?.remove(seq));
+        in_order.or_else(|| self.take_returned(seq))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::checkout::CheckedOut;
+    use super::super::entries::CHUNK_LEN;
     use super::super::samples::publish;
     use super::super::{Event, Publish};
     use super::*;
@@ -548,18 +522,12 @@ mod tests {
     #[test]
     fn a_queue_that_was_long_gives_its_memory_back_as_it_drains() {
         let mut ready = ready(0..100_000);
-        let (mut capacity, mut moved) = (ready.fifo.capacity(), 0);
         for seq in 0..100_000 {
             assert_eq!(ready.pop().map(|entry| entry.seq), Some(seq));
-            let now = ready.fifo.capacity();
-            if now != capacity {
-                moved += ready.fifo.len();
-            }
-            capacity = now;
-            assert!(capacity <= KEPT_MAX.max(ready.len() * 8), "{capacity} for {}", ready.len());
+            let capacity = ready.fifo.capacity();
+            assert!(capacity <= ready.len() + 2 * CHUNK_LEN, "{capacity} for {}", ready.len());
         }
-        assert!(capacity <= KEPT_MAX, "{capacity}");
-        assert!(moved < 30_000, "{moved}");
+        assert!(ready.fifo.capacity() <= CHUNK_LEN, "{}", ready.fifo.capacity());
         assert_eq!((ready.len(), ready.bytes()), (0, 0));
     }
 
@@ -568,7 +536,7 @@ mod tests {
         let mut ready = ready(0..100_000);
         ready.push(Entry { reserved: true, ..entry(100_000) });
         drop(ready.take_all());
-        assert!(ready.fifo.capacity() <= KEPT_MAX, "{}", ready.fifo.capacity());
+        assert!(ready.fifo.capacity() <= CHUNK_LEN, "{}", ready.fifo.capacity());
         assert!(ready.show(100_000));
         drop(ready.take_all());
         assert_eq!((ready.len(), ready.fifo.capacity()), (0, 0));
@@ -578,6 +546,6 @@ mod tests {
     fn gets_give_memory_back_too() {
         let mut ready = ready(0..100_000);
         while ready.pop_visible().is_some() {}
-        assert!(ready.fifo.capacity() <= KEPT_MAX, "{}", ready.fifo.capacity());
+        assert!(ready.fifo.capacity() <= CHUNK_LEN, "{}", ready.fifo.capacity());
     }
 }

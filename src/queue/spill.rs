@@ -43,9 +43,8 @@ impl QueueCore {
             return found;
         }
         let tail = self.ready.middle.as_ref().map(|middle| &middle.tail);
-        for deque in std::iter::once(&self.ready.fifo).chain(tail) {
-            let from = deque.partition_point(|entry| entry.seq < first.0);
-            let rest = deque.range(from..).take(max - found.steps);
+        for entries in std::iter::once(&self.ready.fifo).chain(tail) {
+            let rest = entries.iter_from(first.0).take(max - found.steps);
             rest.take_while(|entry| entry.seq <= last.0 && !entry.reserved)
                 .for_each(|entry| found.look(entry));
         }

@@ -3,7 +3,7 @@
 
 use super::super::core::QueueCore;
 use super::super::effects::{Effects, Load};
-use super::super::ready::{Entry, Head, Ready, shrink};
+use super::super::ready::{Entry, Head, Ready};
 use super::super::runs::runs;
 use super::lanes::Sharing;
 
@@ -123,7 +123,7 @@ impl Ready {
         let last_beside = self.returned.last_key_value().map_or(0, |(seq, _)| *seq);
         let entry = if last_beside <= frontier && self.middle.is_none() {
             // As nearly always, the fifo is all there is.
-            let is_resident = |entry: &mut Entry| !entry.reserved && entry.message.is_some();
+            let is_resident = |entry: &Entry| !entry.reserved && entry.message.is_some();
             self.fifo.pop_front_if(is_resident)
         } else {
             let Head::Resident = self.first_behind(frontier) else { return false };
@@ -133,7 +133,6 @@ impl Ready {
             self.fifo.pop_front_if(|entry| entry.seq == seq).or_else(|| self.take_returned(seq))
         };
         let Some(entry) = entry else { return false };
-        shrink(&mut self.fifo);
         learn(&entry);
         self.insert(entry);
         true

@@ -1,7 +1,6 @@
 //! The messages of one lane that wait, in the order of their seqs. Most come at the end and leave
 //! from the front; what happens in the middle stays cheap however long the line is.
 
-use super::super::ready::shrink;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Marks a seq that has left from the middle. No seq of a queue with keys is that high: only ranks
@@ -9,6 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 const GONE: u64 = 1 << 63;
 /// So many that are gone are not worth a look.
 const GONE_KEPT: usize = 32;
+
+/// Seqs for which memory is kept in any case.
+const KEPT_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
@@ -72,6 +74,15 @@ impl Line {
             _ => back.next(),
         };
         std::iter::from_fn(next).take(max)
+    }
+}
+
+/// Gives memory back that is far too much. What is moved is less than what was taken since the last
+/// time, so it costs next to nothing.
+fn shrink(fresh: &mut VecDeque<u64>) {
+    let capacity = fresh.capacity();
+    if capacity > KEPT_MAX && fresh.len() * 8 < capacity {
+        fresh.shrink_to(KEPT_MAX.max(fresh.len() * 2));
     }
 }
 
