@@ -6,6 +6,7 @@
 //!
 //! To run a broker inside another program, start a [`Server`].
 
+pub mod command;
 pub mod config;
 pub mod counters;
 pub mod deduplication;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 /// Modules that name nothing of the crate but each other.
 const VOCABULARY: &[&str] = &[
+    "command",
     "config",
     "counters",
     "deduplication",

@@ -164,12 +164,9 @@ fn restore_exchanges(
         definitions.queues().filter(|(id, queue)| id.is_timed() && *queue.vhost == *vhost.name);
     let waiting: HashMap<_, _> = waiting.map(|(id, queue)| (queue.name.as_str(), id)).collect();
     for (component, name, value) in stored.parameters() {
-        Arc::make_mut(&mut state.policies).restore(component, name, value).map_err(|why| {
-            let vhost = &vhost.name;
-            let text = format!("{component} '{name}' in vhost '{vhost}' cannot be applied: {why}");
-            StartError::Definition(text)
-        })?;
+        Arc::make_mut(&mut state.policies).restore(component, name, value);
     }
+    state.policies.warnings(&vhost.name).for_each(|warning| tracing::warn!("{warning}"));
     for (name, exchange) in stored.exchanges() {
         let resource = Resource::Exchange { vhost: &vhost.name, name };
         let kind = match waiting.get(name).filter(|_| exchange.kind == DELAYED) {

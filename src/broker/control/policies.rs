@@ -114,11 +114,12 @@ fn list(level: Level, broker: &Broker, arguments: Arguments) -> Result<Done, Err
     let List { vhost } = parse(arguments)?;
     let policies = broker.policies(level, &vhost)?;
     let rows = policies.iter().map(|policy| {
+        let nothing = policy.not_applied.as_ref().map(|why| format!("nothing: {why}"));
         json!({
             "vhost": vhost,
             "name": policy.name,
             "pattern": policy.pattern,
-            "apply-to": policy.apply_to,
+            "apply-to": nothing.as_ref().unwrap_or(&policy.apply_to),
             "definition": policy.definition,
             "priority": policy.priority,
         })

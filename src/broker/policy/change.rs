@@ -4,7 +4,7 @@
 //! looked at anew, some at a time; what is declared meanwhile has the new policies from the start.
 //! Two changes of a vhost come one after the other, so none ends with the older one's values.
 
-use super::{ApplyTo, Level, Policy};
+use super::{Level, Policy};
 use crate::broker::link::Workspace;
 use crate::broker::vhost::State;
 use crate::broker::{Broker, Vhost};
@@ -32,10 +32,13 @@ pub struct SetPolicy<'a> {
 pub struct PolicyView {
     pub name: String,
     pub pattern: String,
-    pub apply_to: &'static str,
+    pub apply_to: String,
     /// JSON, sorted by key.
     pub definition: String,
     pub priority: i64,
+    /// Why it does nothing, if another version stored it and this one cannot carry it out. Then the
+    /// other fields are as far as they can be read.
+    pub not_applied: Option<String>,
 }
 
 /// Why nothing was changed.
@@ -103,10 +106,9 @@ impl Broker {
         let changing = vhost.changing_policies.lock();
         let reach = {
             let mut state = vhost.state.write();
-            if !state.policies.list(level).iter().any(|policy| *policy.name == *name) {
+            if !Arc::make_mut(&mut state.policies).remove(level, name) {
                 return Err(Refused::NotFound);
             }
-            Arc::make_mut(&mut state.policies).remove(level, name);
             let definition = Definition::ParameterCleared {
                 vhost: vhost.name.to_string(),
                 component: level.component().to_owned(),
@@ -126,7 +128,8 @@ impl Broker {
     pub fn policies(&self, level: Level, vhost: &str) -> Result<Vec<PolicyView>, Refused> {
         let vhost = self.vhost_of_policies(vhost)?;
         let state = vhost.state.read();
-        let mut policies: Vec<_> = state.policies.list(level).iter().map(|it| it.view()).collect();
+        let applied = state.policies.list(level).iter().map(|it| it.view());
+        let mut policies: Vec<_> = applied.chain(state.policies.unapplied_views(level)).collect();
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(policies)
     }
@@ -181,9 +184,10 @@ impl Policy {
         PolicyView {
             name: self.name.to_string(),
             pattern: self.pattern.text().to_owned(),
-            apply_to: ApplyTo::name(self.apply_to),
+            apply_to: self.apply_to.name().to_owned(),
             definition: Value::Object(self.definition.fields.clone()).to_string(),
             priority: self.priority,
+            not_applied: None,
         }
     }
 }

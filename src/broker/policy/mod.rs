@@ -16,6 +16,7 @@ mod stored;
 mod term;
 #[cfg(test)]
 mod tests;
+mod unapplied;
 
 pub use change::{PolicyView, Refused, SetPolicy};
 
@@ -24,7 +25,9 @@ use crate::queue::{Behaviour, PolicyValues, QueueSettings, QueueType};
 use definition::Definition;
 use pattern::Pattern;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use unapplied::Unapplied;
 
 /// Who says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +64,8 @@ pub(super) struct Policy {
 pub(super) struct Policies {
     user: Vec<Arc<Policy>>,
     operator: Vec<Arc<Policy>>,
+    /// By component and name; none has the name of a policy that applies.
+    unapplied: BTreeMap<(String, String), Unapplied>,
 }
 
 impl Level {
@@ -70,6 +75,13 @@ impl Level {
         match self {
             Self::User => "policy",
             Self::Operator => "operator_policy",
+        }
+    }
+
+    fn verb_to_clear(self) -> &'static str {
+        match self {
+            Self::User => "clear_policy",
+            Self::Operator => "clear_operator_policy",
         }
     }
 
@@ -139,8 +151,12 @@ impl Policies {
         list.insert(place, Arc::new(policy));
     }
 
-    fn remove(&mut self, level: Level, name: &str) {
-        self.list_mut(level).retain(|policy| *policy.name != *name);
+    /// Removes the policy of that name, be it one that does not apply. False if there is none.
+    fn remove(&mut self, level: Level, name: &str) -> bool {
+        let list = self.list_mut(level);
+        let before = list.len();
+        list.retain(|policy| *policy.name != *name);
+        list.len() < before || self.drop_unapplied(level, name)
     }
 
     fn list(&self, level: Level) -> &[Arc<Policy>] {

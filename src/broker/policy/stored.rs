@@ -82,23 +82,23 @@ impl Policies {
         for level in [Level::User, Level::Operator] {
             self.list(level).iter().for_each(|policy| each(policy.recorded(level, vhost)));
         }
+        self.unapplied_definitions(vhost, each);
     }
 
-    /// Takes a stored parameter; one that is no policy is passed over.
-    ///
-    /// # Errors
-    /// What this version cannot carry out.
-    pub(in crate::broker) fn restore(
-        &mut self,
-        component: &str,
-        name: &str,
-        value: &str,
-    ) -> Result<(), String> {
-        let Some(level) = Level::from_component(component) else { return Ok(()) };
-        let stored: Stored = serde_json::from_str(value).map_err(|error| error.to_string())?;
-        let Stored { apply_to, definition, pattern, priority } = stored;
-        let policy = Policy::check(level, name, &pattern, &definition, &apply_to, priority)?;
-        self.insert(level, policy);
-        Ok(())
+    /// Takes a stored parameter. What this version cannot carry out is kept, and does nothing.
+    pub(in crate::broker) fn restore(&mut self, component: &str, name: &str, value: &str) {
+        match read(component, name, value) {
+            Ok((level, policy)) => self.insert(level, policy),
+            Err(why) => self.keep_unapplied(component, name, value, &why),
+        }
     }
+}
+
+fn read(component: &str, name: &str, value: &str) -> Result<(Level, Policy), String> {
+    let level = Level::from_component(component);
+    let level = level.ok_or("this version knows no such component")?;
+    let stored: Stored = serde_json::from_str(value).map_err(|error| error.to_string())?;
+    let Stored { apply_to, definition, pattern, priority } = stored;
+    let policy = Policy::check(level, name, &pattern, &definition, &apply_to, priority)?;
+    Ok((level, policy))
 }
