@@ -237,6 +237,8 @@ pub const DEDUPLICATION_CACHE_MAX: i64 = 1 << 20;
 pub const DEDUPLICATION_KEY_BYTES: u64 = 150;
 /// Keys that a cache gets room for at once, beyond the first `DEDUPLICATION_CACHE_LEN`.
 pub const DEDUPLICATION_SHARE_LEN: usize = 1_024;
+/// Keys at which a checkpoint looks while publishers wait for their cache.
+pub const DEDUPLICATION_COPY_LEN: usize = 1_024;
 /// Bytes of all keys of a broker beyond those first ones, at most, and the part of the memory
 /// watermark that they may be. A cache that gets no more room forgets its oldest keys.
 pub const DEDUPLICATION_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -56,8 +56,7 @@ impl Source for Broker {
             for deduplicator in deduplicators {
                 let changed = deduplicator.take_changed();
                 if changed || all {
-                    let cache = deduplicator.lock();
-                    let (next_number, entries) = (cache.next_number(), cache.stored().collect());
+                    let (next_number, entries) = deduplicator.stored_keys();
                     each(deduplicator.id, StoredKeys { next_number, entries });
                 }
             }

@@ -12,6 +12,7 @@ use crate::limits::{DEDUPLICATION_CACHE_LEN, DEDUPLICATION_SHARE_LEN};
 use crate::time::UnixMillis;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Keys for which nobody is asked.
@@ -120,12 +121,27 @@ impl Cache {
         self.next_number = self.next_number.max(next_number);
     }
 
-    /// The keys whose records are in the journal, by number.
-    pub fn stored(&self) -> impl Iterator<Item = KeyEntry> {
-        self.order.iter().filter_map(|(number, key)| {
+    /// Adds the keys with these numbers whose records are in the journal to `found`, by number.
+    /// Looks at no more than `max`, and says from which number to go on; `None` at the end.
+    pub(super) fn stored_part(
+        &self,
+        numbers: Range<u64>,
+        max: usize,
+        found: &mut Vec<KeyEntry>,
+    ) -> Option<u64> {
+        let place = |number: u64| self.order.partition_point(|(before, _)| *before < number);
+        let (from, end) = (place(numbers.start), place(numbers.end));
+        let part_end = end.min(from.saturating_add(max)).max(from);
+        found.extend(self.order.range(from..part_end).filter_map(|(number, key)| {
             let known = self.by_key.get(key).filter(|known| known.number == *number)?;
             known.stored.then_some(KeyEntry { number: *number, key: *key, due: known.due })
-        })
+        }));
+        (part_end < end).then(|| self.order[part_end].0)
+    }
+
+    /// No key has a lower number.
+    pub(super) fn oldest_number(&self) -> u64 {
+        self.order.front().map_or(self.next_number, |(number, _)| *number)
     }
 
     /// No key has this number or a later one.
@@ -214,6 +230,12 @@ mod tests {
         Key([n; 16])
     }
 
+    fn stored(cache: &Cache) -> Vec<KeyEntry> {
+        let mut found = Vec::new();
+        assert_eq!(cache.stored_part(0..u64::MAX, usize::MAX, &mut found), None);
+        found
+    }
+
     /// Publishes a key; says whether it was new.
     fn publish(cache: &mut Cache, n: u8, due: u64, now: u64, stored: bool) -> bool {
         let (now, due) = (UnixMillis(now), UnixMillis(due));
@@ -275,7 +297,7 @@ mod tests {
         assert_eq!(cache.len(), 1_000);
     }
 
-    fn fill(cache: &mut Cache, numbers: std::ops::Range<u32>, due: u64, budget: &Arc<KeyBudget>) {
+    fn fill(cache: &mut Cache, numbers: Range<u32>, due: u64, budget: &Arc<KeyBudget>) {
         for n in numbers {
             let mut octets = [0; 16];
             octets[..4].copy_from_slice(&n.to_be_bytes());
@@ -365,7 +387,7 @@ mod tests {
                     model.drain(..model.len().saturating_sub(len_max));
                 }
                 if step.restarts {
-                    let (stored, next) = (cache.stored(), cache.next_number());
+                    let (stored, next) = (stored(&cache).into_iter(), cache.next_number());
                     let stored: Vec<_> = stored.collect();
                     prop_assert!(stored.windows(2).all(|pair| pair[0].number < pair[1].number));
                     cache = Cache::new(len_max);
@@ -373,7 +395,7 @@ mod tests {
                     model.retain(|known| known.2);
                 }
                 prop_assert!(cache.len() <= len_max);
-                let live = cache.stored().filter(|entry| now < entry.due.0);
+                let live = stored(&cache).into_iter().filter(|entry| now < entry.due.0);
                 let live: Vec<_> = live.map(|entry| (entry.key, entry.due.0)).collect();
                 let expected = model.iter().filter(|known| known.2 && now < known.1);
                 let expected: Vec<_> = expected.map(|known| (key(known.0), known.1)).collect();

@@ -7,6 +7,7 @@
 
 mod budget;
 mod cache;
+mod copy;
 mod key;
 mod plugin;
 
