@@ -2,7 +2,9 @@
 //!
 //! Every text that a client can see is made here, since clients read them. They are RabbitMQ's.
 
+use crate::command;
 use crate::limits::REPLY_TEXT_MAX;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Reply codes of AMQP 0-9-1 that the broker uses (1.2, "constants").
@@ -259,14 +261,30 @@ impl Exception {
         Self::new(ReplyCode::ResourceLocked, text)
     }
 
-    /// Damage in `file` may have hit the queue. RabbitMQ has no such thing.
+    /// Damage in `file` may have hit the queue. RabbitMQ has no such thing. The way out is never
+    /// cut off: names are, and then the command has none.
     #[must_use]
-    pub fn held(resource: Resource<'_>, file: &str, offset: u64) -> Self {
-        let text = format!(
-            "{resource} is held: {file} is damaged at byte {offset}, messages may be missing; \
-             restore the file or run 'leveret ctl release_queue'"
-        );
-        Self::new(ReplyCode::ResourceLocked, text)
+    pub fn held(vhost: &str, queue: &str, file: &str, offset: u64) -> Self {
+        let code = ReplyCode::ResourceLocked;
+        let text = |vhost: &str, name: &str, command: &str| {
+            let resource = Resource::Queue { vhost, name };
+            format!(
+                "{resource} is held: {file} is damaged at byte {offset}, messages may be missing; \
+                 restore the file or run `{command}`"
+            )
+        };
+        let text_max = REPLY_TEXT_MAX - code.name().len() - " - ".len();
+        let whole = text(vhost, queue, &command::ctl("release_queue", vhost, queue));
+        if whole.len() <= text_max {
+            return Self::new(code, whole);
+        }
+        // The command keeps its form, and the names before it get what is left.
+        let option = if vhost == "/" { "" } else { "-p VHOST " };
+        let command = format!("leveret ctl {option}release_queue NAME");
+        let spare = text_max.saturating_sub(text("", "", &command).len());
+        let vhost = beginning(vhost, (spare / 2).max(spare.saturating_sub(queue.len())));
+        let queue = beginning(queue, spare.saturating_sub(vhost.len()));
+        Self::new(code, text(&vhost, &queue, &command))
     }
 
     #[must_use]
@@ -416,9 +434,43 @@ impl Exception {
     }
 }
 
+/// A name, or what of it fits into so many bytes with a mark.
+fn beginning(name: &str, len_max: usize) -> Cow<'_, str> {
+    if name.len() <= len_max {
+        return Cow::Borrowed(name);
+    }
+    let mut end = len_max.saturating_sub("...".len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", &name[..end]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_of_a_held_queue_ends_with_the_way_out_however_long_names_are() {
+        let held = |vhost, queue| Exception::held(vhost, queue, "segment-12", 345).text();
+        let text = "RESOURCE_LOCKED - queue 'mail' in vhost 'v 1' is held: segment-12 is damaged \
+                    at byte 345, messages may be missing; restore the file or run \
+                    `leveret ctl -p 'v 1' release_queue mail`";
+        assert_eq!(held("v 1", "mail"), text);
+        let default = held("/", "mail");
+        assert!(default.ends_with("run `leveret ctl release_queue mail`"), "{default}");
+        let names = ["/", "v", &"v".repeat(255), &"é".repeat(127)];
+        for (vhost, queue) in names.iter().flat_map(|vhost| names.map(|queue| (*vhost, queue))) {
+            let (file, offset) = ("segment-18446744073709551615", u64::MAX);
+            let text = Exception::held(vhost, queue, file, offset).text();
+            let is_whole = text.ends_with(&format!(" release_queue {queue}`"));
+            assert!(is_whole || text.ends_with(" release_queue NAME`"), "{text}");
+            assert_eq!(text.contains("leveret ctl -p "), vhost != "/", "{text}");
+            assert!(text.len() <= 255, "{text}");
+            let start = format!("RESOURCE_LOCKED - queue '{}", queue.chars().next().unwrap());
+            assert!(text.starts_with(&start), "{text}");
+        }
+    }
 
     #[test]
     fn a_long_text_is_cut_to_a_shortstr() {

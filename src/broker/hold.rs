@@ -16,8 +16,9 @@ impl Vhost {
     /// 405, with the place of the first damage.
     pub(super) fn check_hold(&self, queue: &Queue) -> Result<(), Exception> {
         let first = self.state.read().held.get(&queue.id).and_then(|gaps| gaps.first().copied());
-        let held = first.map(|gap| Exception::held(queue.resource(), &gap.file(), gap.damaged_at));
-        held.map_or(Ok(()), Err)
+        first.map_or(Ok(()), |gap| {
+            Err(Exception::held(&queue.vhost, &queue.name, &gap.file(), gap.damaged_at))
+        })
     }
 
     /// The held queues by name, each with where damage may have hit it.

@@ -5,10 +5,16 @@ use super::gap::Found;
 use super::replay::Replay;
 use super::segment::file_name;
 use super::touches::Touches;
+use crate::command;
 
 /// What an operator can do.
-const WAY_OUT: &str = "stop the broker and restore the file from a copy before the next \
-                       checkpoint, or serve what is there with `leveret ctl release_queue`";
+fn way_out(vhost: &str, name: &str) -> String {
+    let release = command::ctl("release_queue", vhost, name);
+    format!(
+        "stop the broker and restore the file from a copy before the next checkpoint, or serve \
+         what is there with `{release}`"
+    )
+}
 
 /// Logs each gap, and each queue that is held, be it since an earlier start.
 pub(super) fn log(disk: &dyn Disk, replay: &Replay) {
@@ -27,7 +33,8 @@ pub(super) fn log(disk: &dyn Disk, replay: &Replay) {
         let (name, vhost, file, offset) = (&queue.name, &queue.vhost, gap.file(), gap.damaged_at);
         tracing::error!(
             "queue '{name}' in vhost '{vhost}' is held: {file} is damaged at byte {offset}, and \
-             messages of it may be missing or come again; {WAY_OUT}"
+             messages of it may be missing or come again; {}",
+            way_out(vhost, name)
         );
     }
 }
@@ -52,6 +59,7 @@ pub(super) fn forgetful(replay: &Replay) -> impl Iterator<Item = (&Found, String
 pub(super) fn sentence(vhost: &str, name: &str) -> String {
     format!(
         "queue '{name}' in vhost '{vhost}' is held, since messages of it may be missing or come \
-         again; {WAY_OUT}"
+         again; {}",
+        way_out(vhost, name)
     )
 }
