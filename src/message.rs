@@ -9,7 +9,8 @@
 //! ```
 //! Both parts leave as they lie, so a delivery copies bytes and encodes nothing. A large body lies
 //! apart, and so does any body of a message with a BCC header, together with that header's keys. In
-//! the store such keys stand behind the head, and the weight, which is else zero, says so.
+//! the store such keys stand behind the head, and the weight says so. It also says that a message
+//! has died here; a publisher's is zero, and whoever sends a message writes zero.
 
 mod blind;
 
@@ -19,8 +20,14 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use triomphe::ThinArc;
 
-/// The weight in the stored head of a message with blind keys.
-const WITH_BLIND_KEYS: [u8; 2] = [0, 1];
+/// The low octet of the weight in a content header. Publishers have to send zero.
+const WEIGHT_AT: usize = 3;
+
+/// In the weight of a stored head: blind keys stand behind it.
+const WITH_BLIND_KEYS: u8 = 1;
+
+/// In the weight: this broker has written what the headers say of deaths.
+const HAS_DIED: u8 = 2;
 
 /// A published message. Cloning shares it. One word, since entries, deliveries and publishes move.
 #[derive(Clone)]
@@ -79,22 +86,21 @@ impl Message {
         self.rebuilt(self.exchange(), self.routing_key(), header, self.blind(), scratch)
     }
 
-    /// The same message from another exchange, with other properties.
+    /// The same message as a dead letter: from another exchange, with `header`, which tells of all
+    /// its deaths here. With a `key` it has that one only.
     #[must_use]
-    pub fn reissued(&self, exchange: &[u8], header: &[u8], scratch: &mut Vec<u8>) -> Self {
-        self.rebuilt(exchange, self.routing_key(), header, self.blind(), scratch)
-    }
-
-    /// The same body under another address, with other properties and without blind keys.
-    #[must_use]
-    pub fn readdressed(
+    pub fn dead_letter(
         &self,
         exchange: &[u8],
-        key: &[u8],
-        header: &[u8],
+        key: Option<&[u8]>,
+        mut header: Vec<u8>,
         scratch: &mut Vec<u8>,
     ) -> Self {
-        self.rebuilt(exchange, key, header, BlindKeys::default(), scratch)
+        header[WEIGHT_AT] |= HAS_DIED;
+        match key {
+            Some(key) => self.rebuilt(exchange, key, &header, BlindKeys::default(), scratch),
+            None => self.rebuilt(exchange, self.routing_key(), &header, self.blind(), scratch),
+        }
     }
 
     /// The same message, which remembers these keys.
@@ -156,7 +162,7 @@ impl Message {
         if body_size(&head[at..]) != body_len {
             return None;
         }
-        if body_len <= INLINE_BODY_MAX && is_plain(&head[at..]) {
+        if body_len <= INLINE_BODY_MAX && !has_blind_keys(&head[at..]) {
             return Some(Self::small(bytes));
         }
         Self::from_stored_apart(head, at, vec![Bytes::copy_from_slice(body)])
@@ -174,14 +180,14 @@ impl Message {
     }
 
     fn from_stored_apart(head: &[u8], header_at: usize, body: Vec<Bytes>) -> Option<Self> {
-        if is_plain(&head[header_at..]) {
+        if !has_blind_keys(&head[header_at..]) {
             return Some(Self::large(head, body));
         }
         let (head, blind) = BlindKeys::split_from(head)?;
         // It must still have all that `locate` has seen.
         Head::locate(head)?;
         let mut head = head.to_vec();
-        head[header_at + 2..header_at + 4].fill(0);
+        head[header_at + WEIGHT_AT] &= !WITH_BLIND_KEYS;
         Some(Self::apart(&head, body, blind))
     }
 
@@ -219,11 +225,19 @@ impl Message {
         &bytes[key_at..key_at + usize::from(bytes[key_at - 1])]
     }
 
-    /// The payload of the content header frame: class, weight, body size, flags, properties.
+    /// The payload of the content header frame: class, weight, body size, flags, properties. The
+    /// weight is ours, and no client's.
     #[must_use]
     pub fn header(&self) -> &[u8] {
         let head = self.head();
         &head[Head::of(head).header_at..]
+    }
+
+    /// Whether it is a dead letter of this broker: its publisher did not write what its headers say
+    /// of deaths.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.header()[WEIGHT_AT] & HAS_DIED != 0
     }
 
     /// Body length in bytes.
@@ -270,8 +284,7 @@ impl Message {
             return Cow::Borrowed(head);
         };
         let mut stored = head.to_vec();
-        let weight_at = Head::of(head).header_at + 2;
-        stored[weight_at..weight_at + 2].copy_from_slice(&WITH_BLIND_KEYS);
+        stored[Head::of(head).header_at + WEIGHT_AT] |= WITH_BLIND_KEYS;
         blind.store(&mut stored);
         Cow::Owned(stored)
     }
@@ -357,9 +370,9 @@ fn put_head(out: &mut Vec<u8>, exchange: &[u8], key: &[u8], header: &[u8]) {
     out.extend_from_slice(header);
 }
 
-/// Whether a stored content header stands as it came, with a weight of zero.
-fn is_plain(header: &[u8]) -> bool {
-    header[2..4] != WITH_BLIND_KEYS
+/// Whether blind keys stand behind a stored head with this content header.
+fn has_blind_keys(header: &[u8]) -> bool {
+    header[WEIGHT_AT] & WITH_BLIND_KEYS != 0
 }
 
 fn body_size(header: &[u8]) -> usize {

@@ -50,10 +50,40 @@ fn blind_keys_go_along_and_are_not_shown() {
             assert_eq!(message.head(), [b"\x02ex\x03key", &*header].concat());
             assert_eq!((message.body_to_vec(), message.body_len()), (body.to_vec(), body.len()));
         }
-        let plain = blind.readdressed(b"ex", b"key", &header, scratch);
+        let plain = blind.dead_letter(b"ex", Some(b"own"), header.clone(), scratch);
         assert_eq!(plain.blind_keys().count(), 0);
-        assert_eq!(plain.contiguous(), message.contiguous());
-        assert_eq!(plain.stored_head(), message.head());
+        assert_eq!(plain.contiguous().is_some(), message.contiguous().is_some());
+        assert_eq!(plain.stored_head(), plain.head());
+        let alike = blind.dead_letter(b"ex", None, header, scratch);
+        assert_eq!(alike.blind_keys().count(), 2);
+    }
+}
+
+#[test]
+fn a_dead_letter_is_one_until_it_is_published_again() {
+    let scratch = &mut Vec::new();
+    for body in [&b""[..], b"body", &[7; INLINE_BODY_MAX + 1]] {
+        let header = header(body.len() as u64);
+        let plain = Message::new(b"ex", b"key", &header, body, scratch);
+        let blind = plain.with_blind_keys(&[b"blind"], scratch);
+        for message in [plain, blind] {
+            let keys: Vec<_> = message.blind_keys().map(<[u8]>::to_vec).collect();
+            let letter = message.dead_letter(b"dlx", None, header.clone(), scratch);
+            let head = letter.stored_head();
+            let stored = [&*head, &letter.body_to_vec()].concat();
+            let again = Message::from_stored(&stored, body.len()).unwrap();
+            let pieces = body.chunks(5).map(Bytes::copy_from_slice).collect();
+            let in_pieces = Message::from_stored_pieces(&head, pieces).unwrap();
+            let changed = again.with_header(again.header(), scratch);
+            for letter in [&letter, &again, &in_pieces, &changed] {
+                assert!(letter.has_died());
+                assert!(letter.blind_keys().eq(keys.iter().map(Vec::as_slice)));
+                assert_eq!(letter.body_to_vec(), body);
+                assert_eq!(letter.contiguous().is_some(), message.contiguous().is_some());
+            }
+            let stored = [&*message.stored_head(), body].concat();
+            assert!(!Message::from_stored(&stored, body.len()).unwrap().has_died());
+        }
     }
 }
 

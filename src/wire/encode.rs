@@ -9,9 +9,13 @@ use crate::exception::MethodId;
 use crate::limits::{BODY_SIZE_HARD_MAX, FRAME_MIN, FRAME_OVERHEAD};
 use crate::message::Message;
 use crate::wire::frame::{FRAME_END, FRAME_HEAD_LEN, FrameKind};
-use crate::wire::method::{BASIC_ACK, BASIC_DELIVER, BASIC_GET_OK, BASIC_NACK, BASIC_RETURN};
+use crate::wire::method::{
+    BASIC, BASIC_ACK, BASIC_DELIVER, BASIC_GET_OK, BASIC_NACK, BASIC_RETURN,
+};
 use crate::wire::output::Output;
 use bytes::Bytes;
+
+const CLASS_AND_WEIGHT_LEN: usize = 4;
 
 /// A message on its way out, with the content header that it has there.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +144,11 @@ pub(crate) fn put_method_frame(
 fn put_content(out: &mut Output, channel: u16, content: Content<'_>, frame_max: u32) {
     let Content { message, header } = content;
     let buffer = out.buffer_mut();
-    buffer.extend_from_slice(&frame_head(FrameKind::Header, channel, header.len()));
-    buffer.extend_from_slice(header);
+    let [k, c0, c1, s0, s1, s2, s3] = frame_head(FrameKind::Header, channel, header.len());
+    let [class0, class1] = BASIC.to_be_bytes();
+    // The weight in a message is for ourselves: clients get zero.
+    buffer.extend_from_slice(&[k, c0, c1, s0, s1, s2, s3, class0, class1, 0, 0]);
+    buffer.extend_from_slice(&header[CLASS_AND_WEIGHT_LEN..]);
     buffer.push(FRAME_END);
     let payload_max = body_payload_max(frame_max);
     match message.small_body() {
@@ -256,6 +263,14 @@ mod tests {
         let body = b"\x03\0\x01\0\0\0\x04body\xce";
         let whole = [&b"\x01\0\x01\0\0\0\x16"[..], fields, b"\xce", header, body].concat();
         assert_eq!(*output.buffer_mut(), whole);
+    }
+
+    #[test]
+    fn a_dead_letter_leaves_with_no_weight() {
+        let message = Message::new(b"", b"q", &header(4), b"body", &mut Vec::new());
+        let letter = message.dead_letter(b"", None, header(4), &mut Vec::new());
+        assert_ne!(letter.header(), message.header());
+        assert_eq!(*delivery(&letter, 0).buffer_mut(), *delivery(&message, 0).buffer_mut());
     }
 
     #[test]

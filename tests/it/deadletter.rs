@@ -133,6 +133,92 @@ async fn a_rejected_message_tells_why_it_is_where_it_is() {
     assert!(matches!(field(&death, "time"), Some(AMQPValue::Timestamp(at)) if at > 0));
 }
 
+/// Takes the queue's next message and rejects it; the headers that it had.
+async fn kill(broker: &TestBroker, channel: &Channel, queue: &str) -> FieldTable {
+    wait_for("a message", || broker.ready(queue) > 0).await;
+    let message = get(channel, queue).await.unwrap();
+    message.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+    message.properties.headers().clone().unwrap_or_default()
+}
+
+/// The queues of all deaths, the latest first, and how often it died there.
+fn deaths(table: &FieldTable) -> Vec<(AMQPValue, AMQPValue)> {
+    let Some(AMQPValue::FieldArray(deaths)) = field(table, "x-death") else { panic!("{table:?}") };
+    let deaths = deaths.as_slice().iter().map(|death| death.as_field_table().unwrap());
+    deaths.map(|it| (field(it, "queue").unwrap(), field(it, "count").unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_published_again_begins_anew() {
+    let broker = TestBroker::start();
+    let (_connection, channel) = confirming(&broker).await;
+    declare(&channel, "dead", durable()).await;
+    for queue in ["first", "second"] {
+        declare_with(&channel, queue, mourned_by("dead")).await;
+    }
+    let mut dead = Deliveries::no_ack(&channel, "dead").await;
+    store(&channel, "first", "x", persistent().with_headers(table([("mine", number(1))]))).await;
+    kill(&broker, &channel, "first").await;
+    let letter = dead.next().await;
+    assert_eq!(deaths(&headers(&letter.properties)), [(word("first"), number(1))]);
+    store(&channel, "second", "x", letter.properties.clone()).await;
+    // Until it dies its publisher's headers are nobody else's affair.
+    let passed_on = kill(&broker, &channel, "second").await;
+    assert_eq!(Some(passed_on), *letter.properties.headers());
+    let letter = dead.next().await;
+    let headers = headers(&letter.properties);
+    assert_eq!(deaths(&headers), [(word("second"), number(1))]);
+    assert_eq!(field(&headers, "x-first-death-queue"), Some(word("second")));
+    assert_eq!(field(&headers, "mine"), Some(number(1)));
+}
+
+#[tokio::test]
+async fn deaths_that_a_publisher_wrote_close_no_circle() {
+    let broker = TestBroker::start();
+    let (_connection, channel) = confirming(&broker).await;
+    declare(&channel, "target", durable()).await;
+    let at_once = [("x-message-ttl", number(0))];
+    declare_with(&channel, "q", at_once.into_iter().chain(mourned_by("target"))).await;
+    let death = table([("queue", word("target")), ("reason", word("expired"))]);
+    let told = AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::FieldTable(death)]));
+    store(&channel, "q", "x", persistent().with_headers(table([("x-death", told)]))).await;
+    let letter = Deliveries::no_ack(&channel, "target").await.next().await;
+    assert_eq!(deaths(&headers(&letter.properties)), [(word("q"), number(1))]);
+}
+
+#[tokio::test]
+async fn after_a_restart_it_is_known_who_wrote_of_deaths() {
+    let disk = Arc::new(MemoryDisk::new());
+    let broker = TestBroker::on(disk.clone());
+    let (connection, channel) = confirming(&broker).await;
+    declare(&channel, "dead", durable()).await;
+    declare_with(&channel, "middle", mourned_by("dead")).await;
+    declare_with(&channel, "q", mourned_by("middle")).await;
+    let large = "x".repeat(100_000);
+    for body in ["small", &large] {
+        store(&channel, "q", body, persistent()).await;
+        kill(&broker, &channel, "q").await;
+        wait_for("the dead letter", || broker.ready("middle") % 2 == 1).await;
+        let death = table([("queue", word("q")), ("reason", word("rejected"))]);
+        let told = AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::FieldTable(death)]));
+        let properties = persistent().with_headers(table([("x-death", told)]));
+        store(&channel, "middle", body, properties).await;
+    }
+    drop(connection);
+    let broker = restarted(broker, &disk).await;
+    let (_connection, channel) = self::channel(&broker).await;
+    let mut dead = Deliveries::no_ack(&channel, "dead").await;
+    for body in ["small", &large] {
+        for queues in [&["middle", "q"][..], &["middle"]] {
+            kill(&broker, &channel, "middle").await;
+            let letter = dead.next().await;
+            let expected: Vec<_> = queues.iter().map(|it| (word(it), number(1))).collect();
+            assert_eq!(deaths(&headers(&letter.properties)), expected);
+            assert_eq!(text(letter.data), *body);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_checkpoint_knows_what_has_moved() {
     let disk = Arc::new(MemoryDisk::new());

@@ -7,13 +7,14 @@ use crate::client::{
 };
 use crate::codec::{Properties, Table, Value};
 use crate::outcome::{Outcome, eventually, same};
-use crate::trial::Trial;
+use crate::trial::{Differs, Trial};
 
 cases! {
     "6.4": purge_is_no_death, deletion_is_no_death, expiry_of_the_queue_is_no_death,
         acknowledged_is_no_death, recovered_is_no_death, lost_channel_is_no_death,
         rejections_die_in_their_order, unroutable_letters_are_dropped,
-        each_reason_is_a_death_of_its_own, first_death_stays, ttl_of_the_queue_is_not_told,
+        each_reason_is_a_death_of_its_own, own_deaths_do_not_count, own_deaths_close_no_circle,
+        first_death_stays, ttl_of_the_queue_is_not_told,
         queue_that_is_its_own_target_drops_what_expires, letter_has_the_time_of_its_new_queue,
         default_exchange_without_a_key_is_the_queue_itself;
 }
@@ -147,23 +148,69 @@ fn unroutable_letters_are_dropped(trial: &Trial<'_>) -> Outcome {
 
 fn each_reason_is_a_death_of_its_own(trial: &Trial<'_>) -> Outcome {
     let morgue = Morgue::new(trial)?;
-    let (channel, queue) = (&morgue.channel, morgue.dying(trial, [])?);
+    let (channel, queue) = (&morgue.channel, morgue.dying(trial, [("x-max-length", 1.into())])?);
     channel.call(&bind(&queue, &morgue.dlx, ""))?;
     channel.publish("", &queue, "x");
     let tag = channel.check_out(&queue)?.tag();
     channel.send(&reject(tag));
-    let first = morgue.letter()?;
-    // Published again with its history, it dies of another reason.
-    let properties = Properties::new()
-        .with("expiration", "0")
-        .headers([("x-death", first.headers()?.get("x-death").cloned().unwrap_or(Value::Void))]);
-    channel.expect_bodies(&queue, &["x"])?;
-    channel.publish_with(&publish("", &queue), &properties, b"y");
-    let deaths = deaths(&morgue.letter()?)?;
-    let reasons: Vec<_> = deaths.iter().map(|death| death.get("reason").cloned()).collect();
-    same("reasons", reasons, [Some("expired".into()), Some("rejected".into())])?;
-    let counts: Vec<_> = deaths.iter().map(|death| death.get("count").cloned()).collect();
-    same("counts", counts, [Some(Value::I64(1)), Some(Value::I64(1))])
+    morgue.letter()?;
+    channel.expect_ready(&queue, 1)?;
+    // It is back, and the next one is too many.
+    channel.publish("", &queue, "y");
+    let letter = morgue.letter()?;
+    expect_deaths(&letter, &[(&queue, "maxlen"), (&queue, "rejected")])
+}
+
+/// Each of them has happened once.
+fn expect_deaths(letter: &Content, expected: &[(&str, &str)]) -> Outcome {
+    let deaths = deaths(letter)?;
+    let said = |key| deaths.iter().map(|death| death.get(key).cloned()).collect::<Vec<_>>();
+    let queues = expected.iter().map(|(queue, _)| Some((*queue).into()));
+    same("queues", said("queue"), queues.collect::<Vec<_>>())?;
+    let reasons = expected.iter().map(|(_, reason)| Some((*reason).into()));
+    same("reasons", said("reason"), reasons.collect::<Vec<_>>())?;
+    same("counts", said("count"), vec![Some(Value::I64(1)); expected.len()])
+}
+
+/// As a consumer does that publishes a dead letter with the headers that it has.
+fn own_deaths_do_not_count(trial: &Trial<'_>) -> Outcome {
+    let morgue = Morgue::new(trial)?;
+    let (channel, first) = (&morgue.channel, morgue.dying(trial, [])?);
+    channel.publish("", &first, "x");
+    let tag = channel.check_out(&first)?.tag();
+    channel.send(&reject(tag));
+    let letter = morgue.letter()?;
+    let second = morgue.dying(trial, [])?;
+    channel.publish_with(&publish("", &second), &letter.properties, b"x");
+    let again = channel.check_out(&second)?;
+    same("headers", again.headers()?, letter.headers()?)?;
+    channel.send(&reject(again.tag()));
+    let letter = morgue.letter()?;
+    let both = [(second.as_str(), "rejected"), (first.as_str(), "rejected")];
+    let line = "A publisher's own x-death";
+    let differs = Differs { rabbitmq: (&both[..], &first), leveret: (&both[..1], &second), line };
+    let (deaths, first_death) = trial.expect(differs);
+    let told = letter.headers()?.get("x-first-death-queue").cloned();
+    same("first death", told, Some(first_death.as_str().into()))?;
+    expect_deaths(&letter, deaths)
+}
+
+fn own_deaths_close_no_circle(trial: &Trial<'_>) -> Outcome {
+    let morgue = Morgue::new(trial)?;
+    let queue = morgue.dying(trial, [("x-message-ttl", 0.into())])?;
+    let other = trial.new_queue(&morgue.channel)?;
+    morgue.channel.call(&bind(&other, &morgue.dlx, ""))?;
+    let death = Table::from([
+        ("queue", morgue.dead.as_str().into()),
+        ("reason", "expired".into()),
+        ("count", Value::I64(1)),
+    ]);
+    let told = Properties::new().headers([("x-death", Value::Array(vec![Value::Table(death)]))]);
+    morgue.channel.publish_with(&publish("", &queue), &told, b"x");
+    arrival(&morgue.channel, &other)?;
+    let line = "A publisher's own x-death";
+    let differs = Differs { rabbitmq: 0, leveret: 1, line };
+    morgue.channel.expect_ready(&morgue.dead, trial.expect(differs))
 }
 
 fn first_death_stays(trial: &Trial<'_>) -> Outcome {

@@ -1,7 +1,8 @@
 //! A dead letter as it goes on: another address, no expiration, and its deaths in its headers.
 //!
-//! RabbitMQ 3: one entry of `x-death` for each queue and reason, the latest first; a repeated death
-//! counts on the entry that is there and brings it to the front.
+//! RabbitMQ: one entry of `x-death` for each queue and reason, the latest first; a repeated death
+//! counts on the entry that is there and brings it to the front. RabbitMQ 4: deaths that a
+//! publisher wrote do not count, and are replaced.
 
 use crate::broker::again::copies;
 use crate::message::Message;
@@ -42,16 +43,13 @@ impl Corpse<'_> {
         let header = properties.with_headers(headers.as_ref());
         let header = Properties::check(&header).ok()?.without_expiration();
         let exchange = to.exchange.as_bytes();
-        let message = match &to.routing_key {
-            Some(key) => self.message.readdressed(exchange, key.as_bytes(), &header, scratch),
-            None => self.message.reissued(exchange, &header, scratch),
-        };
+        let key = to.routing_key.as_ref().map(|key| key.as_bytes());
+        let message = self.message.dead_letter(exchange, key, header, scratch);
         Some(Letter { message, deaths })
     }
 
     fn headers(&self, headers: TableRef<'_>, deaths: &[Table], drops_copies: bool) -> Table {
-        // RabbitMQ: whatever stands in x-death, it has died before.
-        let is_first = headers.get(DEATHS).is_none();
+        let is_first = !self.message.has_died();
         let replaced = |key: &[u8]| {
             key == DEATHS
                 || LAST.contains(&key)
@@ -76,7 +74,9 @@ impl Corpse<'_> {
     /// All its deaths, this one first.
     fn deaths(&self, headers: TableRef<'_>, expiration: Option<&[u8]>) -> Vec<Table> {
         let mut earlier: Vec<Table> = match headers.get(DEATHS) {
-            Some(Value::Array(deaths)) => deaths.iter().filter_map(table).collect(),
+            Some(Value::Array(deaths)) if self.message.has_died() => {
+                deaths.iter().filter_map(table).collect()
+            }
             _ => Vec::new(),
         };
         let same = |death: &Table| {

@@ -141,11 +141,21 @@ fn a_publishers_first_death_is_replaced_and_not_doubled() {
 }
 
 #[test]
-fn an_x_death_that_is_no_array_is_replaced_and_has_no_first_death() {
-    let table = TableBuilder::new().put(DEATHS, Value::LongStr(b"none")).finish();
-    let letter = die(&message(table.as_ref()), "q", Reason::Rejected, &to(None));
-    assert_eq!(counts(&letter), [("q".to_owned(), "rejected".to_owned(), 1)]);
-    assert!(headers(&letter).as_ref().get(FIRST[0]).is_none());
+fn deaths_that_a_publisher_wrote_are_replaced_and_close_no_circle() {
+    let first = die(&message(TableRef::EMPTY), "a", Reason::Expired, &to(None));
+    let second = die(&first.message, "b", Reason::Expired, &to(None));
+    let copied = message(headers(&second).as_ref());
+    let no_array = TableBuilder::new().put(DEATHS, Value::LongStr(b"none")).finish();
+    for published in [copied, message(no_array.as_ref())] {
+        let letter = die(&published, "b", Reason::Expired, &to(None));
+        assert_eq!(counts(&letter), [("b".to_owned(), "expired".to_owned(), 1)]);
+        assert!(letter.has_cycled("b") && !letter.has_cycled("a"));
+        let all = headers(&letter);
+        for key in [DEATHS, FIRST[1], LAST[1]] {
+            assert_eq!(all.as_ref().iter().filter(|(name, _)| *name == key).count(), 1);
+        }
+        assert_eq!(text(&all, FIRST[1]), Some(&b"b"[..]));
+    }
 }
 
 /// A value that a client may write, with others in it.
@@ -206,10 +216,10 @@ proptest! {
     ) {
         let fields = [("x-death", deaths), ("CC", carbons), ("x-first-death-queue", first)];
         let mut message = message(table_of(&fields).as_ref());
-        for _ in 0..rounds {
+        for round in 1..=rounds {
             let letter = die(&message, "q", Reason::Expired, &to(None));
-            let latest = letter.deaths[0].as_ref();
-            prop_assert_eq!(latest.get(b"queue"), Some(Value::LongStr(b"q")));
+            let expected = ("q".to_owned(), "expired".to_owned(), i64::try_from(round).unwrap());
+            prop_assert_eq!(counts(&letter), [expected]);
             prop_assert!(letter.has_cycled("q"));
             let told = headers(&letter);
             let Some(Value::Array(told)) = told.as_ref().get(DEATHS) else {
