@@ -1,6 +1,6 @@
 //! Dead letters that no queue takes, of a queue that wants them to arrive (`at-least-once`): they
 //! stay where they died and are tried again, some at a time, until somebody takes them. So do
-//! delayed messages that meet an exchange type that fails.
+//! those that have grown too large, and delayed messages that meet an exchange type that fails.
 
 use super::core::QueueCore;
 use super::deadletter::Reason;
@@ -10,6 +10,15 @@ use crate::limits::{DYING_MAX, HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_
 use crate::time::UnixMillis;
 use std::collections::BTreeMap;
 
+/// Why dead letters are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// There is no queue that takes them, or no way to one.
+    NoTaker,
+    /// With their deaths their headers are larger than allowed.
+    TooLarge,
+}
+
 #[derive(Debug)]
 pub(super) struct HeldBack {
     /// Slot and reason by seq; none while all of them are being tried.
@@ -17,23 +26,33 @@ pub(super) struct HeldBack {
     /// Those from here on are tried next.
     from: u64,
     retry_at: UnixMillis,
+    /// What has been told of since anything is held back.
+    told: Vec<Obstacle>,
 }
 
 impl QueueCore {
-    /// No queue takes these dead letters now. What is none any more is passed over. True if there
-    /// were none of them before.
-    pub fn hold_back(&mut self, letters: &[(u32, Seq, Reason)], effects: &mut Effects) -> bool {
+    /// These dead letters do not move now. What is none any more is passed over. True if none was
+    /// held back for that before.
+    pub fn hold_back(
+        &mut self,
+        letters: &[(u32, Seq, Reason)],
+        obstacle: Obstacle,
+        effects: &mut Effects,
+    ) -> bool {
         let retry_at = effects.now.unix.plus(HELD_BACK_RETRY_MS);
         let checkout = &self.checkout;
         let dying = letters.iter().filter(|(slot, seq, _)| checkout.is_dying(*slot, seq.0));
-        let is_first = self.held_back.is_none();
         let held = self.held_back.get_or_insert_with(|| {
-            Box::new(HeldBack { letters: BTreeMap::new(), from: 0, retry_at })
+            Box::new(HeldBack { letters: BTreeMap::new(), from: 0, retry_at, told: Vec::new() })
         });
+        let is_news = !held.told.contains(&obstacle);
+        if is_news {
+            held.told.push(obstacle);
+        }
         held.letters.extend(dying.map(|&(slot, seq, reason)| (seq.0, (slot, reason))));
         self.end_holding_back();
         self.arm(effects);
-        is_first
+        is_news
     }
 
     /// Whether dead letters wait here that are to arrive elsewhere, or are on their way once more.
@@ -136,7 +155,7 @@ mod tests {
         /// Nobody takes what is on its way.
         fn hold_back(&mut self) -> bool {
             let letters = self.tried();
-            self.core.hold_back(&letters, &mut self.effects)
+            self.core.hold_back(&letters, Obstacle::NoTaker, &mut self.effects)
         }
     }
 
@@ -158,6 +177,22 @@ mod tests {
         // Once all have arrived, it is news again.
         world.publish(1);
         assert!(world.hold_back());
+    }
+
+    #[test]
+    fn each_obstacle_is_told_of_once() {
+        let mut world = World::new();
+        world.publish(2);
+        let letters = world.tried();
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            for (letter, obstacle) in letters.iter().zip([Obstacle::NoTaker, Obstacle::TooLarge]) {
+                told.push(world.core.hold_back(&[*letter], obstacle, &mut world.effects));
+            }
+            world.tick();
+            assert_eq!(world.tried(), letters);
+        }
+        assert_eq!(told, [true, true, false, false]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::core::Publish;
 use super::deadletter::{Dead, Reason};
 use super::gets::Got;
+use super::held_back::Obstacle;
 use super::outlet::{Event, Outlet};
 use super::page::Page;
 use super::samples::{FOREVER, Sink, World, publish, spec};
@@ -277,7 +278,7 @@ fn a_get_behind_letters_that_nobody_takes_finds_nothing() {
     world.core.withdraw_get(ConsumerToken(7));
     let held = |dead: &Dead| dead.place.map(|(slot, seq)| (slot, seq, dead.reason));
     let letters: Vec<_> = world.effects.dead.iter().filter_map(held).collect();
-    assert!(world.core.hold_back(&letters, &mut world.effects));
+    assert!(world.core.hold_back(&letters, Obstacle::NoTaker, &mut world.effects));
     assert!(matches!(get(&mut world), Got::Empty));
 }
 

@@ -83,6 +83,7 @@ pub use deadletter::{Dead, DeadList, Origin, Reason};
 pub use delay::Waiting;
 pub use effects::{Effects, Load};
 pub use gets::Got;
+pub use held_back::Obstacle;
 pub use limiter::ChannelLimiter;
 pub use load::Paging;
 pub use outlet::{Delivery, EndReason, Event, Outlet, Returned};

@@ -12,6 +12,7 @@ use super::deadletter::{DeadList, Origin, Reason};
 use super::delay::Waiting;
 use super::effects::Effects;
 use super::gets::Got;
+use super::held_back::Obstacle;
 use super::outlet::Outlet;
 use super::page_out::{Freed, Sweep};
 use super::residence::{Residence, Share};
@@ -330,11 +331,13 @@ impl Queue {
     pub fn hold_back(
         &self,
         letters: &[(u32, Seq, Reason)],
+        obstacle: Obstacle,
         turn: &mut Turn<'_>,
     ) -> Result<bool, Gone> {
-        let hold =
-            |core: &mut QueueCore, turn: &mut Turn<'_>| core.hold_back(letters, turn.effects);
-        self.run(turn, hold).map(|(_, is_first)| is_first)
+        let hold = |core: &mut QueueCore, turn: &mut Turn<'_>| {
+            core.hold_back(letters, obstacle, turn.effects)
+        };
+        self.run(turn, hold).map(|(_, is_news)| is_news)
     }
 
     /// As `QueueCore::record_dying`. Nothing if the queue is gone.

@@ -25,7 +25,8 @@ use crate::limits::{
 };
 use crate::message::Message;
 use crate::queue::{
-    Dead, DeadLetterStrategy, DeadList, Origin, Overflow, Publish, Queue, QueueType, Reason,
+    Dead, DeadLetterStrategy, DeadList, Obstacle, Origin, Overflow, Publish, Queue, QueueType,
+    Reason,
 };
 use crate::store::Target;
 use crate::time::Ttl;
@@ -49,8 +50,8 @@ enum Fate {
     Moves { message: Message, row: Vec<Target>, places: usize },
     /// Nobody wants it.
     Ends,
-    /// Nobody takes it, but somebody has to.
-    Waits,
+    /// It cannot move now, but has to.
+    Waits(Obstacle),
 }
 
 /// Queues' places in a batch of moves.
@@ -132,7 +133,8 @@ impl Broker {
     /// moved, and to how many places.
     fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize) {
         let _gate = self.gate.read();
-        let (mut shown, mut ended, mut held) = (Places::new(), Places::new(), Places::new());
+        let (mut shown, mut ended) = (Places::new(), Places::new());
+        let (mut held, mut too_large) = (Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
         let (mut moved, mut places) = (0, 0);
@@ -147,7 +149,13 @@ impl Broker {
                 source = self.queue_by_id(dead.queue);
             }
             let fate = self.reserve(dead, origin, &mut way, &mut shown, workspace);
-            if let (Fate::Waits, Some(queue), Some((slot, seq))) = (&fate, &source, dead.place) {
+            if let (Fate::Waits(obstacle), Some(queue), Some((slot, seq))) =
+                (&fate, &source, dead.place)
+            {
+                let held = match obstacle {
+                    Obstacle::NoTaker => &mut held,
+                    Obstacle::TooLarge => &mut too_large,
+                };
                 held.push(queue, (slot, seq, dead.reason));
                 continue;
             }
@@ -178,12 +186,23 @@ impl Broker {
         for (queue, places) in ended.all {
             let _ = queue.buried(&places, false, &mut workspace.turn(self));
         }
-        for (queue, letters) in held.all {
-            if queue.hold_back(&letters, &mut workspace.turn(self)) == Ok(true) {
-                log_held_back(&queue);
+        self.hold_back(held, Obstacle::NoTaker, workspace);
+        self.hold_back(too_large, Obstacle::TooLarge, workspace);
+        (moved, places)
+    }
+
+    /// Leaves these where they died, and says so if it is news.
+    fn hold_back(
+        &self,
+        letters: Places<(u32, Seq, Reason)>,
+        obstacle: Obstacle,
+        workspace: &mut Workspace,
+    ) {
+        for (queue, letters) in letters.all {
+            if queue.hold_back(&letters, obstacle, &mut workspace.turn(self)) == Ok(true) {
+                log_held_back(&queue, obstacle);
             }
         }
-        (moved, places)
     }
 
     /// Reserves a dead letter's places.
@@ -207,13 +226,17 @@ impl Broker {
         let Some(to) = dead.behaviour.dead_letter.as_ref() else { return Fate::Ends };
         let Some(vhost) = self.vhost(&origin.vhost) else { return Fate::Ends };
         let must_arrive = to.strategy == DeadLetterStrategy::AtLeastOnce;
-        let nobody = if must_arrive { Fate::Waits } else { Fate::Ends };
+        let nobody = if must_arrive { Fate::Waits(Obstacle::NoTaker) } else { Fate::Ends };
         let Some(exchange) = vhost.exchange(&to.exchange) else { return nobody };
         let (message, reason, died) = (&dead.message, dead.reason, workspace.effects.now.unix);
         let corpse = Corpse { message, queue: &origin.name, reason, died };
         let Some(letter) = corpse.letter(to, &mut workspace.scratch) else {
+            // What a queue has refused has no place in which to wait.
+            if must_arrive && dead.place.is_some() {
+                return Fate::Waits(Obstacle::TooLarge);
+            }
             log_overgrown(origin, reason);
-            return nobody;
+            return Fate::Ends;
         };
         let Some(again) = Again::of(&letter.message) else { return Fate::Ends };
         // An exchange without its plugin routes nothing.
@@ -262,7 +285,7 @@ fn reserve_places(
         for (queue, target) in taken {
             let _ = queue.withdraw(&[target.seq], &mut workspace.turn(broker));
         }
-        return Fate::Waits;
+        return Fate::Waits(Obstacle::NoTaker);
     }
     let places = taken.len();
     let mut row = Vec::new();
@@ -282,7 +305,7 @@ fn sends_on(queue: &Queue) -> bool {
 }
 
 #[cold]
-fn log_held_back(queue: &Queue) {
+fn log_held_back(queue: &Queue, obstacle: Obstacle) {
     if queue.id.is_timed() {
         let exchange = Resource::Exchange { vhost: &queue.vhost, name: &queue.name };
         tracing::warn!(
@@ -293,6 +316,14 @@ fn log_held_back(queue: &Queue) {
         return;
     }
     let resource = Resource::Queue { vhost: &queue.vhost, name: &queue.name };
+    if obstacle == Obstacle::TooLarge {
+        tracing::warn!(
+            "dead letters of {resource} wait, since with their deaths their headers would be \
+             larger than allowed: give it another dead-letter strategy, or delete it with them; \
+             they are tried again every second"
+        );
+        return;
+    }
     tracing::warn!(
         "dead letters of {resource} wait, since no queue takes them: bind one to their dead-letter \
          exchange, or make room in it; they are tried again every second"
@@ -303,8 +334,8 @@ fn log_held_back(queue: &Queue) {
 fn log_overgrown(origin: &Origin, reason: Reason) {
     let resource = Resource::Queue { vhost: &origin.vhost, name: &origin.name };
     tracing::warn!(
-        "a message of {resource} cannot go to the dead-letter exchange ({}): with its deaths its \
-         headers would be larger than allowed",
+        "a message of {resource} is dropped and does not go to the dead-letter exchange ({}): with \
+         its deaths its headers would be larger than allowed",
         reason.name()
     );
 }

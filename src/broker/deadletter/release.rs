@@ -9,7 +9,7 @@ use crate::broker::{Broker, Vhost};
 use crate::exchange::{ExchangeShared, waited};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
-use crate::queue::{Dead, Origin, Queue};
+use crate::queue::{Dead, Obstacle, Origin, Queue};
 use crate::time::{Delay, Ttl, UnixMillis};
 use crate::wire::Properties;
 use std::sync::Arc;
@@ -55,7 +55,9 @@ impl Broker {
         let mut delay = None;
         if !way.is_known(&again) {
             // It was confirmed, so it waits for the day when its way has no type that fails.
-            let Some(found) = self.find_way(&again, way, workspace) else { return Fate::Waits };
+            let Some(found) = self.find_way(&again, way, workspace) else {
+                return Fate::Waits(Obstacle::NoTaker);
+            };
             delay = found;
         }
         if way.queues.is_empty() {

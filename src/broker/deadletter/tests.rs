@@ -4,12 +4,15 @@ use super::super::declare::tests::{DURABLE, connect, open};
 use super::super::link::{Link, Workspace};
 use super::super::{BindTo, Broker, DeclareQueue};
 use crate::id::ConsumerToken;
-use crate::limits::{HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS};
+use crate::limits::{
+    HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS, TABLE_FIELDS_MAX,
+};
 use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
 use crate::store::MemoryDisk;
 use crate::table::{Table, TableBuilder, TableRef, Value};
 use crate::time::{Ttl, UnixMillis};
+use crate::wire::Properties;
 use std::sync::Arc;
 
 const PERSISTENT: [u8; 15] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 2];
@@ -79,7 +82,11 @@ impl World {
     }
 
     fn publish(&mut self, queue: &str, count: usize) {
-        let message = Message::new(b"", queue.as_bytes(), &PERSISTENT, b"", &mut Vec::new());
+        self.publish_with(&PERSISTENT, queue, count);
+    }
+
+    fn publish_with(&mut self, header: &[u8], queue: &str, count: usize) {
+        let message = Message::new(b"", queue.as_bytes(), header, b"", &mut Vec::new());
         let (persistent, priority, ttl) = (true, 0, Ttl::FOREVER);
         let publish = Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
         let mut batch = vec![publish; count];
@@ -118,6 +125,31 @@ fn a_letter_that_nobody_takes_waits_where_it_died_until_somebody_does() {
     world.declare("dead", &Table::default());
     world.tick_after(RETRY_MS);
     assert_eq!((world.depth("dead"), world.tick_after(0)), (3, None));
+}
+
+/// What is logged meanwhile.
+fn logged(events: impl FnOnce()) -> String {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(writer)).finish();
+    tracing::subscriber::with_default(subscriber, events);
+    std::io::read_to_string(reader).unwrap()
+}
+
+#[test]
+fn letters_that_have_grown_too_large_are_told_of_once() {
+    let fields = (0..TABLE_FIELDS_MAX).fold(TableBuilder::new(), |it, _| it.put(b"", Value::Void));
+    let header = Properties::check(&PERSISTENT).unwrap().with_headers(fields.finish().as_ref());
+    let mut world = World::new();
+    world.declare("dead", &Table::default());
+    world.declare("q", &dying(0, b""));
+    let text = logged(|| {
+        world.publish_with(&header, "q", 2);
+        for _ in 0..5 {
+            assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+        }
+    });
+    assert_eq!(text.matches("headers would be larger than allowed").count(), 1, "{text}");
+    assert_eq!(world.depth("dead"), 0);
 }
 
 #[test]
