@@ -46,6 +46,10 @@ pub struct QueueCounters {
     /// Messages that wait for their next attempt: neither ready nor unacked.
     pub retrying: Gauge,
     pub retrying_bytes: Gauge,
+    /// Dead letters that have not moved, while some of them wait for somebody who takes them
+    /// (`at-least-once`); of a delayed exchange, messages whose way has failed. Neither ready nor
+    /// unacked.
+    pub held_back: Gauge,
     pub unacked: Gauge,
     pub unacked_bytes: Gauge,
     pub consumers: Gauge,

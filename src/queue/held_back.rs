@@ -61,6 +61,12 @@ impl QueueCore {
         self.held_back.is_some()
     }
 
+    /// Dead letters that have not moved, while some of them are held back.
+    #[must_use]
+    pub fn held_back_len(&self) -> usize {
+        if self.holds_back() { self.dying } else { 0 }
+    }
+
     /// When some of them are tried again.
     pub(super) fn held_back_due(&self) -> UnixMillis {
         let held = self.held_back.as_ref().filter(|held| !held.letters.is_empty());

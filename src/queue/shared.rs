@@ -681,6 +681,7 @@ impl Queue {
         self.counters.ready_bytes.set(core.ready_bytes());
         self.counters.retrying.set(core.retrying_len() as u64);
         self.counters.retrying_bytes.set(core.retrying_bytes());
+        self.counters.held_back.set(core.held_back_len() as u64);
         self.counters.unacked.set(core.unacked_len() as u64);
         self.counters.unacked_bytes.set(core.unacked_bytes());
         self.counters.consumers.set(core.consumers_len() as u64);

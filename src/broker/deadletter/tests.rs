@@ -122,9 +122,11 @@ fn a_letter_that_nobody_takes_waits_where_it_died_until_somebody_does() {
     world.publish("q", 3);
     assert_eq!((world.depth("q"), world.tick_after(0)), (0, Some(RETRY_MS)));
     assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS), "tried in vain");
+    assert_eq!(world.queue("q").counters.held_back.get(), 3);
     world.declare("dead", &Table::default());
     world.tick_after(RETRY_MS);
     assert_eq!((world.depth("dead"), world.tick_after(0)), (3, None));
+    assert_eq!(world.queue("q").counters.held_back.get(), 0);
 }
 
 /// What is logged meanwhile.
@@ -146,6 +148,7 @@ fn letters_that_have_grown_too_large_are_told_of_once() {
         world.publish_with(&header, "q", 2);
         for _ in 0..5 {
             assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+            assert_eq!(world.queue("q").counters.held_back.get(), 2);
         }
     });
     assert_eq!(text.matches("headers would be larger than allowed").count(), 1, "{text}");
