@@ -4,7 +4,7 @@
 use super::link::Workspace;
 use super::vhost::Resolved;
 use super::{Broker, Vhost};
-use crate::exchange::{ExchangeShared, Published};
+use crate::exchange::{ExchangeShared, Published, Remembered};
 use crate::message::Message;
 use crate::queue::Publish;
 use crate::table::{TableRef, Value};
@@ -73,6 +73,16 @@ impl Broker {
         workspace.routing.seed(|| self.entropy.number());
         let (now, scratch) = (workspace.effects.now.unix, &mut workspace.routing);
         again.route(now, |published| vhost.resolve(exchange, published, scratch)).ok()
+    }
+}
+
+/// A message as an exchange remembers it.
+pub(super) fn remembered(publish: &Publish) -> Remembered {
+    Remembered {
+        message: publish.message.clone(),
+        persistent: publish.persistent,
+        priority: publish.priority,
+        ttl: publish.ttl,
     }
 }
 

@@ -251,6 +251,21 @@ impl World {
 }
 
 #[test]
+fn an_exchange_remembers_what_was_released() {
+    let mut world = World::new("x-recent-history");
+    world.publish("x", &delay(100), true, 1);
+    world.queue("early");
+    world.bind("x", "early", b"");
+    world.broker.finish_turn(&mut world.workspace);
+    assert_eq!(world.ready("early"), 0, "it is still to come");
+    world.at(1_200).tick();
+    assert_eq!((world.ready("q"), world.ready("early")), (1, 1));
+    world.queue("late");
+    world.bind("x", "late", b"");
+    assert_eq!(world.ready("late"), 1);
+}
+
+#[test]
 fn a_message_waits_as_long_as_it_says_and_goes_on_with_its_header_negated() {
     let mut world = World::new("direct");
     world.publish("x", &delay(500), true, 1);

@@ -12,12 +12,13 @@ mod letter;
 mod release;
 
 use super::Broker;
-use super::again::Again;
+use super::again::{Again, remembered};
 use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
 use super::vhost::Resolved;
 use crate::config::Durability;
 use crate::exception::Resource;
+use crate::exchange::{History, Remembered};
 use crate::id::{QueueId, Seq};
 use crate::limits::{
     DEAD_LETTERS_PER_RECORD_BATCH, DEAD_LETTERS_PER_TURN, DEAD_LETTERS_WAITING_MAX,
@@ -70,6 +71,28 @@ impl<T> Places<T> {
         match self.all.get_mut(at) {
             Some((_, places)) => places.push(place),
             None => self.all.push((Arc::clone(queue), vec![place])),
+        }
+    }
+}
+
+/// What a batch of moves shows once its records are appended.
+struct Shown {
+    places: Places<Seq>,
+    /// What exchanges remember of it.
+    remembered: Vec<(Arc<History>, Remembered)>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { places: Places::new(), remembered: Vec::new() }
+    }
+
+    /// The exchanges on a letter's way remember it, also if no queue takes it.
+    fn remember(&mut self, histories: Vec<Arc<History>>, publish: &Publish, fate: &Fate) {
+        // What waits is routed again.
+        if !matches!(fate, Fate::Waits(_)) {
+            let each = histories.into_iter().map(|history| (history, remembered(publish)));
+            self.remembered.extend(each);
         }
     }
 }
@@ -133,14 +156,14 @@ impl Broker {
     /// moved, and to how many places.
     fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize) {
         let _gate = self.gate.read();
-        let (mut shown, mut ended) = (Places::new(), Places::new());
+        let (mut shown, mut ended) = (Shown::new(), Places::new());
         let (mut held, mut too_large) = (Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
         let (mut moved, mut places) = (0, 0);
         let (mut source, mut way) = (None::<Arc<Queue>>, None);
         for dead in batch {
-            if places >= WORK_PER_LOCK_MAX {
+            if places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
                 break;
             }
             moved += 1;
@@ -176,19 +199,28 @@ impl Broker {
         }
         // Nobody waits for the answer.
         workspace.effects.refused.truncate(refused);
-        durability = durability.max(strongest(shown.all.iter().map(|(queue, _)| queue)));
+        let queues = shown.places.all.iter().map(|(queue, _)| queue);
+        durability = durability.max(strongest(queues));
         if !workspace.records.is_empty() {
             self.log().append_as(&mut workspace.records, durability);
         }
-        for (queue, seqs) in shown.all {
-            let _ = queue.show(&seqs, &mut workspace.turn(self));
-        }
+        places += shown.remembered.len();
+        self.show(shown, workspace);
         for (queue, places) in ended.all {
             let _ = queue.buried(&places, false, &mut workspace.turn(self));
         }
         self.hold_back(held, Obstacle::NoTaker, workspace);
         self.hold_back(too_large, Obstacle::TooLarge, workspace);
         (moved, places)
+    }
+
+    fn show(&self, shown: Shown, workspace: &mut Workspace) {
+        for (queue, seqs) in shown.places.all {
+            let _ = queue.show(&seqs, &mut workspace.turn(self));
+        }
+        for (history, remembered) in shown.remembered {
+            history.push(remembered);
+        }
     }
 
     /// Leaves these where they died, and says so if it is news.
@@ -211,7 +243,7 @@ impl Broker {
         dead: &Dead,
         origin: &Origin,
         way: &mut Option<Way>,
-        shown: &mut Places<Seq>,
+        shown: &mut Shown,
         workspace: &mut Workspace,
     ) -> Fate {
         match dead.reason {
@@ -219,7 +251,7 @@ impl Broker {
                 return self.reserve_released(dead, origin, way, shown, workspace);
             }
             Reason::Rescheduled(until) => {
-                return self.reserve_rescheduled(dead, origin, until, shown, workspace);
+                return self.reserve_rescheduled(dead, origin, until, &mut shown.places, workspace);
             }
             _ => {}
         }
@@ -247,11 +279,16 @@ impl Broker {
             // A delay queue is no queue to the letter, whatever its exchange's name.
             queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
         }
-        if queues.is_empty() {
-            return nobody;
-        }
         let publish = again.publish(Ttl::FOREVER, routed.delay);
-        reserve_places(&publish, &queues, must_arrive, shown, self, workspace)
+        let fate = match queues[..] {
+            [] => nobody,
+            _ => {
+                let places = &mut shown.places;
+                reserve_places(&publish, &queues, must_arrive, places, self, workspace)
+            }
+        };
+        shown.remember(routed.histories, &publish, &fate);
+        fate
     }
 }
 

@@ -1,12 +1,12 @@
 //! A delayed message whose time has come: it goes on as it was published, by way of the bindings of
 //! the exchange that has held it back, and its headers say that it has waited.
 
-use super::{Fate, Places, reserve_places};
+use super::{Fate, Places, Shown, reserve_places};
 use crate::broker::again::Again;
 use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
 use crate::broker::{Broker, Vhost};
-use crate::exchange::{ExchangeShared, waited};
+use crate::exchange::{ExchangeShared, Routed, waited};
 use crate::id::{QueueId, Seq};
 use crate::message::Message;
 use crate::queue::{Dead, Obstacle, Origin, Queue};
@@ -41,7 +41,7 @@ impl Broker {
         dead: &Dead,
         origin: &Origin,
         way: &mut Option<Way>,
-        shown: &mut Places<Seq>,
+        shown: &mut Shown,
         workspace: &mut Workspace,
     ) -> Fate {
         if way.as_ref().is_none_or(|way| way.from != dead.queue) {
@@ -52,20 +52,23 @@ impl Broker {
             return Fate::Ends;
         };
         let Some(again) = Again::of(&message) else { return Fate::Ends };
-        let mut delay = None;
+        let mut routed = Routed::default();
         if !way.is_known(&again) {
             // It was confirmed, so it waits for the day when its way has no type that fails.
             let Some(found) = self.find_way(&again, way, workspace) else {
                 return Fate::Waits(Obstacle::NoTaker);
             };
-            delay = found;
+            routed = found;
         }
-        if way.queues.is_empty() {
+        let publish = again.publish(ttl(&again.properties), routed.delay);
+        let fate = if way.queues.is_empty() {
             way.exchange.counters.unroutable.add(1);
-            return Fate::Ends;
-        }
-        let publish = again.publish(ttl(&again.properties), delay);
-        reserve_places(&publish, &way.queues, false, shown, self, workspace)
+            Fate::Ends
+        } else {
+            reserve_places(&publish, &way.queues, false, &mut shown.places, self, workspace)
+        };
+        shown.remember(routed.histories, &publish, &fate);
+        fate
     }
 
     /// Where the ways of this one begin; none if its exchange is no more.
@@ -75,21 +78,21 @@ impl Broker {
         Some(Way { from: dead.queue, vhost, exchange, first: None, queues: Vec::new() })
     }
 
-    /// Has `way` lead to the message's queues; says for how long it waits there, if it does. `None`
-    /// if a type on the way is gone or fails.
+    /// Has `way` lead to the message's queues; says what else routing has found. `None` if a type
+    /// on the way is gone or fails.
     fn find_way(
         &self,
         again: &Again<'_>,
         way: &mut Way,
         workspace: &mut Workspace,
-    ) -> Option<Option<Delay>> {
+    ) -> Option<Routed> {
         way.first = None;
         let Resolved { queues, routed } =
             self.targets(again, &way.exchange, &way.vhost, workspace)?;
         let by_key = routed.cacheable_once_waited && again.only_key().is_some();
         way.first = (by_key && routed.delay.is_none()).then(|| again.message.clone());
         way.queues = queues;
-        Some(routed.delay)
+        Some(routed)
     }
 
     /// As `reserve`, for one that goes on waiting.

@@ -2,7 +2,7 @@
 
 use super::super::declare::tests::{DURABLE, connect, open};
 use super::super::link::{Link, Workspace};
-use super::super::{BindTo, Broker, DeclareQueue};
+use super::super::{BindTo, Broker, DeclareExchange, DeclareQueue};
 use crate::id::ConsumerToken;
 use crate::limits::{
     HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS, TABLE_FIELDS_MAX,
@@ -71,6 +71,21 @@ impl World {
         self.declare(name, &Table::default());
         let (to, none) = (BindTo::Queue(name), TableRef::EMPTY);
         self.link.bind(exchange, to, b"", none, &mut self.workspace).unwrap();
+    }
+
+    /// An exchange that remembers two messages.
+    fn declare_history(&mut self, name: &str) {
+        let length = TableBuilder::new().put(b"x-recent-history-length", Value::I32(2)).finish();
+        let exchange = DeclareExchange {
+            name,
+            kind: "x-recent-history",
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: length.as_ref(),
+        };
+        self.link.declare_exchange(&exchange, &mut self.workspace).unwrap();
+        self.broker.finish_turn(&mut self.workspace);
     }
 
     fn queue(&self, name: &str) -> Arc<Queue> {
@@ -153,6 +168,34 @@ fn letters_that_have_grown_too_large_are_told_of_once() {
     });
     assert_eq!(text.matches("headers would be larger than allowed").count(), 1, "{text}");
     assert_eq!(world.depth("dead"), 0);
+}
+
+#[test]
+fn an_exchange_remembers_letters_once_they_have_moved() {
+    let mut world = World::new();
+    world.declare_history("h");
+    world.declare("q", &dying(0, b"h"));
+    world.publish("q", 3);
+    assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+    world.bound("first", "h");
+    assert_eq!(world.depth("first"), 0, "they wait where they died");
+    world.tick_after(RETRY_MS);
+    assert_eq!(world.depth("first"), 3);
+    world.bound("late", "h");
+    assert_eq!(world.depth("late"), 2);
+}
+
+#[test]
+fn an_exchange_remembers_letters_that_no_queue_takes() {
+    let mut world = World::new();
+    world.declare_history("h");
+    let to = TableBuilder::new().put(b"x-message-ttl", Value::I32(0));
+    let to = to.put(b"x-dead-letter-exchange", Value::LongStr(b"h")).finish();
+    world.declare("q", &to);
+    world.publish("q", 1);
+    assert_eq!(world.tick_after(0), None);
+    world.bound("late", "h");
+    assert_eq!(world.depth("late"), 1);
 }
 
 #[test]

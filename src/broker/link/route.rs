@@ -4,11 +4,12 @@ use super::Link;
 use super::publish::strongest;
 use super::reply::ReplyTarget;
 use super::shared_routes::SharedRoutes;
+use crate::broker::again::remembered;
 use crate::broker::vhost::Resolved;
 use crate::config::Durability;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{
-    ExchangeShared, History, Kind, Live, Published, Remembered, RouteCache, RouteScratch, Validity,
+    ExchangeShared, History, Kind, Live, Published, RouteCache, RouteScratch, Validity,
 };
 use crate::limits::{ROUTE_CACHE_BUDGET, ROUTE_CACHE_SHARE};
 use crate::queue::{Effects, Origin, Publish, Queue, QueueType};
@@ -54,12 +55,7 @@ impl Route {
         for aside in &self.asides {
             match aside {
                 Aside::Reply(reply) => reply.push(&publish.message, effects),
-                Aside::History(history) => history.push(Remembered {
-                    message: publish.message.clone(),
-                    persistent: publish.persistent,
-                    priority: publish.priority,
-                    ttl: publish.ttl,
-                }),
+                Aside::History(history) => history.push(remembered(publish)),
             }
         }
     }
