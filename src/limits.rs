@@ -156,6 +156,8 @@ pub const LANE_KEY_BYTES_MAX: usize = 255;
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 160;
 /// Messages of a page: 56 bytes of memory for them if they were published one after the other.
 pub const PAGE_LEN: usize = 1_024;
+/// Pages' worth of messages at which a checkpoint looks while others wait for their queue.
+pub const ALIVE_PART_PAGES: usize = 4;
 /// What a message that expires costs in a queue with `x-expiry = exact`, in memory or not: its
 /// place in the order of times.
 pub const DUE_BYTES: u64 = 32;

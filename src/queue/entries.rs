@@ -185,20 +185,23 @@ impl Entries {
 
     /// The messages from this seq on.
     pub(super) fn iter_from(&self, seq: u64) -> impl Iterator<Item = &Entry> {
+        self.chunks_from(seq).flatten().skip_while(move |entry| entry.seq < seq)
+    }
+
+    /// Parts that lie one after the other in memory.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &VecDeque<Entry>> {
+        self.chunks_from(0)
+    }
+
+    /// As `chunks`, from that on in which this seq is or would be.
+    pub(super) fn chunks_from(&self, seq: u64) -> impl Iterator<Item = &VecDeque<Entry>> {
         let is_before = |chunk: &VecDeque<Entry>| chunk.back().is_none_or(|last| last.seq < seq);
         let rest = self.rest.as_ref().map(|rest| {
             let at = rest.chunks.partition_point(is_before);
             rest.chunks.range(at..)
         });
         let first = (!is_before(&self.first)).then_some(&self.first);
-        let chunks = first.into_iter().chain(rest.into_iter().flatten());
-        chunks.flatten().skip_while(move |entry| entry.seq < seq)
-    }
-
-    /// Runs of messages one after the other in memory.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &VecDeque<Entry>> {
-        let rest = self.rest.iter().flat_map(|rest| &rest.chunks);
-        std::iter::once(&self.first).chain(rest)
+        first.into_iter().chain(rest.into_iter().flatten())
     }
 
     /// For how many there is memory.

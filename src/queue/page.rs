@@ -8,6 +8,7 @@ use super::ready::Entry;
 use super::runs::add_run;
 use crate::id::Seq;
 use crate::time::UnixMillis;
+use std::ops::RangeInclusive;
 
 /// One message on its way into a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +183,37 @@ impl Page {
             marked.for_each(|(seq, _)| add_run(runs, (seq, seq)));
         } else if self.marks.redelivered() {
             add_run(runs, (self.first, self.last));
+        }
+    }
+
+    /// Messages that are looked at one by one to name all.
+    pub(super) fn steps(&self) -> usize {
+        if self.codes.is_some() { self.len() } else { 1 }
+    }
+
+    /// As `add_runs` and `add_redelivered`, of these seqs only.
+    pub(super) fn add_within(
+        &self,
+        range: &RangeInclusive<u64>,
+        live: &mut Vec<(Seq, Seq)>,
+        redelivered: &mut Vec<(Seq, Seq)>,
+    ) {
+        if range.contains(&self.first) && range.contains(&self.last) {
+            self.add_runs(usize::MAX, live);
+            self.add_redelivered(redelivered);
+        } else if self.codes.is_some() {
+            for (seq, marks) in self.walk().filter(|(seq, _)| range.contains(seq)) {
+                add_run(live, (seq, seq));
+                if marks.redelivered() {
+                    add_run(redelivered, (seq, seq));
+                }
+            }
+        } else {
+            let run = (self.first.max(*range.start()), self.last.min(*range.end()));
+            add_run(live, run);
+            if self.marks.redelivered() {
+                add_run(redelivered, run);
+            }
         }
     }
 

@@ -69,12 +69,7 @@ impl Retries {
         self.remove(seq)
     }
 
-    /// By seq.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries_from(0)
-    }
-
-    /// Those from this seq on.
+    /// By seq, from this one on.
     pub(super) fn entries_from(&self, seq: u64) -> impl Iterator<Item = &Entry> {
         self.waiting.range(seq..).map(|(_, waiting)| &waiting.entry)
     }
@@ -151,7 +146,12 @@ impl QueueCore {
 
     /// Which messages wait, and until when, by seq.
     pub fn retrying(&self) -> impl Iterator<Item = (Seq, UnixMillis)> {
-        let waiting = self.retries.iter().flat_map(|retries| &retries.waiting);
+        self.retrying_from(0)
+    }
+
+    /// Those from this seq on.
+    pub(super) fn retrying_from(&self, seq: u64) -> impl Iterator<Item = (Seq, UnixMillis)> {
+        let waiting = self.retries.iter().flat_map(move |retries| retries.waiting.range(seq..));
         waiting.map(|(seq, waiting)| (Seq(*seq), waiting.until))
     }
 

@@ -17,6 +17,7 @@ use super::settings::{Behaviour, QueueType};
 use crate::id::{QueueId, Seq};
 use crate::store::{CameBack, RecordBatch};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// What the settings say about returns, read once.
 #[derive(Clone, Copy, Debug)]
@@ -102,11 +103,22 @@ impl Returns {
         }
     }
 
-    /// Of messages that the journal knows, in order.
-    fn persistent(&self) -> impl Iterator<Item = (Seq, u32)> {
-        let all = self.0.iter().flat_map(|counted| &counted.by_seq);
+    /// Of those of these messages that the journal knows, in order.
+    fn persistent(&self, range: &RangeInclusive<u64>) -> impl Iterator<Item = (Seq, u32)> {
+        let all = self.0.iter().flat_map(|counted| counted.by_seq.range(range.clone()));
         let known = all.filter(|(_, count)| count.persistent);
         known.map(|(seq, count)| (Seq(*seq), count.times))
+    }
+
+    /// Messages that are counted.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |counted| counted.by_seq.len())
+    }
+
+    /// Those that are counted, from this one on.
+    pub(super) fn seqs_from(&self, seq: u64) -> impl Iterator<Item = u64> {
+        let counted = self.0.iter().flat_map(move |counted| counted.by_seq.range(seq..));
+        counted.map(|(seq, _)| *seq)
     }
 
     /// What a recovered message was counted to.
@@ -195,10 +207,14 @@ impl QueueCore {
         }
     }
 
-    /// How messages that the journal knows came back, in order, and until when they wait now.
-    pub(super) fn came_back(&self) -> impl Iterator<Item = (Seq, CameBack)> {
-        let mut waiting = self.retrying().peekable();
-        self.returns.persistent().map(move |(seq, times)| {
+    /// How those of these messages came back that the journal knows, in order, and until when they
+    /// wait now.
+    pub(super) fn came_back(
+        &self,
+        range: &RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (Seq, CameBack)> {
+        let mut waiting = self.retrying_from(*range.start()).peekable();
+        self.returns.persistent(range).map(move |(seq, times)| {
             while waiting.next_if(|(other, _)| *other < seq).is_some() {}
             let until = waiting.next_if(|(other, _)| *other == seq);
             (seq, CameBack { times, until: until.map_or(CameBack::AT_ONCE, |(_, until)| until) })

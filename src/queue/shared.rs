@@ -24,7 +24,7 @@ use crate::counters::QueueCounters;
 use crate::deduplication::Deduplicator;
 use crate::exception::Resource;
 use crate::id::{CacheId, ConsumerToken, Lsn, QueueId, Seq};
-use crate::limits::WORK_PER_LOCK_MAX;
+use crate::limits::{ALIVE_PART_PAGES, WORK_PER_LOCK_MAX};
 use crate::name::Name;
 use crate::store::{Log, OnDisk, RecordBatch, Target};
 use crate::time::UnixMillis;
@@ -568,13 +568,21 @@ impl Queue {
         }
     }
 
-    /// Which messages have not ended.
+    /// Which messages have not ended, seqs apart at moments apart.
     ///
     /// # Errors
     /// `Gone`.
     pub fn alive(&self) -> Result<Alive, Gone> {
-        let core = self.core.lock();
-        if self.is_gone() { Err(Gone) } else { Ok(core.alive()) }
+        let (parts_max, len_max) = {
+            let core = self.core.lock();
+            let len_max = core.paging.page_len.saturating_mul(ALIVE_PART_PAGES);
+            (core.alive_parts_max(len_max), len_max)
+        };
+        Alive::in_parts(parts_max, |from, is_rest| {
+            let core = self.core.lock();
+            let len_max = if is_rest { usize::MAX } else { len_max };
+            if self.is_gone() { Err(Gone) } else { Ok(core.alive_part(from, len_max)) }
+        })
     }
 
     /// Ends the queue if `check` lets it; says how many messages it had that were not out. From

@@ -107,7 +107,7 @@ impl QueueCore {
             found.extend(out.map(|entry| (Seq(entry.seq), Seq(entry.seq))));
         }
         if let Some(retries) = self.retries.as_ref().filter(|retries| retries.has_absent()) {
-            found.extend(runs(retries.entries().filter(is_absent).map(|entry| entry.seq)));
+            found.extend(runs(retries.entries_from(0).filter(is_absent).map(|entry| entry.seq)));
         }
         joined(found)
     }
