@@ -117,7 +117,7 @@ impl Ledger {
         let targets = self.targets(&publication);
         let held = publication.held_until(self.now.unix).is_some();
         let one = held || publication.way == Way::Queue(UNIQUE);
-        self.is_one_record = self.alone.is_some() && one;
+        self.only_way = (self.alone.is_some() && one).then_some(publication.way);
         let decision = self.decide(&publication, &targets, &[]);
         let mut recorded = Recorded::new(self.turn());
         self.accept(publication, decision, targets, &mut recorded);

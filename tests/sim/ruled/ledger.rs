@@ -7,6 +7,7 @@
 
 use super::chain::{Chain, Lane, Span, State};
 use super::copy::Copy;
+use super::publication::Way;
 use super::unique::{Keys, MEMORIES};
 use super::{LAST, NAMES, Policies, Policy, RANKED, RuledStats, Setup};
 use crate::ops::{How, Mode};
@@ -119,8 +120,9 @@ pub(crate) struct Ledger {
     pub(super) now: Now,
     /// Gauges before the turn, which has this one operation.
     pub(super) alone: Option<super::turns::Gauges>,
-    /// This turn publishes one message, to the queue that remembers keys or to be held back.
-    pub(super) is_one_record: bool,
+    /// How this turn publishes its only message, to the queue that remembers keys or to be held
+    /// back.
+    pub(super) only_way: Option<Way>,
     /// The disk has failed: what happens from now on is of no account.
     pub(super) failed: bool,
     pub(super) synced: u64,
@@ -150,7 +152,7 @@ impl Ledger {
             turns: vec![Span { before: 0, end: 0 }],
             now,
             alone: None,
-            is_one_record: false,
+            only_way: None,
             failed: false,
             synced: 0,
         };

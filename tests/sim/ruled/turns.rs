@@ -2,6 +2,7 @@
 
 use super::chain::{Chain, Span, State};
 use super::ledger::Ledger;
+use super::publication::Way;
 use super::{BRIEF, LATE_TO, LOOSE, NAMES, Policies, RANKED, SHORT, UNIQUE};
 use leveret::time::Now;
 
@@ -24,7 +25,7 @@ impl Ledger {
     pub(crate) fn begin_turn(&mut self, before: &Glance, now: Now, operations: usize) {
         self.now = now;
         self.alone = (operations == 1).then_some(before.gauges);
-        self.is_one_record = false;
+        self.only_way = None;
         self.note_due();
         self.note_retried();
     }
@@ -56,8 +57,14 @@ impl Ledger {
         let there = |glance: &Glance| {
             glance.held + glance.gauges[UNIQUE].map_or(0, |(ready, unacked)| ready + unacked)
         };
-        let alone = there(after) <= there(before) + 1;
-        if self.is_one_record && all_lead && alone && !moved && !taken {
+        // One that was held back may go on to the queue that remembers keys.
+        let alone = match self.only_way {
+            Some(Way::Late(_)) => before.gauges[UNIQUE] == after.gauges[UNIQUE],
+            Some(_) => before.held == after.held,
+            None => false,
+        };
+        let alone = alone && there(after) <= there(before) + 1;
+        if all_lead && alone && !moved && !taken {
             let records = after.lsn - before.lsn;
             assert!(records <= 1, "one publish has left {records} records");
             self.stats.one_record += records;
