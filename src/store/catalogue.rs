@@ -13,9 +13,11 @@ use super::catalogue_place;
 use super::catalogue_thread::{CatalogueThread, Entries, Page};
 use rayon_core::ThreadPoolBuilder;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 /// A key and its value from now on; `None` takes the entry away.
@@ -140,6 +142,13 @@ const ZSTD_LEVEL: i32 = 1;
 /// them is none of them, so that one is enough.
 const RAYON_THREADS: usize = 1;
 
+/// A thread of sled's has the lock of its directory a little longer than the sled that was closed.
+/// Nobody else has it: the data directory has a lock of its own.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Ten seconds of them.
+const LOCK_PAUSES_MAX: u32 = 1000;
+
 /// One sled with one tree: two trees may be flushed at different times.
 struct SledEntries {
     sled: sled::Db<LEAF_ENTRIES>,
@@ -163,7 +172,8 @@ impl SledEntries {
             .cache_capacity_bytes(CACHE_BYTES)
             .zstd_compression_level(ZSTD_LEVEL)
             .flush_every_ms(flush_every_ms);
-        let sled = settings.open::<LEAF_ENTRIES>().map_err(reason)?;
+        let open = || settings.open::<LEAF_ENTRIES>();
+        let sled = when_unlocked(open, || thread::sleep(LOCK_PAUSE)).map_err(reason)?;
         Ok(Self { sled })
     }
 }
@@ -217,8 +227,52 @@ impl Entries for SledEntries {
     }
 }
 
+/// Opens what may be locked for a little longer; waits between the attempts.
+fn when_unlocked<T>(
+    mut open: impl FnMut() -> io::Result<T>,
+    mut wait: impl FnMut(),
+) -> io::Result<T> {
+    for _ in 0..LOCK_PAUSES_MAX {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(),
+            done => return done,
+        }
+    }
+    open()
+}
+
 /// Sled puts the places in its source before the reason.
-fn reason(error: std::io::Error) -> String {
+fn reason(error: io::Error) -> String {
     let text = error.to_string();
     text.rsplit(" -> ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_that_was_closed_a_moment_ago_is_opened_once_nobody_has_its_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = sled::Config::new().path(directory.path());
+        let mut closed_late = Some(settings.open::<LEAF_ENTRIES>().unwrap());
+        let wait = || drop(closed_late.take());
+        let again = when_unlocked(|| settings.open::<LEAF_ENTRIES>(), wait);
+        assert!(again.is_ok(), "{again:?}");
+    }
+
+    #[test]
+    fn a_lock_is_not_waited_for_without_end_and_nothing_else_is_waited_for() {
+        let failing = |kind: ErrorKind| {
+            let mut attempts = 0;
+            let open = || {
+                attempts += 1;
+                Err::<(), _>(io::Error::from(kind))
+            };
+            assert_eq!(when_unlocked(open, || ()).map_err(|error| error.kind()), Err(kind));
+            attempts
+        };
+        assert_eq!(failing(ErrorKind::WouldBlock), LOCK_PAUSES_MAX + 1);
+        assert_eq!(failing(ErrorKind::NotFound), 1);
+    }
 }
