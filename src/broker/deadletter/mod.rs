@@ -7,34 +7,32 @@
 //!
 //! A move is one record: the message in its new queues, and its end in the old one. It is appended
 //! between the reservation of the new places and their showing, as a publish for several queues is.
+//! What a full queue sends on moves with it: until all of that has places, it keeps the old one.
 
 mod letter;
+mod places;
 mod release;
 
 use super::Broker;
-use super::again::{Again, remembered};
+use super::again::Again;
 use super::alarm::Alarm;
 use super::link::{Workspace, strongest};
 use super::vhost::Resolved;
 use crate::config::Durability;
 use crate::exception::Resource;
-use crate::exchange::{History, Remembered};
-use crate::id::{QueueId, Seq};
+use crate::id::Seq;
 use crate::limits::{
     DEAD_LETTERS_PER_RECORD_BATCH, DEAD_LETTERS_PER_TURN, DEAD_LETTERS_WAITING_MAX,
     JOURNAL_PENDING_BYTES_MAX, WORK_PER_LOCK_MAX,
 };
-use crate::message::Message;
-use crate::queue::{
-    Dead, DeadLetterStrategy, DeadList, Obstacle, Origin, Overflow, Publish, Queue, QueueType,
-    Reason,
-};
-use crate::store::Target;
+use crate::queue::{Dead, DeadLetterStrategy, DeadList, Obstacle, Origin, Queue, Reason};
 use crate::time::Ttl;
-use hashbrown::HashMap;
 use letter::Corpse;
 use parking_lot::Mutex;
+use places::{Fate, Places, Shown, Step, reserve_places};
 use release::Way;
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 /// Dead letters that wait.
@@ -43,58 +41,6 @@ pub(super) struct DeadLetters {
     list: DeadList,
     /// Held by whoever moves them.
     turn: Mutex<()>,
-}
-
-/// What becomes of a dead letter.
-enum Fate {
-    /// As it is there, the places that the journal must know, and how many there are in all.
-    Moves { message: Message, row: Vec<Target>, places: usize },
-    /// Nobody wants it.
-    Ends,
-    /// It cannot move now, but has to.
-    Waits(Obstacle),
-}
-
-/// Queues' places in a batch of moves.
-struct Places<T> {
-    by_queue: HashMap<QueueId, usize>,
-    all: Vec<(Arc<Queue>, Vec<T>)>,
-}
-
-impl<T> Places<T> {
-    fn new() -> Self {
-        Self { by_queue: HashMap::new(), all: Vec::new() }
-    }
-
-    fn push(&mut self, queue: &Arc<Queue>, place: T) {
-        let at = *self.by_queue.entry(queue.id).or_insert(self.all.len());
-        match self.all.get_mut(at) {
-            Some((_, places)) => places.push(place),
-            None => self.all.push((Arc::clone(queue), vec![place])),
-        }
-    }
-}
-
-/// What a batch of moves shows once its records are appended.
-struct Shown {
-    places: Places<Seq>,
-    /// What exchanges remember of it.
-    remembered: Vec<(Arc<History>, Remembered)>,
-}
-
-impl Shown {
-    fn new() -> Self {
-        Self { places: Places::new(), remembered: Vec::new() }
-    }
-
-    /// The exchanges on a letter's way remember it, also if no queue takes it.
-    fn remember(&mut self, histories: Vec<Arc<History>>, publish: &Publish, fate: &Fate) {
-        // What waits is routed again.
-        if !matches!(fate, Fate::Waits(_)) {
-            let each = histories.into_iter().map(|history| (history, remembered(publish)));
-            self.remembered.extend(each);
-        }
-    }
 }
 
 impl Broker {
@@ -162,6 +108,7 @@ impl Broker {
         let refused = workspace.effects.refused.len();
         let (mut moved, mut places) = (0, 0);
         let (mut source, mut way) = (None::<Arc<Queue>>, None);
+        let mut step = Step::default();
         for dead in batch {
             if places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
                 break;
@@ -171,10 +118,9 @@ impl Broker {
             if source.as_ref().is_none_or(|queue| queue.id != dead.queue) {
                 source = self.queue_by_id(dead.queue);
             }
-            let fate = self.reserve(dead, origin, &mut way, &mut shown, workspace);
-            if let (Fate::Waits(obstacle), Some(queue), Some((slot, seq))) =
-                (&fate, &source, dead.place)
-            {
+            let place = source.as_ref().zip(dead.place);
+            let obstacle = self.take_step(dead, origin, &mut way, &mut shown, &mut step, workspace);
+            if let (Some(obstacle), Some((queue, (slot, seq)))) = (obstacle, place) {
                 let held = match obstacle {
                     Obstacle::NoTaker => &mut held,
                     Obstacle::TooLarge => &mut too_large,
@@ -183,12 +129,15 @@ impl Broker {
                 continue;
             }
             workspace.records.begin_transaction();
-            if let Fate::Moves { message, row, places: reserved } = &fate {
-                places += reserved;
-                workspace.records.enqueue(message, row);
+            places += step.taken.len();
+            for (message, row) in step.rows.drain(..) {
+                workspace.records.enqueue(&message, &row);
+            }
+            for (queue, seq) in step.taken.drain(..) {
+                shown.places.push(&queue, seq);
             }
             // A queue that is gone has ended all of its messages.
-            if let (Some(queue), Some((slot, seq))) = (&source, dead.place) {
+            if let Some((queue, (slot, seq))) = place {
                 if dead.recorded {
                     workspace.records.ack(queue.id, [(seq, seq)]);
                     durability = durability.max(origin.durability);
@@ -237,6 +186,45 @@ impl Broker {
         }
     }
 
+    /// Reserves a dead letter's places, and those of the letters that full queues on its way send
+    /// on. If one of them has to wait, says why: then nothing is reserved. What has no place in
+    /// which to wait goes on without that one.
+    fn take_step(
+        &self,
+        dead: &Dead,
+        origin: &Origin,
+        way: &mut Option<Way>,
+        shown: &mut Shown,
+        step: &mut Step,
+        workspace: &mut Workspace,
+    ) -> Option<Obstacle> {
+        let remembered = shown.remembered.len();
+        let mut obstacle = None;
+        let mut add = |fate: Fate, step: &mut Step| match fate {
+            Fate::Waits(why) => obstacle = Some(why),
+            fate => step.add(fate),
+        };
+        add(self.reserve(dead, origin, way, shown, workspace), step);
+        let mut sent_on = VecDeque::from(mem::take(&mut workspace.effects.dead));
+        while let Some(next) = sent_on.pop_front() {
+            if step.taken.len() + step.rows.len() >= WORK_PER_LOCK_MAX {
+                // A web of full queues: the rest is on its own.
+                sent_on.push_front(next);
+                self.dead_letters.list.append(&mut sent_on.into());
+                break;
+            }
+            let Some(origin) = &next.origin else { continue };
+            add(self.reserve(&next, origin, way, shown, workspace), step);
+            sent_on.extend(workspace.effects.dead.drain(..));
+        }
+        let obstacle = obstacle.filter(|_| dead.place.is_some());
+        if obstacle.is_some() {
+            shown.remembered.truncate(remembered);
+            step.withdraw(self, workspace);
+        }
+        obstacle
+    }
+
     /// Reserves a dead letter's places.
     fn reserve(
         &self,
@@ -251,7 +239,7 @@ impl Broker {
                 return self.reserve_released(dead, origin, way, shown, workspace);
             }
             Reason::Rescheduled(until) => {
-                return self.reserve_rescheduled(dead, origin, until, &mut shown.places, workspace);
+                return self.reserve_rescheduled(dead, origin, until, workspace);
             }
             _ => {}
         }
@@ -282,63 +270,11 @@ impl Broker {
         let publish = again.publish(Ttl::FOREVER, routed.delay);
         let fate = match queues[..] {
             [] => nobody,
-            _ => {
-                let places = &mut shown.places;
-                reserve_places(&publish, &queues, must_arrive, places, self, workspace)
-            }
+            _ => reserve_places(&publish, &queues, must_arrive, self, workspace),
         };
         shown.remember(routed.histories, &publish, &fate);
         fate
     }
-}
-
-/// Reserves the message's places in these queues. If it must arrive, all of them or none.
-fn reserve_places(
-    publish: &Publish,
-    queues: &[Arc<Queue>],
-    must_arrive: bool,
-    shown: &mut Places<Seq>,
-    broker: &Broker,
-    workspace: &mut Workspace,
-) -> Fate {
-    let is_quorum = |queue: &Arc<Queue>| queue.kind == QueueType::Quorum;
-    let persistent = publish.persistent || queues.iter().any(is_quorum);
-    let (mut refused, mut gone) = (false, false);
-    let mut taken = Vec::with_capacity(queues.len());
-    let mut target = Vec::with_capacity(1);
-    let sent_on = workspace.effects.dead.len();
-    for queue in queues {
-        let one = std::iter::once(Publish { persistent, ..publish.clone() });
-        let found = queue.reserve(one, &mut target, &mut workspace.effects).is_ok();
-        match target.pop().flatten() {
-            Some(target) => taken.push((queue, target)),
-            None if found => refused |= !sends_on(queue),
-            None => gone = true,
-        }
-    }
-    if must_arrive && (refused || gone && taken.is_empty()) {
-        // Each try would send one on.
-        workspace.effects.dead.truncate(sent_on);
-        for (queue, target) in taken {
-            let _ = queue.withdraw(&[target.seq], &mut workspace.turn(broker));
-        }
-        return Fate::Waits(Obstacle::NoTaker);
-    }
-    let places = taken.len();
-    let mut row = Vec::new();
-    for (queue, target) in taken {
-        if persistent && queue.settings.durable {
-            row.push(target);
-        }
-        shown.push(queue, target.seq);
-    }
-    Fate::Moves { message: publish.message.clone(), row, places }
-}
-
-/// What it refuses has gone to its own dead-letter exchange.
-fn sends_on(queue: &Queue) -> bool {
-    let behaviour = queue.behaviour();
-    behaviour.overflow == Overflow::RejectPublishDlx && behaviour.dead_letter.is_some()
 }
 
 #[cold]

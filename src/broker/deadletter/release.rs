@@ -1,13 +1,13 @@
 //! A delayed message whose time has come: it goes on as it was published, by way of the bindings of
 //! the exchange that has held it back, and its headers say that it has waited.
 
-use super::{Fate, Places, Shown, reserve_places};
+use super::places::{Fate, Shown, reserve_places};
 use crate::broker::again::Again;
 use crate::broker::link::Workspace;
 use crate::broker::vhost::Resolved;
 use crate::broker::{Broker, Vhost};
 use crate::exchange::{ExchangeShared, Routed, waited};
-use crate::id::{QueueId, Seq};
+use crate::id::QueueId;
 use crate::message::Message;
 use crate::queue::{Dead, Obstacle, Origin, Queue};
 use crate::time::{Delay, Ttl, UnixMillis};
@@ -65,7 +65,7 @@ impl Broker {
             way.exchange.counters.unroutable.add(1);
             Fate::Ends
         } else {
-            reserve_places(&publish, &way.queues, false, &mut shown.places, self, workspace)
+            reserve_places(&publish, &way.queues, false, self, workspace)
         };
         shown.remember(routed.histories, &publish, &fate);
         fate
@@ -101,7 +101,6 @@ impl Broker {
         dead: &Dead,
         origin: &Origin,
         until: UnixMillis,
-        shown: &mut Places<Seq>,
         workspace: &mut Workspace,
     ) -> Fate {
         let exchange = self.vhost(&origin.vhost).and_then(|vhost| held_in(&vhost, dead, origin));
@@ -110,7 +109,7 @@ impl Broker {
             return Fate::Ends;
         };
         let publish = again.publish(Ttl::FOREVER, Some(Delay::until(until)));
-        reserve_places(&publish, &[queue], false, shown, self, workspace)
+        reserve_places(&publish, &[queue], false, self, workspace)
     }
 }
 

@@ -334,6 +334,57 @@ fn a_queue_that_sends_on_what_it_refuses_does_so_once_the_others_take_theirs() {
     assert_eq!((world.depth("full"), world.depth("overflown")), (1, 1));
 }
 
+/// Takes one message, and sends others on to the queue `overflown`.
+fn sends_on(strategy: &[u8]) -> Table {
+    TableBuilder::new()
+        .put(b"x-max-length", Value::I32(1))
+        .put(b"x-overflow", Value::LongStr(b"reject-publish-dlx"))
+        .put(b"x-dead-letter-exchange", Value::LongStr(b""))
+        .put(b"x-dead-letter-routing-key", Value::LongStr(b"overflown"))
+        .put(b"x-dead-letter-strategy", Value::LongStr(strategy))
+        .finish()
+}
+
+#[test]
+fn what_a_full_queue_sends_on_moves_by_one_record() {
+    for strategy in [&b"at-most-once"[..], b"at-least-once"] {
+        let mut world = World::new();
+        world.declare("q", &dying(5_000, b""));
+        world.declare("dead", &sends_on(strategy));
+        world.declare("overflown", &Table::default());
+        world.publish("dead", 1);
+        world.publish("q", 1);
+        let before = world.broker.journal().appended_lsn().0;
+        world.tick_after(5_000);
+        assert_eq!((world.depth("q"), world.depth("overflown")), (0, 1));
+        assert_eq!(world.broker.journal().appended_lsn().0, before + 1);
+    }
+}
+
+#[test]
+fn a_letter_stays_where_it_died_while_what_a_full_queue_sends_on_has_to_wait() {
+    let mut world = World::new();
+    let goes = dying(0, b"amq.fanout");
+    let goes = goes.as_ref().iter().filter(|(key, _)| *key != b"x-dead-letter-strategy");
+    let at_most_once = goes.fold(TableBuilder::new(), |table, (key, value)| table.put(key, value));
+    world.declare("q", &at_most_once.finish());
+    for (name, arguments) in [("other", Table::default()), ("full", sends_on(b"at-least-once"))] {
+        world.declare(name, &arguments);
+        let (to, none) = (BindTo::Queue(name), TableRef::EMPTY);
+        world.link.bind("amq.fanout", to, b"", none, &mut world.workspace).unwrap();
+    }
+    world.publish("full", 1);
+    world.publish("q", 2);
+    for _ in 0..3 {
+        assert_eq!(world.tick_after(RETRY_MS), Some(RETRY_MS));
+        assert_eq!((world.depth("other"), world.queue("q").counters.held_back.get()), (0, 2));
+    }
+    world.declare("overflown", &Table::default());
+    world.tick_after(RETRY_MS);
+    world.tick_after(0);
+    assert_eq!((world.depth("other"), world.depth("overflown"), world.depth("full")), (2, 2, 1));
+}
+
 #[test]
 fn a_queue_that_is_ending_takes_no_letter_along() {
     let mut world = World::new();
