@@ -30,12 +30,14 @@ impl Wait {
         self.earlier.last().is_some_and(|(_, moved)| moved.is_none())
     }
 
-    /// Whether a start may have found it waiting until then, which it does from now on.
-    fn found(&mut self, until_ms: u64, is_sure: impl Fn(usize) -> bool) -> bool {
+    /// Whether a start at `now_ms` may have found it waiting until then, as it does from now on.
+    fn found(&mut self, until_ms: u64, now_ms: u64, is_sure: impl Fn(usize) -> bool) -> bool {
         let passed = |(until, moved): &(u64, Option<usize>)| {
             *until == until_ms && !moved.is_some_and(&is_sure)
         };
-        let may = self.until_ms == until_ms || self.earlier.iter().any(passed);
+        // If its new time is over once it can move, it goes behind those that have left by then.
+        let late = !self.earlier.is_empty() && (self.until_ms..=now_ms).contains(&until_ms);
+        let may = self.until_ms == until_ms || late || self.earlier.iter().any(passed);
         *self = Self { in_order: self.in_order, ..Self::new(until_ms) };
         may
     }
@@ -164,12 +166,13 @@ impl Ledger {
 
     /// A start has found the message waiting until then, behind record `found`.
     pub(super) fn check_found_held(&mut self, at: usize, until_ms: u64, found: u64) {
-        let turns = &self.turns;
+        let (turns, now_ms) = (&self.turns, self.now.unix.0);
         let chain = &mut self.chains[at];
         let said = format!("behind record {found}, until {until_ms}: {chain:?}");
         let wait = chain.wait.as_mut().unwrap_or_else(|| panic!("it was not to wait: {said}"));
         assert!(wait.left.is_none_or(|lsn| lsn > found), "it had left: {said}");
-        assert!(wait.found(until_ms, |turn| turns[turn].end <= found), "another time: {said}");
+        let is_sure = |turn: usize| turns[turn].end <= found;
+        assert!(wait.found(until_ms, now_ms, is_sure), "another time: {said}");
         // What came behind its leaving is lost with that.
         (chain.delivered, chain.deaths, chain.retry) = (None, (0, 0), None);
         chain.rejected_in.clear();
