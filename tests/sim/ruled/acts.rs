@@ -85,6 +85,7 @@ impl Ledger {
         known.used_ms = Some(now_ms);
         if !known.is_there {
             (known.is_there, known.changed) = (true, turn);
+            self.excuse_lost_ways(queue);
         }
     }
 

@@ -224,6 +224,17 @@ impl Ledger {
         true
     }
 
+    /// A queue is there from now on. What waited for it, or comes there, may go on to one that is
+    /// not.
+    pub(super) fn excuse_lost_ways(&mut self, queue: usize) {
+        if self.leads_somewhere(queue) {
+            return;
+        }
+        for at in 0..self.chains.len() {
+            self.chains[at].excused |= self.leads_to(self.chains[at].root, queue);
+        }
+    }
+
     /// Those of these messages that were not settled may have been, in that queue.
     pub(super) fn excuse(&mut self, queue: usize) {
         let now = self.now.unix.0;
