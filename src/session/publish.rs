@@ -127,6 +127,7 @@ impl Session {
                 put_no_route(channel.held.out(output), number, &message, self.frame_max);
             }
         }
+        channel.link.used_route(route);
         Ok(())
     }
 }

@@ -117,6 +117,8 @@ pub struct Link {
     /// Some consumer's credit was kept back for want of room among the unacked.
     withheld: bool,
     routes: RouteCache<Arc<Route>>,
+    /// That of the last publish.
+    used_route: Option<Arc<Route>>,
     shared_routes: SharedRoutes,
     /// Shares of the broker's budget that the cache has taken.
     route_shares: usize,
@@ -142,6 +144,7 @@ impl Link {
             limiter: Arc::new(ChannelLimiter::default()),
             withheld: false,
             routes: RouteCache::default(),
+            used_route: None,
             shared_routes: SharedRoutes::default(),
             route_shares: 0,
             transaction: None,

@@ -123,10 +123,18 @@ impl Live for Arc<Route> {
 }
 
 impl Link {
-    /// The cached route of this address, if it holds without further checks.
+    /// The cached route of this address, if it holds without further checks. If it is given back
+    /// with `used_route`, the next publish that goes there counts no references.
     pub fn cached_route(&mut self, address: &[u8]) -> Option<Arc<Route>> {
         let version = self.broker.access.version();
-        self.routes.get(address).filter(|route| route.access_version == version).cloned()
+        let route = self.routes.get(address).filter(|route| route.access_version == version)?;
+        let same = self.used_route.take().filter(|used| Arc::ptr_eq(used, route));
+        Some(same.unwrap_or_else(|| Arc::clone(route)))
+    }
+
+    /// A publish has gone this way.
+    pub fn used_route(&mut self, route: Arc<Route>) {
+        self.used_route = Some(route);
     }
 
     /// Whether the user may publish to that exchange, and it exists and is no internal one.
@@ -235,6 +243,7 @@ impl Link {
     /// Forgets all routes, and gives back what they took of the budget.
     pub(super) fn forget_routes(&mut self) {
         self.routes = RouteCache::default();
+        self.used_route = None;
         self.shared_routes = SharedRoutes::default();
         let shares = std::mem::take(&mut self.route_shares);
         self.broker.route_budget.give(shares * ROUTE_CACHE_SHARE);
