@@ -205,7 +205,16 @@ impl PublishBatch {
     }
 
     /// Something follows that goes to other queues: a turn that mixes them has one group a queue.
+    #[inline]
     fn split_fan(&mut self) {
+        // Taking what is not there would move it all the same, for each message.
+        if self.fan.is_some() {
+            self.split_fan_now();
+        }
+    }
+
+    #[cold]
+    fn split_fan_now(&mut self) {
         for (queue, messages) in self.fan.take().into_iter().flat_map(Fan::split) {
             self.begin_group(queue, messages);
         }
