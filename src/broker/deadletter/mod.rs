@@ -199,30 +199,28 @@ impl Broker {
         workspace: &mut Workspace,
     ) -> Option<Obstacle> {
         let remembered = shown.remembered.len();
-        let mut obstacle = None;
-        let mut add = |fate: Fate, step: &mut Step| match fate {
-            Fate::Waits(why) => obstacle = Some(why),
-            fate => step.add(fate),
-        };
-        add(self.reserve(dead, origin, way, shown, workspace), step);
-        let mut sent_on = VecDeque::from(mem::take(&mut workspace.effects.dead));
-        while let Some(next) = sent_on.pop_front() {
+        let mut fate = self.reserve(dead, origin, way, shown, workspace);
+        let mut sent_on = VecDeque::new();
+        loop {
+            match fate {
+                Fate::Waits(obstacle) if dead.place.is_some() => {
+                    shown.remembered.truncate(remembered);
+                    step.withdraw(self, workspace);
+                    return Some(obstacle);
+                }
+                fate => step.add(fate),
+            }
+            sent_on.extend(workspace.effects.dead.drain(..));
             if step.taken.len() + step.rows.len() >= WORK_PER_LOCK_MAX {
                 // A web of full queues: the rest is on its own.
-                sent_on.push_front(next);
-                self.dead_letters.list.append(&mut sent_on.into());
-                break;
+                self.dead_letters.list.append(&mut mem::take(&mut sent_on).into());
             }
-            let Some(origin) = &next.origin else { continue };
-            add(self.reserve(&next, origin, way, shown, workspace), step);
-            sent_on.extend(workspace.effects.dead.drain(..));
+            let next = sent_on.pop_front()?;
+            fate = match &next.origin {
+                Some(origin) => self.reserve(&next, origin, way, shown, workspace),
+                None => Fate::Ends,
+            };
         }
-        let obstacle = obstacle.filter(|_| dead.place.is_some());
-        if obstacle.is_some() {
-            shown.remembered.truncate(remembered);
-            step.withdraw(self, workspace);
-        }
-        obstacle
     }
 
     /// Reserves a dead letter's places.
