@@ -1,33 +1,31 @@
 //! A queue as the rest of the broker holds it: `QueueCore` behind the one lock of this module, with
-//! its name, its settings and its counters. Only this file knows that it is a lock.
+//! its name, its settings and its counters. Only this file knows that it is a lock: the modules
+//! below it go through `run`, `relieve` and `look`.
 //!
-//! Every verb here is one lock hold: the core decides, what must last is appended to the journal's
+//! Every verb is one lock hold: the core decides, what must last is appended to the journal's
 //! buffer, then the deliveries are pushed. So a record always precedes what follows from it. What
 //! the core hands out to be freed is freed behind the lock.
 
+mod consume;
+mod delay;
+mod paging;
+mod settle;
+
 use super::alive::Alive;
-use super::consumers::{ConsumerKey, ConsumerSpec};
 use super::core::{Publish, QueueCore};
-use super::deadletter::{DeadList, Origin, Reason};
-use super::delay::Waiting;
+use super::deadletter::{DeadList, Origin};
 use super::effects::Effects;
-use super::gets::Got;
-use super::held_back::Obstacle;
-use super::outlet::Outlet;
-use super::page_out::{Freed, Sweep};
+use super::page_out::Freed;
 use super::residence::{Residence, Share};
 use super::settings::{Behaviour, QueueSettings, QueueType};
-use super::settle::Settlement;
-use super::spill::Transient;
 use crate::config::Durability;
 use crate::counters::QueueCounters;
 use crate::deduplication::Deduplicator;
 use crate::exception::Resource;
-use crate::id::{CacheId, ConsumerToken, Lsn, QueueId, Seq};
+use crate::id::{CacheId, Lsn, QueueId, Seq};
 use crate::limits::{ALIVE_PART_PAGES, WORK_PER_LOCK_MAX};
 use crate::name::Name;
-use crate::store::{Log, OnDisk, RecordBatch, Target};
-use crate::time::UnixMillis;
+use crate::store::{Log, RecordBatch, Target};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -211,140 +209,6 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a consumer. `Ok(None)` if an exclusive consumer is in the way.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn consume(
-        &self,
-        spec: ConsumerSpec,
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<ConsumerKey>, Gone> {
-        let consume = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.consume(spec, turn.records, turn.effects)
-        };
-        self.run(turn, consume).map(|(_, key)| key)
-    }
-
-    /// Ends a consumer; its link gets `Event::Ended` behind its deliveries.
-    ///
-    /// # Errors
-    /// `Gone`: it was ended with its queue.
-    pub fn cancel(&self, key: ConsumerKey, turn: &mut Turn<'_>) -> Result<(), Gone> {
-        self.run(turn, |core, turn| core.cancel(key, turn.records, turn.effects)).map(drop)
-    }
-
-    /// Takes the oldest ready message.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn get(
-        &self,
-        outlet: &Arc<dyn Outlet>,
-        token: ConsumerToken,
-        no_ack: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<Got, Gone> {
-        let get = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.get(outlet, token, no_ack, turn.records, turn.effects)
-        };
-        self.run(turn, get).map(|(_, got)| got)
-    }
-
-    /// Nobody waits for this get any more; if it was answered, the answer is in the inbox.
-    pub fn withdraw_get(&self, token: ConsumerToken) {
-        self.core.lock().withdraw_get(token);
-    }
-
-    /// Ends deliveries, many at a time but never holding the lock for long.
-    ///
-    /// # Errors
-    /// `Gone`: they ended with the queue.
-    pub fn settle(
-        &self,
-        deliveries: &[(u32, Seq)],
-        how: Settlement,
-        turn: &mut Turn<'_>,
-    ) -> Result<Lsn, Gone> {
-        let mut last = Lsn(0);
-        for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
-            let (lsn, ()) = self.run(turn, |core, turn| {
-                if how != Settlement::Ack {
-                    // What dies of it leaves a record when it moves, and is redelivered until then.
-                    self.mark_changed();
-                }
-                core.settle(part, how, turn.records, turn.effects);
-            })?;
-            last = last.max(lsn);
-        }
-        self.count_settled(deliveries, how);
-        Ok(last)
-    }
-
-    /// As `settle`, for deliveries whose end stands in a transaction's record.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn settle_recorded(
-        &self,
-        deliveries: &[(u32, Seq)],
-        how: Settlement,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Gone> {
-        for part in deliveries.chunks(WORK_PER_LOCK_MAX) {
-            self.run(turn, |core, turn| {
-                self.mark_changed();
-                core.settle_recorded(part, how, turn.records, turn.effects);
-            })?;
-        }
-        self.count_settled(deliveries, how);
-        Ok(())
-    }
-
-    /// As `QueueCore::recorded`.
-    #[must_use]
-    pub fn recorded(&self, deliveries: &[(u32, Seq)], how: Settlement) -> Vec<Seq> {
-        self.core.lock().recorded(deliveries, how)
-    }
-
-    /// As `QueueCore::buried`.
-    ///
-    /// # Errors
-    /// `Gone`: they ended with the queue.
-    pub fn buried(
-        &self,
-        places: &[(u32, Seq)],
-        record: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<Lsn, Gone> {
-        let buried = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            self.mark_changed();
-            core.buried(places, record, turn.records, turn.effects);
-        };
-        self.run(turn, buried).map(|(lsn, ())| lsn)
-    }
-
-    /// As `QueueCore::hold_back`.
-    ///
-    /// # Errors
-    /// `Gone`: they ended with the queue.
-    pub fn hold_back(
-        &self,
-        letters: &[(u32, Seq, Reason)],
-        obstacle: Obstacle,
-        turn: &mut Turn<'_>,
-    ) -> Result<bool, Gone> {
-        let hold = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.hold_back(letters, obstacle, turn.effects)
-        };
-        self.run(turn, hold).map(|(_, is_news)| is_news)
-    }
-
-    /// As `QueueCore::record_dying`. Nothing if the queue is gone.
-    pub fn record_dying(&self, turn: &mut Turn<'_>) {
-        let _ = self.run(turn, |core, turn| core.record_dying(turn.records));
-    }
-
     /// Does what is due.
     ///
     /// # Errors
@@ -361,29 +225,12 @@ impl Queue {
     /// Whether anything in it ever becomes due.
     #[must_use]
     pub fn has_deadlines(&self) -> bool {
-        self.core.lock().has_deadlines()
+        self.look(|core| core.has_deadlines())
     }
 
     /// As `QueueCore::touch`.
     pub fn touch(&self, effects: &mut Effects) {
-        self.core.lock().touch(effects);
-    }
-
-    /// Gives a consumer its send credit back.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn grant(
-        &self,
-        key: ConsumerKey,
-        messages: u32,
-        bytes: u64,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Gone> {
-        let grant = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.grant(key, messages, bytes, turn.records, turn.effects);
-        };
-        self.run(turn, grant).map(drop)
+        self.look(|core| core.touch(effects));
     }
 
     /// Drops the messages that are ready or wait for their next attempt; says how many, and what to
@@ -399,142 +246,10 @@ impl Queue {
         Ok((purged, lsn))
     }
 
-    /// Answers a load: messages that it asked for, and those of them that cannot be read.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn loaded(
-        &self,
-        messages: Vec<OnDisk>,
-        lost: &[Seq],
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Gone> {
-        let loaded = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.loaded(messages, lost, turn.records, turn.effects);
-        };
-        self.run(turn, loaded).map(drop)
-    }
-
-    /// As `QueueCore::pageable`. `None` too if the queue is gone.
-    #[must_use]
-    pub fn pageable(&self, keep_head: usize, keep_tail: usize) -> Option<(Seq, Seq)> {
-        self.core.lock().pageable(keep_head, keep_tail).filter(|_| !self.is_gone())
-    }
-
-    /// As `QueueCore::page_out`, for any number of messages. Says how many bytes left memory.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn page_out(
-        &self,
-        stored: &[(Seq, Seq)],
-        keep_head: usize,
-        keep_tail: usize,
-        max: usize,
-    ) -> Result<u64, Gone> {
-        let (mut left, mut bytes) = (max, 0);
-        loop {
-            let part = left.min(WORK_PER_LOCK_MAX);
-            let freed = self.relieve(|core| core.page_out(stored, keep_head, keep_tail, part))?;
-            left -= freed.steps;
-            bytes += freed.bytes;
-            if left == 0 || freed.steps < part {
-                return Ok(bytes);
-            }
-        }
-    }
-
-    /// Drops the contents of all requeued, checked-out and waiting messages that `stored` holds:
-    /// sorted runs of seqs that can be read from disk. Says how many bytes left memory.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn evict_bodies(&self, stored: &[(Seq, Seq)]) -> Result<u64, Gone> {
-        let (mut sweep, mut bytes) = (Sweep::default(), 0);
-        while !sweep.is_over() {
-            let evict =
-                |core: &mut QueueCore| core.evict_bodies(stored, &mut sweep, WORK_PER_LOCK_MAX);
-            bytes += self.relieve(evict)?.bytes;
-        }
-        Ok(bytes)
-    }
-
-    /// As `QueueCore::pageable_between`. `None` too if the queue is gone.
-    pub fn pageable_between(&self, keep: usize, below: Seq) -> Option<(Seq, Seq)> {
-        self.core.lock().pageable_between(keep, below).filter(|_| !self.is_gone())
-    }
-
-    /// As `QueueCore::transient_between`. Nothing if the queue is gone.
-    #[must_use]
-    pub fn transient_between(&self, first: Seq, last: Seq) -> Transient {
-        self.core.lock().transient_between(first, last)
-    }
-
-    /// As `QueueCore::page_out_between`. Says how many bytes left memory.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn page_out_between(
-        &self,
-        stored: &[(Seq, Seq)],
-        first: Seq,
-        last: Seq,
-    ) -> Result<u64, Gone> {
-        self.relieve(|core| core.page_out_between(stored, first, last)).map(|freed| freed.bytes)
-    }
-
-    /// As `QueueCore::waiting`.
-    #[must_use]
-    pub fn waiting(&self, from: Seq, max: usize) -> Vec<Waiting> {
-        self.core.lock().waiting(from, max)
-    }
-
-    /// As `QueueCore::cancel_waiting`; says what to wait for before saying so.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn cancel_waiting(&self, seq: Seq, turn: &mut Turn<'_>) -> Result<(Lsn, bool), Gone> {
-        self.run(turn, |core, turn| core.cancel_waiting(seq, turn.records, turn.effects))
-    }
-
-    /// As `QueueCore::reschedule_waiting`.
-    ///
-    /// # Errors
-    /// `Gone`.
-    pub fn reschedule_waiting(
-        &self,
-        seq: Seq,
-        until: UnixMillis,
-        turn: &mut Turn<'_>,
-    ) -> Result<bool, Gone> {
-        let reschedule = |core: &mut QueueCore, turn: &mut Turn<'_>| {
-            core.reschedule_waiting(seq, until, turn.records, turn.effects)
-        };
-        self.run(turn, reschedule).map(|(_, found)| found)
-    }
-
-    /// As `QueueCore::transient`. Nothing if the queue is gone.
-    #[must_use]
-    pub fn transient(&self, first: Seq, last: Seq, max: usize) -> Transient {
-        self.core.lock().transient(first, last, max)
-    }
-
-    /// As `QueueCore::transient_aside`. Nothing if the queue is gone.
-    #[must_use]
-    pub fn transient_aside(&self, sweep: &mut Sweep, max: usize) -> Transient {
-        self.core.lock().transient_aside(sweep, max)
-    }
-
-    /// As `QueueCore::absent_runs`. Nothing if the queue is gone.
-    #[must_use]
-    pub fn absent_runs(&self) -> Vec<(Seq, Seq)> {
-        self.core.lock().absent_runs()
-    }
-
     /// What it does now.
     #[must_use]
     pub fn behaviour(&self) -> Arc<Behaviour> {
-        Arc::clone(self.core.lock().behaviour())
+        self.look(|core| Arc::clone(core.behaviour()))
     }
 
     /// How long its deliveries may stay unacknowledged, if it says so. Reading it costs one load.
@@ -618,8 +333,12 @@ impl Queue {
     /// As `QueueCore::message_count`, and consumers, at one moment.
     #[must_use]
     pub fn depth(&self) -> (u64, u64) {
-        let core = self.core.lock();
-        (core.message_count() as u64, core.consumers_len() as u64)
+        self.look(|core| (core.message_count() as u64, core.consumers_len() as u64))
+    }
+
+    /// One lock hold that changes nothing which is counted or stored.
+    fn look<R>(&self, verb: impl FnOnce(&mut QueueCore) -> R) -> R {
+        verb(&mut self.core.lock())
     }
 
     /// One lock hold that takes contents out of memory, and frees them behind it.
@@ -696,12 +415,6 @@ impl Queue {
         let resident = core.resident_bytes();
         self.counters.resident_bytes.set(resident);
         self.share.report(resident);
-    }
-
-    fn count_settled(&self, deliveries: &[(u32, Seq)], how: Settlement) {
-        if how == Settlement::Ack {
-            self.counters.acked.add(deliveries.len() as u64);
-        }
     }
 }
 
