@@ -2,7 +2,7 @@
 //!
 //! `Table` holds bytes that `check` has walked once, iteratively and within bounds; all reading
 //! after that is by position. Nothing is decoded ahead of need, and a client's bytes are passed on
-//! untouched. RabbitMQ's type letters (`amqp-semantics`: `s` is a short int, there is no shortstr).
+//! untouched. The type letters are RabbitMQ's: `s` is a short int, and there is no short string.
 
 use crate::exception::ArgumentText;
 use crate::limits::{TABLE_DEPTH_MAX, TABLE_FIELDS_MAX};
