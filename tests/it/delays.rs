@@ -223,6 +223,14 @@ fn an_operator_lists_what_waits_cancels_and_reschedules_it() {
         rows.lines().map(|row| row.split('\t').nth(1)).collect::<Vec<_>>(),
         [Some("9000000000007")]
     );
+    let (code, _, complaints) = ctl(&["reschedule_delayed", "x", left[0], "1800000000"]);
+    assert!(code == 64 && complaints.contains("before 1974: give milliseconds"), "{complaints}");
+    let (_, json, _) = ctl(&["list_delayed", "x", "--formatter", "json"]);
+    let first = format!("[\n{{\"id\":\"{}\",", rows.split('\t').next().unwrap());
+    assert!(json.starts_with(&first), "an id is text, or readers with doubles round it: {json}");
+    let (code, _, complaints) = ctl(&["list_delayed", "amq.direct"]);
+    let why = "Error:\nexchange 'amq.direct' in vhost '/' is not of type x-delayed-message\n";
+    assert_eq!((code, complaints.as_str()), (69, why));
     let (code, _, complaints) = ctl(&["list_delayed", "-p", "none", "x"]);
     assert_eq!((code, complaints.as_str()), (65, "Virtual host 'none' does not exist\n"));
     let (code, _, complaints) = ctl(&["list_delayed", "--limit", "100001", "x"]);

@@ -1,4 +1,7 @@
 //! Delayed messages: list those that wait, cancel one, or let it wait until another time.
+//!
+//! Their ids need all of 64 bits, which many a reader of JSON would round: they are told as text,
+//! and taken as text or as a number.
 
 use super::{Arguments, Done, Error, Kind, parse};
 use crate::broker::Broker;
@@ -14,11 +17,18 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 #[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(u64),
+    Text(String),
+}
+
+#[derive(Deserialize)]
 struct List {
     vhost: String,
     exchange: String,
     /// Only those behind this one.
-    after: Option<u64>,
+    after: Option<Id>,
     limit: usize,
 }
 
@@ -26,14 +36,14 @@ struct List {
 struct Cancel {
     vhost: String,
     exchange: String,
-    id: u64,
+    id: Id,
 }
 
 #[derive(Deserialize)]
 struct Reschedule {
     vhost: String,
     exchange: String,
-    id: u64,
+    id: Id,
     /// Unix milliseconds.
     deliver_at: u64,
 }
@@ -45,11 +55,11 @@ pub(super) fn list_delayed(
 ) -> Result<Done, Error> {
     let List { vhost, exchange, after, limit } = parse(arguments)?;
     let queue = find(broker, &vhost, &exchange)?;
-    let from = after.map_or(0, |after| after.saturating_add(1));
+    let from = after.as_ref().map(Id::read).transpose()?.map_or(0, |after| after.saturating_add(1));
     let rows = queue.waiting(Seq(from), limit.min(DELAYED_LIST_LEN_MAX)).into_iter();
     let rows = rows.map(|waiting| {
         json!({
-            "id": waiting.seq.0,
+            "id": waiting.seq.0.to_string(),
             "deliver_at": waiting.seq.time().0,
             "persistent": waiting.persistent,
         })
@@ -63,6 +73,7 @@ pub(super) fn cancel_delayed(
     workspace: &mut Workspace,
 ) -> Result<Done, Error> {
     let Cancel { vhost, exchange, id } = parse(arguments)?;
+    let id = id.read()?;
     let queue = find(broker, &vhost, &exchange)?;
     let cancelled = queue.cancel_waiting(Seq(id), &mut workspace.turn(broker));
     broker.finish_turn(workspace);
@@ -81,6 +92,7 @@ pub(super) fn reschedule_delayed(
     workspace: &mut Workspace,
 ) -> Result<Done, Error> {
     let Reschedule { vhost, exchange, id, deliver_at } = parse(arguments)?;
+    let id = id.read()?;
     let queue = find(broker, &vhost, &exchange)?;
     let until = UnixMillis(deliver_at);
     let found = queue.reschedule_waiting(Seq(id), until, &mut workspace.turn(broker));
@@ -93,6 +105,18 @@ pub(super) fn reschedule_delayed(
         return Ok(Done { value: Value::Null, reach: Reach::default() });
     }
     Err(not_waiting(id, &exchange))
+}
+
+impl Id {
+    fn read(&self) -> Result<u64, Error> {
+        match self {
+            Self::Number(id) => Ok(*id),
+            Self::Text(text) => text.parse().map_err(|_| {
+                let text = format!("'{text}' is no id of a delayed message: see list_delayed");
+                Error { kind: Kind::NotFound, text }
+            }),
+        }
+    }
 }
 
 fn not_waiting(id: u64, exchange: &str) -> Error {
@@ -108,7 +132,7 @@ fn find(broker: &Broker, vhost: &str, exchange: &str) -> Result<Arc<Queue>, Erro
     if found.exchange(exchange).is_none() {
         return Err(error(Kind::NotFound, format!("there is no {resource}")));
     }
-    found
-        .delay_queue(exchange)
-        .ok_or_else(|| error(Kind::Invalid, format!("{resource} is not of type x-delayed-message")))
+    found.delay_queue(exchange).ok_or_else(|| {
+        error(Kind::NotFound, format!("{resource} is not of type x-delayed-message"))
+    })
 }

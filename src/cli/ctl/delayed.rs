@@ -8,6 +8,8 @@ use serde_json::json;
 const COLUMNS: &[&str] = &["id", "deliver_at", "persistent"];
 /// A longer list would end here without a word.
 const LIMIT_MAX: i64 = DELAYED_LIST_LEN_MAX as i64;
+/// What is less is in seconds.
+const UNIX_MS_MIN: u64 = 100_000_000_000;
 
 #[derive(Args, Debug)]
 pub(super) struct ListDelayed {
@@ -38,11 +40,20 @@ pub(super) struct RescheduleDelayed {
     /// The exchange in which it waits
     exchange: String,
 
-    /// Which message, as list_delayed says; it gets another id
+    /// Which message, as list_delayed says; it gets another id, which list_delayed says then
     id: u64,
 
     /// When it is to be delivered, in Unix milliseconds; a time that is past is at once
+    #[arg(value_name = "UNIX_MS", value_parser = unix_ms)]
     deliver_at: u64,
+}
+
+fn unix_ms(text: &str) -> Result<u64, String> {
+    let ms = text.parse::<u64>().map_err(|error| error.to_string())?;
+    if ms < UNIX_MS_MIN {
+        return Err("that is a time before 1974: give milliseconds since 1970".to_owned());
+    }
+    Ok(ms)
 }
 
 pub(super) fn list(args: &ListDelayed, vhost: &str) -> Question {
