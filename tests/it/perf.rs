@@ -78,3 +78,14 @@ fn arguments_that_contradict_each_other_are_named() {
         assert!(said.contains(names), "{said}");
     }
 }
+
+#[test]
+fn a_table_of_failures_is_a_failure() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("a=amqp://{nobody}");
+    let rows = ["--only", "ack each, prefetch", "--seconds", "1", "--repeat", "1"];
+    let output = run(&[&["perf", "scenarios", "--url", &url][..], &rows].concat());
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{complaints}");
+    assert!(complaints.ends_with("no run succeeded; each has said why above\n"), "{complaints}");
+}

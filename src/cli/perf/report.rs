@@ -113,19 +113,26 @@ impl Report {
             ("delivered", measured.delivered),
         ] {
             if let Some(count) = count {
-                let mib = self.rate(count) * plan.size as f64 / f64::from(1 << 20);
                 let rate = grouped(self.rate(count).round() as u64);
-                lines.add(name, &format!("{rate} msg/s, {mib:.1} MiB/s"));
+                let mib = self.rate(count) * plan.size as f64 / f64::from(1 << 20);
+                // What lay in the queues before is not known to have the plan's size.
+                let volume = (plan.publishers > 0).then(|| format!(", {mib:.1} MiB/s"));
+                lines.add(name, &format!("{rate} msg/s{}", volume.unwrap_or_default()));
             }
         }
         if let Some(seconds) = self.backlog_s() {
             let verdict = match (plan.messages, self.is_sustained()) {
                 (Some(_), _) => "",
                 (None, true) => "; the rate was sustained",
+                (None, false) if self.blocked => "; the broker blocked publishers by an alarm",
                 (None, false) => "; the rate was NOT sustained: consumers fell behind",
             };
             let backlog = grouped(self.backlog);
-            lines.add("backlog", &format!("{backlog} messages, {seconds:.3} s{verdict}"));
+            let seconds = match measured.delivered {
+                Some(0) => "nothing was delivered".to_owned(),
+                _ => format!("{seconds:.3} s"),
+            };
+            lines.add("backlog", &format!("{backlog} messages, {seconds}{verdict}"));
         }
         for (name, latency) in [
             (self.latency_name(), self.latency),
@@ -318,6 +325,25 @@ mod tests {
             returned: 0,
             blocked: false,
         }
+    }
+
+    #[test]
+    fn what_an_alarm_held_up_is_not_laid_to_the_consumers() {
+        let mut report = Report { blocked: true, backlog: 2555, ..report() };
+        report.measured.delivered = Some(0);
+        let plan = Plan::new("amqp://h".parse().unwrap());
+        let text = report.text(&plan);
+        let backlog = "\nbacklog          2 555 messages, nothing was delivered; the broker \
+                       blocked publishers by an alarm\n";
+        assert!(text.contains(backlog), "{text}");
+    }
+
+    #[test]
+    fn only_what_was_published_too_has_a_known_volume() {
+        let plan = Plan::new("amqp://h".parse().unwrap());
+        assert!(report().text(&plan).contains("1 000 msg/s, 0.0 MiB/s\n"));
+        let text = report().text(&Plan { publishers: 0, ..plan });
+        assert!(text.contains("1 000 msg/s\n") && !text.contains("MiB/s"), "{text}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Program {
             Self::Pid(pid) => format!("/proc/{pid}/{file}"),
         };
         fs::read_to_string(&path).map_err(|error| {
-            PerfError::new(format!("cannot read {path}: {error}; give --pid a running process"))
+            PerfError::new(format!("cannot read {path}: {error}; name a process that runs"))
         })
     }
 

@@ -4,6 +4,7 @@ use super::error::{PerfError, Result};
 use super::lead::Lead;
 use super::run::Run;
 use super::usage::Program;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -61,9 +62,14 @@ impl<'a> Watch<'a> {
             if total != last_total {
                 (last_total, moved_at) = (total, now);
             } else if now - moved_at > stall {
+                let way_out = if run.blocked.load(Relaxed) {
+                    "the broker blocks publishers by an alarm (memory or disk): consume, or raise \
+                     its limit"
+                } else {
+                    "look into the broker's log"
+                };
                 run.fail(PerfError::new(format!(
-                    "nothing moved for {} s: {} published, {} confirmed, {} delivered; \
-                     look into the broker's log",
+                    "nothing moved for {} s: {} published, {} confirmed, {} delivered; {way_out}",
                     stall.as_secs(),
                     run.published.total(),
                     run.confirmed.total(),

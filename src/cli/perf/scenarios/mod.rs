@@ -117,17 +117,22 @@ pub(crate) fn run(args: &ScenariosArgs) -> Result<()> {
     }
     let names: Vec<&str> = args.brokers.iter().map(|broker| broker.name.as_str()).collect();
     print(&cells::head(&names));
+    let mut any_measured = false;
     for (index, scenario) in scenarios.iter().enumerate() {
         let prefix = format!("leveret-perf-{index}");
-        for line in measure(args, scenario, &prefix)? {
-            print(&line);
-        }
+        let (lines, measured) = measure(args, scenario, &prefix)?;
+        any_measured |= measured;
+        lines.iter().for_each(|line| print(line));
     }
-    Ok(())
+    if any_measured {
+        return Ok(());
+    }
+    Err(PerfError::new("no run succeeded; each has said why above"))
 }
 
-/// All runs of one scenario, in turn on each broker, and its lines of the table.
-fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Vec<String>> {
+/// All runs of one scenario, in turn on each broker: its lines of the table, and whether any run
+/// succeeded.
+fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<(Vec<String>, bool)> {
     let rows = &scenario.rows;
     let mut outcomes: Vec<Vec<Vec<Outcome>>> =
         rows.iter().map(|_| args.brokers.iter().map(|_| Vec::new()).collect()).collect();
@@ -143,8 +148,10 @@ fn measure(args: &ScenariosArgs, scenario: &Scenario, prefix: &str) -> Result<Ve
             probes.run(row, &args.probe_dir)?;
         }
     }
+    let any_measured = outcomes.iter().flatten().flatten().any(|it| !matches!(it, Outcome::Failed));
     let lines = rows.iter().zip(&outcomes).zip(&probes);
-    Ok(lines.map(|((row, outcomes), probes)| cells::line(row, outcomes, probes)).collect())
+    let lines = lines.map(|((row, outcomes), probes)| cells::line(row, outcomes, probes));
+    Ok((lines.collect(), any_measured))
 }
 
 /// One run. A failure is told at once and leaves a hole in the table: the other runs still count.
