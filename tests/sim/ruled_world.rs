@@ -12,6 +12,9 @@ const POLICIES: [&str; 2] = ["first", "second"];
 /// letters that nobody took are tried again after a second.
 const ROUND_MS: u64 = 400;
 const QUIET_ROUNDS: usize = 4;
+/// As a rule all is taken after five rounds, twenty are rare. A history has 400 operations, and a
+/// round takes something, unless all of it waits for times that are a few seconds away.
+const DRAIN_ROUNDS_MAX: usize = 500;
 
 impl World {
     /// How the queues with rules look now.
@@ -186,12 +189,8 @@ impl World {
         let ready = |world: &Self, queue: usize| world.glance().gauges[queue].map_or(0, |it| it.0);
         // What expires behind what was taken goes on to another queue.
         let mut quiet = 0;
-        while quiet < QUIET_ROUNDS {
-            let waits = |glance: &Glance| {
-                let ready = glance.gauges.iter().flatten().map(|it| it.0).sum::<u64>();
-                ready + glance.held + glance.retrying > 0
-            };
-            quiet = if waits(&self.glance()) { 0 } else { quiet + 1 };
+        for _ in 0..DRAIN_ROUNDS_MAX {
+            quiet = if left_behind(&self.glance()).is_empty() { quiet + 1 } else { 0 };
             for queue in 0..=LAST {
                 for _ in 0..ready(self, queue) {
                     self.ledger.stats.drained += 1;
@@ -201,8 +200,27 @@ impl World {
             }
             self.pass(ROUND_MS);
             self.calm_down();
+            if quiet == QUIET_ROUNDS {
+                self.check_quiet();
+                return self.ledger.check_drained();
+            }
         }
-        self.check_quiet();
-        self.ledger.check_drained();
+        let (left, ms) =
+            (left_behind(&self.glance()).join("; "), DRAIN_ROUNDS_MAX as u64 * ROUND_MS);
+        panic!("seed {}: after {ms} ms of draining {left}", self.seed);
     }
+}
+
+/// What is still there of each queue, and what it waits for.
+fn left_behind(glance: &Glance) -> Vec<String> {
+    let ready = NAMES.iter().zip(&glance.gauges);
+    let ready = ready.filter_map(|(name, gauges)| {
+        let count = gauges.map(|(ready, _)| ready).filter(|ready| *ready > 0)?;
+        Some(format!("{name} has {count} ready that neither a get takes nor their time ends"))
+    });
+    let held = (glance.held > 0)
+        .then(|| format!("{LATE} holds {} back that are not released", glance.held));
+    let retrying = (glance.retrying > 0)
+        .then(|| format!("{} has {} that get no next attempt", NAMES[RANKED], glance.retrying));
+    ready.chain(held).chain(retrying).collect()
 }

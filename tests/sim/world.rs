@@ -51,6 +51,7 @@ pub(crate) struct Seat {
 }
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) rng: Rng,
     pub(crate) oracle: Oracle,
     pub(crate) seats: Vec<Seat>,
@@ -154,6 +155,7 @@ impl World {
         let others: Vec<_> = (0..6).map(|_| binding(&rng)).collect();
         let bindings = fanout.chain(others).map(Op::Bind);
         let mut world = Self {
+            seed,
             oracle: Oracle::default(),
             seats: Vec::new(),
             workload: Workload::new(options),
