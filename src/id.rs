@@ -108,6 +108,13 @@ impl Seq {
     pub fn number(self) -> u64 {
         self.0 & ((1 << Self::TIME_AT) - 1)
     }
+
+    /// The first and the last timed seq of the same time.
+    #[must_use]
+    pub fn of_its_time(self) -> (Self, Self) {
+        let numbers = (1 << Self::TIME_AT) - 1;
+        (Self(self.0 & !numbers), Self(self.0 | numbers))
+    }
 }
 
 id!(

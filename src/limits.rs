@@ -137,6 +137,9 @@ pub const RETRYING_MAX: usize = 1 << 18;
 pub const DEAD_LETTERS_WAITING_MAX: usize = 16_384;
 /// Delayed messages of one exchange on their way from there to queues, at once.
 pub const RELEASES_UNDER_WAY_MAX: usize = 1_024;
+/// Seqs of messages that gave up their place in a delayed exchange's queue which one verb forgets
+/// once their time is over: more than one verb adds.
+pub const GIVEN_UP_FORGOTTEN_AT_ONCE: usize = 256;
 /// Delayed messages are read from disk this long before they are due, in milliseconds.
 pub const RELEASE_READ_AHEAD_MS: u64 = 1_000;
 /// Delayed messages that one request lists.

@@ -5,13 +5,13 @@ use super::alarm::Alarm;
 use super::declare::tests::{DURABLE, connect};
 use super::link::{Added, Link, PublishBatch, Workspace};
 use super::{BindTo, Broker, DeclareExchange, DeclareQueue, Entropy};
-use crate::config::{Config, Sizes};
+use crate::config::{Config, Durability, Sizes};
 use crate::exchange::{ExchangeTypes, Published};
 use crate::id::{ConsumerToken, Seq};
 use crate::limits::DEAD_LETTERS_RETRY_MS;
 use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
-use crate::store::{Disk as _, MemoryDisk, Reach};
+use crate::store::{Disk as _, MemoryDisk, Reach, Target};
 use crate::table::{ArrayBuilder, Table, TableBuilder, TableRef, Value};
 use crate::time::{Ttl, UnixMillis};
 use crate::wire::Properties;
@@ -116,6 +116,12 @@ impl World {
         let mut world = Self::on(self.disk, u64::MAX);
         world.at(now.0);
         world
+    }
+
+    /// After a stop in which nothing was lost, with next to no memory for what waits.
+    fn started_again(self) -> Self {
+        self.sync();
+        Self::on(self.disk, 2_000)
     }
 
     fn at(&mut self, now: u64) -> &mut Self {
@@ -619,6 +625,53 @@ fn what_was_cancelled_before_a_start_leaves_its_seq_to_nobody() {
         world.at(9_000).tick();
         let order: Vec<_> = world.take("q").iter().map(|(body, _)| *body).collect();
         assert_eq!(order, [vec![1], bodies].concat(), "persistent: {persistent}");
+    }
+}
+
+/// So many that the numbers of one millisecond begin again.
+#[test]
+fn however_many_came_before_no_start_gives_a_seq_again_that_was_given_up() {
+    let ways =
+        [0, 2].into_iter().flat_map(|checkpoints| [(checkpoints, false), (checkpoints, true)]);
+    let ways =
+        ways.flat_map(|(checkpoints, moves)| [true, false].map(|it| (checkpoints, moves, it)));
+    for (checkpoints, reschedules, persistent) in ways {
+        let mut world = World::new("fanout");
+        let queue = world.broker.vhost("/").unwrap().delay_queue("x").unwrap();
+        // A start counts all that came before this one.
+        let (due, number) = (UnixMillis(8_000), (1 << 19) - 2);
+        let target = Target { queue: queue.id, seq: Seq(Seq::timed(due).0 | number), due };
+        let message = Message::new(b"x", b"k", &PERSISTENT, &[0], &mut Vec::new());
+        world.workspace.records.enqueue(&message, &[target]);
+        world.broker.log().append_as(&mut world.workspace.records, Durability::Fsync);
+        let mut world = world.started_again();
+        for body in [1, 2] {
+            world.publish("x", &until(9_000), true, body);
+        }
+        let queue = world.broker.vhost("/").unwrap().delay_queue("x").unwrap();
+        let last = queue.waiting(Seq(0), 3)[2].seq;
+        assert_eq!(last.number(), number + 2);
+        let turn = &mut world.workspace.turn(&world.broker);
+        assert!(if reschedules {
+            queue.reschedule_waiting(last, UnixMillis(8_500), turn).unwrap()
+        } else {
+            queue.cancel_waiting(last, turn).unwrap().1
+        });
+        world.tick();
+        for _ in 0..checkpoints {
+            world = world.started_again();
+            world.broker.checkpoint(&world.disk).unwrap();
+        }
+        let mut world = world.started_again();
+        let bodies: Vec<_> = (3..203).collect();
+        for body in &bodies {
+            world.publish("x", &until(9_000), persistent, *body);
+        }
+        world.broker.relieve(&world.disk);
+        world.at(9_000).tick();
+        let order: Vec<_> = world.take("q").iter().map(|(body, _)| *body).collect();
+        let earlier = if reschedules { vec![0, 2, 1] } else { vec![0, 1] };
+        assert_eq!(order, [earlier, bodies].concat(), "{checkpoints} {reschedules} {persistent}");
     }
 }
 

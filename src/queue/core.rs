@@ -4,7 +4,6 @@
 use super::checkout::Checkout;
 use super::consumers::{ConsumerKey, ConsumerSpec, Consumers};
 use super::deadletter::Reason;
-use super::delay::GivenUp;
 use super::effects::Effects;
 use super::expiry::Deadlines;
 use super::gets::GetWaiter;
@@ -59,8 +58,6 @@ pub struct QueueCore {
     pub(super) next_seq: u64,
     /// In a timed queue, the highest seq that has left it when its time had come.
     pub(super) released: u64,
-    /// In a timed queue, beyond that, and only there if there are some.
-    pub(super) given_up: Option<Box<GivenUp>>,
     pub(super) ready: Ready,
     pub(super) checkout: Checkout,
     /// Dead letters that are checked out with nobody.
@@ -100,7 +97,6 @@ impl QueueCore {
             behaviour: Behaviour::usual(),
             next_seq: 1,
             released: 0,
-            given_up: None,
             ready: Ready::new(id.is_timed()),
             checkout: Checkout::default(),
             dying: 0,

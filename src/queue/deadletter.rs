@@ -247,7 +247,10 @@ impl QueueCore {
         for &(slot, seq) in places {
             let Some(out) = self.checkout.take_dying(slot, seq.0) else { continue };
             self.dying -= 1;
-            self.returns.forget(seq.0);
+            // What a timed queue knows of a seq outlasts the message.
+            if !self.id.is_timed() {
+                self.returns.forget(seq.0);
+            }
             if record && out.entry.persistent {
                 run.extend(seq.0, |run| records.ack(self.id, [run]));
             }

@@ -11,10 +11,9 @@ use super::deadletter::Reason;
 use super::effects::Effects;
 use super::ready::{Entry, Head, Ready};
 use crate::id::Seq;
-use crate::limits::{RELEASE_READ_AHEAD_MS, RELEASES_UNDER_WAY_MAX};
+use crate::limits::{CLOCK_JUMP_MS, RELEASE_READ_AHEAD_MS, RELEASES_UNDER_WAY_MAX};
 use crate::store::RecordBatch;
 use crate::time::UnixMillis;
-use std::collections::BTreeSet;
 
 /// Numbers of one millisecond: all of them, and those that a first message may get.
 const NUMBERS: u64 = (1 << Seq::TIME_AT) - 1;
@@ -28,46 +27,21 @@ pub struct Waiting {
     pub persistent: bool,
 }
 
-/// The highest seq of each millisecond to come that a message gave up before its time.
-#[derive(Debug, Default)]
-pub(super) struct GivenUp(BTreeSet<u64>);
-
-impl GivenUp {
-    fn add(&mut self, seq: u64) {
-        let highest = self.last_within(seq & !NUMBERS, seq | NUMBERS);
-        if highest.is_none_or(|highest| highest < seq) {
-            highest.iter().for_each(|highest| {
-                self.0.remove(highest);
-            });
-            self.0.insert(seq);
-        }
-    }
-
-    fn last_within(&self, first: u64, last: u64) -> Option<u64> {
-        self.0.range(first..=last).next_back().copied()
-    }
-
-    fn forget_through(&mut self, seq: u64) {
-        while self.0.first().is_some_and(|first| *first <= seq) {
-            self.0.pop_first();
-        }
-    }
-}
-
 impl QueueCore {
     /// The seq of a message that is due then: behind all others of that time.
     ///
     /// No seq is given again, or an end that is still to be recorded would end the new message, and
-    /// an old one's record would pass for the new one's: what is given up is known, and the first
-    /// of a millisecond begins at the count of messages, which a start takes up behind every number
-    /// that has a record. If a millisecond has no number left, its messages go behind those of the
-    /// next.
+    /// an old one's record would pass for the new one's. What is given up is known, also to a start
+    /// if it has a record; what has been released lies below. The first of a millisecond begins at
+    /// the count of messages, which a start takes up: so nothing is given again to a clock that was
+    /// set back in between, unless half of the numbers have been gone through since. If a
+    /// millisecond has no number left, its messages go behind those of the next.
     pub(super) fn next_timed_seq(&self, due: UnixMillis) -> Seq {
         let first = Seq::timed(due).0 | self.next_seq & FIRST_NUMBERS;
         let mut seq = first.max(self.released + 1);
         loop {
             let end = seq | NUMBERS;
-            let given_up = self.given_up.as_ref().and_then(|it| it.last_within(seq, end));
+            let given_up = self.returns.given_up_within(seq, end);
             match self.ready.last_within(seq, end).max(given_up) {
                 None => return Seq(seq),
                 Some(last) if last < end => return Seq(last + 1),
@@ -94,10 +68,9 @@ impl QueueCore {
             self.released = self.released.max(entry.seq);
             self.send_away(entry, Reason::Released, effects);
         }
-        if let Some(given_up) = &mut self.given_up {
-            given_up.forget_through(self.released);
-        }
-        self.given_up.take_if(|given_up| given_up.0.is_empty());
+        // What nobody can wait for any more: the clock may have been set back a little.
+        let over = Seq::timed(UnixMillis(now.0.saturating_sub(CLOCK_JUMP_MS)));
+        self.returns.forget_through(self.released.max(over.0));
         if self.ready.is_clear() {
             self.deadlines.first = UnixMillis::NEVER;
         }
@@ -169,13 +142,13 @@ impl QueueCore {
     /// Takes out a message that waits. Its seq is not given again before its time.
     fn give_up(&mut self, seq: u64) -> Option<Entry> {
         let entry = self.ready.take_waiting(seq)?;
-        self.given_up.get_or_insert_default().add(seq);
+        self.returns.give_up(seq, entry.persistent);
         Some(entry)
     }
 }
 
 impl Ready {
-    /// The highest seq from `first` to `last` that is there.
+    /// The highest seq from `first` to `last` that is there, be it readable or not.
     fn last_within(&self, first: u64, last: u64) -> Option<u64> {
         let in_fifo = self.fifo.last_up_to(last).map(|entry| entry.seq);
         let returned = self.returned.range(first..=last).next_back().map(|(seq, _)| *seq);
@@ -183,7 +156,11 @@ impl Ready {
             let at = middle.pages.partition_point(|page| page.first().0 <= last).checked_sub(1)?;
             middle.pages[at].last_up_to(last)
         });
-        let found = in_fifo.into_iter().chain(returned).chain(paged).max();
+        let damaged = self.damaged.as_ref().and_then(|damaged| {
+            let at = damaged.all.partition_point(|run| run.0.0 <= last).checked_sub(1)?;
+            Some(damaged.all[at].1.0.min(last))
+        });
+        let found = in_fifo.into_iter().chain(returned).chain(paged).chain(damaged).max();
         found.filter(|seq| *seq >= first)
     }
 

@@ -3,10 +3,13 @@
 use super::core::{Publish, QueueCore};
 use super::effects::Effects;
 use super::load::Paging;
+use super::page::{Page, Paged};
 use super::samples::publish;
 use crate::id::{QueueId, Seq};
-use crate::limits::{JOINED_PAGES_AT_ONCE, RELEASES_UNDER_WAY_MAX};
-use crate::store::RecordBatch;
+use crate::limits::{
+    CLOCK_JUMP_MS, GIVEN_UP_FORGOTTEN_AT_ONCE, JOINED_PAGES_AT_ONCE, RELEASES_UNDER_WAY_MAX,
+};
+use crate::store::{CameBack, OnDisk, RecordBatch};
 use crate::time::{Delay, UnixMillis};
 
 struct World {
@@ -185,7 +188,80 @@ fn what_gives_up_its_place_leaves_its_seq_to_nobody() {
         let third = publish_at_7(&mut world);
         assert_eq!([second, third], [first + 1, first + 2]);
         world.at(7).tick();
-        assert!(world.core.given_up.is_none(), "its time is over");
+        assert_eq!(world.core.returns.len(), 0, "its time is over");
+    }
+}
+
+/// As a checkpoint and a start leave the queue, where the numbers of a millisecond begin again.
+#[test]
+fn a_start_knows_which_seqs_were_given_up() {
+    for reschedules in [false, true] {
+        let mut world = World::new();
+        world.core.next_seq = (1 << 19) - 1;
+        (0..3).for_each(|_| world.publish(Delay::until(UnixMillis(7))));
+        let given_up = *world.seqs().last().unwrap();
+        let World { core, records, effects } = &mut world;
+        assert!(if reschedules {
+            core.reschedule_waiting(Seq(given_up), UnixMillis(9), records, effects)
+        } else {
+            core.cancel_waiting(Seq(given_up), records, effects)
+        });
+        world.moved();
+        let alive = world.core.alive();
+        let seqs: Vec<_> = world.seqs();
+        world.core = QueueCore::new(QueueId::timed(1), true);
+        world.core.restore_next_seq(alive.next_seq);
+        let page = seqs.iter().map(|seq| Paged {
+            seq: Seq(*seq),
+            body_len: 0,
+            persistent: true,
+            redelivered: false,
+            due: UnixMillis::NEVER,
+        });
+        world.core.restore_page(Page::new(page).unwrap());
+        world.core.restore_returns(alive.returns);
+        world.publish(Delay::until(UnixMillis(7)));
+        assert_eq!(world.seqs(), [seqs, vec![given_up + 1]].concat());
+    }
+}
+
+#[test]
+fn a_seq_whose_record_cannot_be_read_is_not_given_again() {
+    let mut world = World::new();
+    world.core = world.core.with_paging(Paging { page_len: 4, ..Paging::default() });
+    world.core.next_seq = (1 << 19) - 1;
+    (0..2).for_each(|_| world.publish(Delay::until(UnixMillis(7))));
+    let seqs = world.seqs();
+    let (first, last) = world.core.pageable_between(0, Seq(u64::MAX)).unwrap();
+    world.core.page_out_between(&[(Seq(0), Seq(u64::MAX))], first, last);
+    assert_eq!(world.tick(), [], "it is not due");
+    let World { core, records, effects } = &mut world;
+    let first = OnDisk { seq: Seq(seqs[0]), due: UnixMillis(7), message: publish().message };
+    core.loaded(vec![first], &[Seq(seqs[1])], records, effects);
+    assert_eq!((core.damaged_len(), core.ready_len()), (1, 1));
+    world.publish(Delay::until(UnixMillis(7)));
+    assert_eq!(world.seqs(), [seqs[0], seqs[1] + 1]);
+}
+
+#[test]
+fn what_was_given_up_is_forgotten_though_nothing_follows_it() {
+    let mut world = World::new();
+    for ms in [7, 8, 9] {
+        world.publish(Delay::until(UnixMillis(ms)));
+    }
+    world.publish(Delay::until(UnixMillis(u64::MAX)));
+    for seq in &world.seqs()[..3] {
+        let World { core, records, effects } = &mut world;
+        assert!(core.cancel_waiting(Seq(*seq), records, effects));
+    }
+    let earlier =
+        (1..=GIVEN_UP_FORGOTTEN_AT_ONCE as u64 + 9).map(|at| (Seq(at), CameBack::GIVEN_UP));
+    world.core.restore_returns(earlier);
+    assert_eq!(world.at(CLOCK_JUMP_MS + 1).tick(), []);
+    assert_eq!(world.core.returns.len(), 12, "not all in one lock hold");
+    for (ms, known) in [(6, 3), (8, 2), (10, 0)] {
+        assert_eq!(world.at(CLOCK_JUMP_MS + ms).tick(), []);
+        assert_eq!(world.core.returns.len(), known, "an hour and {ms} ms");
     }
 }
 

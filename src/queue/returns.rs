@@ -5,6 +5,9 @@
 //!
 //! Each return leaves a record with the count so far, which is too low after a crash by what was
 //! out, and with the time until which the message waits. Who waits, and how long, is `retry`'s.
+//!
+//! Nothing comes back to a timed queue. In its place stand the seqs that its messages gave up (see
+//! `delay`), which a checkpoint and a start have to know as well: they have come back no times.
 
 use super::checkout::Checkout;
 use super::core::QueueCore;
@@ -15,6 +18,7 @@ use super::ready::Entry;
 use super::retry::wait_until;
 use super::settings::{Behaviour, QueueType};
 use crate::id::{QueueId, Seq};
+use crate::limits::GIVEN_UP_FORGOTTEN_AT_ONCE;
 use crate::store::{CameBack, RecordBatch};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -125,6 +129,40 @@ impl Returns {
     pub(super) fn restore(&mut self, seq: Seq, times: u32) {
         let count = Count { times, persistent: true };
         self.0.get_or_insert_default().by_seq.insert(seq.0, count);
+    }
+
+    /// A timed queue's message leaves its place before its time. Of each time the highest such seq
+    /// is known; so are those to the journal of which it has a record, or of a lower one.
+    pub(super) fn give_up(&mut self, seq: u64, persistent: bool) {
+        let by_seq = &mut self.0.get_or_insert_default().by_seq;
+        let (first, last) = Seq(seq).of_its_time();
+        let mut highest = (seq, persistent);
+        let known = by_seq.range(first.0..=last.0).next_back();
+        if let Some((known, Count { persistent: had_record, .. })) = known.map(|it| (*it.0, *it.1))
+        {
+            by_seq.remove(&known);
+            highest = (known.max(seq), had_record || persistent);
+        }
+        by_seq.insert(highest.0, Count { times: 0, persistent: highest.1 });
+    }
+
+    /// The last seq from `first` to `last` that a timed queue's message gave up.
+    pub(super) fn given_up_within(&self, first: u64, last: u64) -> Option<u64> {
+        let (seq, _) = self.0.as_ref()?.by_seq.range(first..=last).next_back()?;
+        Some(*seq)
+    }
+
+    /// Of a timed queue only what is behind this seq is needed. Forgets some of the rest: a start
+    /// finds as many as were released since the last checkpoint.
+    pub(super) fn forget_through(&mut self, seq: u64) {
+        let Some(Counted { by_seq, .. }) = self.0.as_deref_mut() else { return };
+        for _ in 0..GIVEN_UP_FORGOTTEN_AT_ONCE {
+            match by_seq.first_entry() {
+                Some(first) if *first.key() <= seq => first.remove(),
+                _ => break,
+            };
+        }
+        self.0.take_if(|counted| counted.by_seq.is_empty() && counted.rule.is_none());
     }
 
     fn add(&mut self, entry: &Entry) -> u32 {

@@ -71,7 +71,8 @@ pub struct Standing {
     pub due: UnixMillis,
     pub live: RunSet,
     pub redelivered: RunSet,
-    /// How messages that live came back, where that is counted.
+    /// How messages that live came back, where that is counted. Of a timed queue the seqs that are
+    /// given up, the highest of each time: `CameBack::GIVEN_UP`.
     pub returns: BTreeMap<Seq, CameBack>,
 }
 

@@ -69,6 +69,9 @@ pub struct CameBack {
 
 impl CameBack {
     pub const AT_ONCE: UnixMillis = UnixMillis(0);
+    /// What is known of a seq that a timed queue's message gave up before its time. Nothing comes
+    /// back to such a queue, so it says this where others say what did.
+    pub const GIVEN_UP: Self = Self { times: 0, until: Self::AT_ONCE };
 
     /// One that is ready again at once.
     #[must_use]

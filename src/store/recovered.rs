@@ -42,7 +42,8 @@ pub struct RecoveredQueue {
     pub changed: bool,
     /// Its messages, by ascending seq; their contents lie on disk.
     pub pages: Vec<StoredPage>,
-    /// How they came back, where that is counted. Those that wait are in no dense page.
+    /// How they came back, where that is counted. Those that wait are in no dense page. Of a timed
+    /// queue the seqs that are given up: `CameBack::GIVEN_UP`.
     pub returns: BTreeMap<Seq, CameBack>,
 }
 

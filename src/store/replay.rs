@@ -154,7 +154,10 @@ impl Replay {
         match record.decode()? {
             Record::Ack { queue, runs } => {
                 let timed = queue.is_timed();
-                self.change(queue, |queue| queue.ack(&runs, timed));
+                self.change(queue, |queue| match timed {
+                    true => queue.give_up(&runs),
+                    false => queue.ack(&runs),
+                });
             }
             Record::Requeue { queue, runs } => self.change(queue, |queue| queue.requeue(&runs)),
             Record::Returned { queue, came_back, runs } => {
@@ -226,13 +229,36 @@ impl Replay {
 }
 
 impl Standing {
-    fn ack(&mut self, runs: &Runs, timed: bool) {
+    fn ack(&mut self, runs: &Runs) {
         for run in runs {
-            if !timed {
-                self.saw(*run.end());
-            }
+            self.saw(*run.end());
             self.live.remove(run.clone());
             self.forget_returns(run.clone());
+        }
+    }
+
+    /// As `ack`, in a timed queue: no start gives these seqs again. No record says whether their
+    /// time had come when they ended, so the queue forgets those of which it had.
+    fn give_up(&mut self, runs: &Runs) {
+        for run in runs {
+            if run.start() < run.end() {
+                let ended = self.live.within(*run.start(), *run.end()).map(|(_, last)| last);
+                ended.collect::<Vec<_>>().into_iter().for_each(|seq| self.note_given_up(seq));
+            }
+            self.note_given_up(*run.end());
+            self.live.remove(run.clone());
+        }
+    }
+
+    /// Of each time the highest is enough.
+    fn note_given_up(&mut self, seq: Seq) {
+        let (first, last) = seq.of_its_time();
+        let known = self.returns.range(first..=last).next_back().map(|(known, _)| *known);
+        if let Some(lower) = known.filter(|known| *known < seq) {
+            self.returns.remove(&lower);
+        }
+        if known.is_none_or(|known| known < seq) {
+            self.returns.insert(seq, CameBack::GIVEN_UP);
         }
     }
 
@@ -299,12 +325,27 @@ mod tests {
             standing.returns.iter().map(|(seq, it)| (seq.0, it.times)).collect::<Vec<_>>()
         };
         assert_eq!(counts(&standing), [(2, 3), (3, 3), (4, 5)]);
-        standing.ack(&runs(3, 3), false);
+        standing.ack(&runs(3, 3));
         assert_eq!(counts(&standing), [(2, 3), (4, 5)]);
         standing.purge(Seq(9), &runs(4, 4));
         assert_eq!(counts(&standing), [(4, 5)]);
         standing.returned(&runs(0, u64::MAX), CameBack::at_once(6));
         assert_eq!(counts(&standing), [(4, 6), (9, 6)]);
+    }
+
+    #[test]
+    fn of_what_a_timed_queue_has_ended_the_last_of_each_time_is_given_up() {
+        let seq = |ms, number| Seq(Seq::timed(UnixMillis(ms)).0 | number);
+        let mut standing = Standing::default();
+        let all = [(seq(7, 1), seq(7, 4)), (seq(8, 5), seq(8, 5)), (seq(9, 3), seq(9, 6))];
+        all.into_iter().for_each(|(first, last)| standing.live.insert(first..=last));
+        standing.give_up(&vec![seq(9, 4)..=seq(9, 4)]);
+        standing.give_up(&vec![seq(9, 3)..=seq(9, 3)]);
+        standing.give_up(&vec![seq(6, 0)..=seq(8, 7), seq(5, 9)..=seq(5, 9)]);
+        let given_up = [seq(5, 9), seq(7, 4), seq(8, 7), seq(9, 4)];
+        assert!(standing.returns.keys().eq(&given_up), "{:?}", standing.returns);
+        assert!(standing.live.runs().eq([(seq(9, 5), seq(9, 6))]));
+        assert_eq!(standing.next_seq, Seq(0), "it counts messages");
     }
 
     #[test]
