@@ -31,8 +31,6 @@ use letter::Corpse;
 use parking_lot::Mutex;
 use places::{Fate, Places, Shown, Step, reserve_places};
 use release::Way;
-use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 /// Dead letters that wait.
@@ -90,8 +88,9 @@ impl Broker {
             if batch.is_empty() {
                 return true;
             }
-            let (moved, taken) = self.move_batch(&batch, workspace);
+            let (moved, taken, left) = self.move_batch(&batch, workspace);
             self.dead_letters.list.put_back(batch.split_off(moved));
+            self.dead_letters.list.put_back(left);
             places += moved + taken;
         }
         self.dead_letters.list.is_empty()
@@ -99,18 +98,18 @@ impl Broker {
 
     /// Moves these: (a) reserve their places, (b) append a record for each, (c) show them and end
     /// them in their old queues. Stops early if they have very many places; says how many letters
-    /// moved, and to how many places.
-    fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize) {
+    /// moved, how many places and letters that were sent on that took, and which of those are left.
+    fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize, Vec<Dead>) {
         let _gate = self.gate.read();
         let (mut shown, mut ended) = (Shown::new(), Places::new());
         let (mut held, mut too_large) = (Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
-        let (mut moved, mut places) = (0, 0);
+        let (mut moved, mut places, mut left) = (0, 0, Vec::new());
         let (mut source, mut way) = (None::<Arc<Queue>>, None);
         let mut step = Step::default();
         for dead in batch {
-            if places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
+            if !left.is_empty() || places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
                 break;
             }
             moved += 1;
@@ -120,6 +119,7 @@ impl Broker {
             }
             let place = source.as_ref().zip(dead.place);
             let obstacle = self.take_step(dead, origin, &mut way, &mut shown, &mut step, workspace);
+            places += step.finish();
             if let (Some(obstacle), Some((queue, (slot, seq)))) = (obstacle, place) {
                 let held = match obstacle {
                     Obstacle::NoTaker => &mut held,
@@ -129,7 +129,7 @@ impl Broker {
                 continue;
             }
             workspace.records.begin_transaction();
-            places += step.taken.len();
+            left.append(&mut step.sent_on);
             for (message, row) in step.rows.drain(..) {
                 workspace.records.enqueue(&message, &row);
             }
@@ -160,7 +160,8 @@ impl Broker {
         }
         self.hold_back(held, Obstacle::NoTaker, workspace);
         self.hold_back(too_large, Obstacle::TooLarge, workspace);
-        (moved, places)
+        left.reverse();
+        (moved, places, left)
     }
 
     fn show(&self, shown: Shown, workspace: &mut Workspace) {
@@ -188,7 +189,8 @@ impl Broker {
 
     /// Reserves a dead letter's places, and those of the letters that full queues on its way send
     /// on. If one of them has to wait, says why: then nothing is reserved. What has no place in
-    /// which to wait goes on without that one.
+    /// which to wait goes on without that one. Of a very large web of full queues some letters are
+    /// left: from then on they are on their own, in memory, with no place in which to wait.
     fn take_step(
         &self,
         dead: &Dead,
@@ -200,7 +202,6 @@ impl Broker {
     ) -> Option<Obstacle> {
         let remembered = shown.remembered.len();
         let mut fate = self.reserve(dead, origin, way, shown, workspace);
-        let mut sent_on = VecDeque::new();
         loop {
             match fate {
                 Fate::Waits(obstacle) if dead.place.is_some() => {
@@ -208,14 +209,12 @@ impl Broker {
                     step.withdraw(self, workspace);
                     return Some(obstacle);
                 }
-                fate => step.add(fate),
+                fate => step.add(fate, &mut workspace.effects.dead),
             }
-            sent_on.extend(workspace.effects.dead.drain(..));
-            if step.taken.len() + step.rows.len() >= WORK_PER_LOCK_MAX {
-                // A web of full queues: the rest is on its own.
-                self.dead_letters.list.append(&mut mem::take(&mut sent_on).into());
+            if step.is_long() {
+                return None;
             }
-            let next = sent_on.pop_front()?;
+            let next = step.sent_on.pop()?;
             fate = match &next.origin {
                 Some(origin) => self.reserve(&next, origin, way, shown, workspace),
                 None => Fate::Ends,

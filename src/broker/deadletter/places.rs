@@ -5,10 +5,12 @@ use crate::broker::again::remembered;
 use crate::broker::link::Workspace;
 use crate::exchange::{History, Remembered};
 use crate::id::{QueueId, Seq};
+use crate::limits::WORK_PER_LOCK_MAX;
 use crate::message::Message;
-use crate::queue::{Obstacle, Overflow, Publish, Queue, QueueType};
+use crate::queue::{Dead, Obstacle, Overflow, Publish, Queue, QueueType};
 use crate::store::Target;
 use hashbrown::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 /// What becomes of a dead letter.
@@ -74,19 +76,37 @@ pub(super) struct Step {
     /// What the journal must know.
     pub(super) rows: Vec<(Message, Vec<Target>)>,
     pub(super) taken: Vec<(Arc<Queue>, Seq)>,
+    /// What was sent on and has no places yet, the next one last.
+    pub(super) sent_on: Vec<Dead>,
+    /// Letters that were looked at.
+    letters: usize,
 }
 
 impl Step {
-    pub(super) fn add(&mut self, fate: Fate) {
+    /// Adds a letter, and those that full queues made of it.
+    pub(super) fn add(&mut self, fate: Fate, sent_on: &mut Vec<Dead>) {
+        self.letters += 1;
+        // What comes of one goes before the next, so that few of a web wait.
+        self.sent_on.extend(sent_on.drain(..).rev());
         if let Fate::Moves { message, row, taken } = fate {
             self.rows.push((message, row));
             self.taken.extend(taken);
         }
     }
 
+    /// What one record may not go beyond is a web of full queues.
+    pub(super) fn is_long(&self) -> bool {
+        self.letters + self.taken.len() >= WORK_PER_LOCK_MAX
+    }
+
+    /// The letters beside the first, and all places; from now on it is another letter's.
+    pub(super) fn finish(&mut self) -> usize {
+        mem::take(&mut self.letters).saturating_sub(1) + self.taken.len()
+    }
+
     /// Gives all places back.
     pub(super) fn withdraw(&mut self, broker: &Broker, workspace: &mut Workspace) {
-        self.rows.clear();
+        (self.rows, self.sent_on) = Default::default();
         // The last first, since what is behind a place moves up.
         for (queue, seq) in self.taken.drain(..).rev() {
             // With the queue the place went.
@@ -126,7 +146,7 @@ pub(super) fn reserve_places(
     if must_arrive && (refused || gone && taken.is_empty()) {
         // Each try would send one on.
         workspace.effects.dead.truncate(sent_on);
-        Step { rows: Vec::new(), taken }.withdraw(broker, workspace);
+        Step { taken, ..Step::default() }.withdraw(broker, workspace);
         return Fate::Waits(Obstacle::NoTaker);
     }
     Fate::Moves { message: publish.message.clone(), row, taken }

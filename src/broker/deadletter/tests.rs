@@ -6,6 +6,7 @@ use super::super::{BindTo, Broker, DeclareExchange, DeclareQueue};
 use crate::id::ConsumerToken;
 use crate::limits::{
     HELD_BACK_PER_TRY, HELD_BACK_RETRY_MS, HELD_BACK_RETRY_SOON_MS, TABLE_FIELDS_MAX,
+    WORK_PER_LOCK_MAX,
 };
 use crate::message::Message;
 use crate::queue::{Event, Got, Outlet, Publish, Queue};
@@ -13,6 +14,7 @@ use crate::store::MemoryDisk;
 use crate::table::{Table, TableBuilder, TableRef, Value};
 use crate::time::{Ttl, UnixMillis};
 use crate::wire::Properties;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 const PERSISTENT: [u8; 15] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 2];
@@ -102,20 +104,34 @@ impl World {
 
     fn publish_with(&mut self, header: &[u8], queue: &str, count: usize) {
         let message = Message::new(b"", queue.as_bytes(), header, b"", &mut Vec::new());
+        self.publish_all(queue, vec![message; count]);
+    }
+
+    fn publish_body(&mut self, header: &[u8], queue: &str, body: &[u8]) {
+        let message = Message::new(b"", queue.as_bytes(), header, body, &mut Vec::new());
+        self.publish_all(queue, vec![message]);
+    }
+
+    fn publish_all(&mut self, queue: &str, messages: Vec<Message>) {
         let (persistent, priority, ttl) = (true, 0, Ttl::FOREVER);
-        let publish = Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
-        let mut batch = vec![publish; count];
+        let publish =
+            |message| Publish { message, persistent, priority, ttl, delay: None, mark: 0 };
+        let mut batch = messages.into_iter().map(publish).collect();
         self.queue(queue).publish(&mut batch, &mut self.workspace.turn(&self.broker)).unwrap();
         self.broker.finish_turn(&mut self.workspace);
     }
 
     /// Takes a message for good.
     fn get(&mut self, name: &str) -> bool {
+        self.take(name).is_some()
+    }
+
+    fn take(&mut self, name: &str) -> Option<Message> {
         let (queue, outlet) = (self.queue(name), Arc::new(Nobody) as _);
         let turn = &mut self.workspace.turn(&self.broker);
         let got = queue.get(&outlet, ConsumerToken(1), true, turn).unwrap();
         self.broker.finish_turn(&mut self.workspace);
-        matches!(got, Got::Message { .. })
+        if let Got::Message { delivery, .. } = got { Some(delivery.message) } else { None }
     }
 
     /// Lets time pass and the ticker look; says after how many milliseconds it wants to again.
@@ -399,4 +415,86 @@ fn a_queue_that_is_ending_takes_no_letter_along() {
     world.bound("dead", "amq.fanout");
     world.tick_after(RETRY_MS);
     assert_eq!(world.depth("dead"), 1);
+}
+
+/// How many full queues stand side by side in a web, and how many behind each of them.
+const WEB: (usize, usize) = (80, 75);
+const LETTERS: usize = 3;
+
+/// Leads what dies in `q` to full queues, each of which sends it on to the same others, and those
+/// to the exchange `end`, for the queue `overflown`: more steps than one record may have. Says how
+/// many letters that makes of one.
+fn web(world: &mut World, strategy: &[u8], end: &[u8]) -> usize {
+    for exchange in ["near", "far"] {
+        let exchange = DeclareExchange {
+            name: exchange,
+            kind: "fanout",
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: TableRef::EMPTY,
+        };
+        world.link.declare_exchange(&exchange, &mut world.workspace).unwrap();
+    }
+    world.declare("q", &dying(0, b"near"));
+    world.declare("overflown", &Table::default());
+    for (exchange, count, next) in [("near", WEB.0, &b"far"[..]), ("far", WEB.1, end)] {
+        for nth in 0..count {
+            let full = TableBuilder::new()
+                .put(b"x-max-length", Value::I32(0))
+                .put(b"x-overflow", Value::LongStr(b"reject-publish-dlx"))
+                .put(b"x-dead-letter-exchange", Value::LongStr(next))
+                .put(b"x-dead-letter-routing-key", Value::LongStr(b"overflown"))
+                .put(b"x-dead-letter-strategy", Value::LongStr(strategy));
+            let name = format!("{exchange} {nth}");
+            world.declare(&name, &full.finish());
+            let (to, none) = (BindTo::Queue(&name), TableRef::EMPTY);
+            world.link.bind(exchange, to, b"", none, &mut world.workspace).unwrap();
+        }
+    }
+    world.broker.finish_turn(&mut world.workspace);
+    WEB.0 * WEB.1
+}
+
+#[test]
+fn a_web_of_full_queues_takes_some_turns_and_loses_doubles_and_overtakes_nothing() {
+    for strategy in [&b"at-most-once"[..], b"at-least-once"] {
+        let mut world = World::new();
+        let all = web(&mut world, strategy, b"");
+        assert!(all > WORK_PER_LOCK_MAX);
+        let mut header = PERSISTENT;
+        header[11] = 1;
+        for body in 0..LETTERS {
+            world.publish_body(&header, "q", &[body as u8]);
+        }
+        let (mut before, mut ticks, mut next) = (0, 0, Some(0));
+        while next.is_some() {
+            let depth = world.depth("overflown");
+            assert!(depth - before <= 2 * WORK_PER_LOCK_MAX as u64, "a tick is two turns: {depth}");
+            // However many are still to come, few of them wait.
+            assert!(world.broker.dead_list().len() < LETTERS + WEB.0 + WEB.1);
+            assert_eq!(next, Some(0), "there is more to do");
+            (before, ticks, next) = (depth, ticks + 1, world.tick_after(0));
+        }
+        assert!(ticks > 2);
+        let mut seen = HashSet::new();
+        for nth in 0..LETTERS * all {
+            let letter = world.take("overflown").unwrap();
+            assert_eq!(letter.body_to_vec(), [(nth / all) as u8], "letter {nth}");
+            // Its deaths say which way it came.
+            assert!(seen.insert((nth / all, letter.header().to_vec())), "letter {nth} came twice");
+        }
+        assert_eq!((world.depth("q"), world.depth("overflown")), (0, 0));
+    }
+}
+
+#[test]
+fn letters_of_a_web_that_end_make_a_turn_longer_too() {
+    let mut world = World::new();
+    let all = web(&mut world, b"at-most-once", b"nowhere");
+    assert!(all > WORK_PER_LOCK_MAX);
+    world.publish("q", 1);
+    assert!(!world.broker.dead_list().is_empty(), "the ticker goes on");
+    assert_eq!(world.tick_after(0), None);
+    assert_eq!((world.depth("q"), world.depth("overflown")), (0, 0));
 }
