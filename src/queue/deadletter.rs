@@ -126,6 +126,9 @@ pub struct Dead {
     pub reason: Reason,
     /// What the queue did then: it says where to.
     pub behaviour: Arc<Behaviour>,
+    /// Letters that full queues on its way have made of it, and that have not moved yet, the next
+    /// one last: it keeps its place until they have.
+    pub sent_on: Vec<Self>,
 }
 
 impl QueueCore {
@@ -222,6 +225,7 @@ impl QueueCore {
             message,
             reason,
             behaviour,
+            sent_on: Vec::new(),
         }
     }
 

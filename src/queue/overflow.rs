@@ -54,6 +54,7 @@ impl QueueCore {
                 message: publish.message.clone(),
                 reason: Reason::MaxLength,
                 behaviour: Arc::clone(&self.behaviour),
+                sent_on: Vec::new(),
             });
         }
         true

@@ -31,6 +31,7 @@ use letter::Corpse;
 use parking_lot::Mutex;
 use places::{Fate, Places, Shown, Step, reserve_places};
 use release::Way;
+use std::mem;
 use std::sync::Arc;
 
 /// Dead letters that wait.
@@ -88,9 +89,8 @@ impl Broker {
             if batch.is_empty() {
                 return true;
             }
-            let (moved, taken, left) = self.move_batch(&batch, workspace);
+            let (moved, taken) = self.move_batch(&mut batch, workspace);
             self.dead_letters.list.put_back(batch.split_off(moved));
-            self.dead_letters.list.put_back(left);
             places += moved + taken;
         }
         self.dead_letters.list.is_empty()
@@ -98,21 +98,22 @@ impl Broker {
 
     /// Moves these: (a) reserve their places, (b) append a record for each, (c) show them and end
     /// them in their old queues. Stops early if they have very many places; says how many letters
-    /// moved, how many places and letters that were sent on that took, and which of those are left.
-    fn move_batch(&self, batch: &[Dead], workspace: &mut Workspace) -> (usize, usize, Vec<Dead>) {
+    /// moved, and how many places and letters that were sent on that took.
+    fn move_batch(&self, batch: &mut [Dead], workspace: &mut Workspace) -> (usize, usize) {
         let _gate = self.gate.read();
         let (mut shown, mut ended) = (Shown::new(), Places::new());
         let (mut held, mut too_large) = (Places::new(), Places::new());
         let mut durability = Durability::Os;
         let refused = workspace.effects.refused.len();
-        let (mut moved, mut places, mut left) = (0, 0, Vec::new());
+        let (mut moved, mut places) = (0, 0);
         let (mut source, mut way) = (None::<Arc<Queue>>, None);
         let mut step = Step::default();
         for dead in batch {
-            if !left.is_empty() || places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
+            if places + shown.remembered.len() >= WORK_PER_LOCK_MAX {
                 break;
             }
             moved += 1;
+            step.resume(mem::take(&mut dead.sent_on));
             let Some(origin) = &dead.origin else { continue };
             if source.as_ref().is_none_or(|queue| queue.id != dead.queue) {
                 source = self.queue_by_id(dead.queue);
@@ -129,15 +130,10 @@ impl Broker {
                 continue;
             }
             workspace.records.begin_transaction();
-            left.append(&mut step.sent_on);
-            for (message, row) in step.rows.drain(..) {
-                workspace.records.enqueue(&message, &row);
-            }
-            for (queue, seq) in step.taken.drain(..) {
-                shown.places.push(&queue, seq);
-            }
+            step.record(&mut workspace.records, &mut shown);
+            let ends = step.sent_on.is_empty();
             // A queue that is gone has ended all of its messages.
-            if let Some((queue, (slot, seq))) = place {
+            if let Some((queue, (slot, seq))) = place.filter(|_| ends) {
                 if dead.recorded {
                     workspace.records.ack(queue.id, [(seq, seq)]);
                     durability = durability.max(origin.durability);
@@ -145,6 +141,12 @@ impl Broker {
                 ended.push(queue, (slot, seq));
             }
             workspace.records.end_transaction();
+            if !ends {
+                // It goes on in the next turn, before all others.
+                dead.sent_on = mem::take(&mut step.sent_on);
+                moved -= 1;
+                break;
+            }
         }
         // Nobody waits for the answer.
         workspace.effects.refused.truncate(refused);
@@ -160,8 +162,7 @@ impl Broker {
         }
         self.hold_back(held, Obstacle::NoTaker, workspace);
         self.hold_back(too_large, Obstacle::TooLarge, workspace);
-        left.reverse();
-        (moved, places, left)
+        (moved, places)
     }
 
     fn show(&self, shown: Shown, workspace: &mut Workspace) {
@@ -190,7 +191,7 @@ impl Broker {
     /// Reserves a dead letter's places, and those of the letters that full queues on its way send
     /// on. If one of them has to wait, says why: then nothing is reserved. What has no place in
     /// which to wait goes on without that one. Of a very large web of full queues some letters are
-    /// left: from then on they are on their own, in memory, with no place in which to wait.
+    /// left in `step`: the others have moved then, so these go on without those that have to wait.
     fn take_step(
         &self,
         dead: &Dead,
@@ -201,10 +202,17 @@ impl Broker {
         workspace: &mut Workspace,
     ) -> Option<Obstacle> {
         let remembered = shown.remembered.len();
-        let mut fate = self.reserve(dead, origin, way, shown, workspace);
+        let mut sent_on = step.sent_on.pop();
         loop {
+            let fate = match &sent_on {
+                None => self.reserve(dead, origin, way, shown, workspace),
+                Some(next) => match &next.origin {
+                    Some(origin) => self.reserve(next, origin, way, shown, workspace),
+                    None => Fate::Ends,
+                },
+            };
             match fate {
-                Fate::Waits(obstacle) if dead.place.is_some() => {
+                Fate::Waits(obstacle) if dead.place.is_some() && !step.is_resumed => {
                     shown.remembered.truncate(remembered);
                     step.withdraw(self, workspace);
                     return Some(obstacle);
@@ -214,11 +222,7 @@ impl Broker {
             if step.is_long() {
                 return None;
             }
-            let next = step.sent_on.pop()?;
-            fate = match &next.origin {
-                Some(origin) => self.reserve(&next, origin, way, shown, workspace),
-                None => Fate::Ends,
-            };
+            sent_on = Some(step.sent_on.pop()?);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::id::{QueueId, Seq};
 use crate::limits::WORK_PER_LOCK_MAX;
 use crate::message::Message;
 use crate::queue::{Dead, Obstacle, Overflow, Publish, Queue, QueueType};
-use crate::store::Target;
+use crate::store::{RecordBatch, Target};
 use hashbrown::HashMap;
 use std::mem;
 use std::sync::Arc;
@@ -74,15 +74,22 @@ impl Shown {
 #[derive(Default)]
 pub(super) struct Step {
     /// What the journal must know.
-    pub(super) rows: Vec<(Message, Vec<Target>)>,
-    pub(super) taken: Vec<(Arc<Queue>, Seq)>,
+    rows: Vec<(Message, Vec<Target>)>,
+    taken: Vec<(Arc<Queue>, Seq)>,
     /// What was sent on and has no places yet, the next one last.
     pub(super) sent_on: Vec<Dead>,
+    /// Some of it has moved in an earlier turn.
+    pub(super) is_resumed: bool,
     /// Letters that were looked at.
     letters: usize,
 }
 
 impl Step {
+    /// Begins a letter's move, or goes on with what an earlier turn has left of it.
+    pub(super) fn resume(&mut self, sent_on: Vec<Dead>) {
+        (self.is_resumed, self.sent_on) = (!sent_on.is_empty(), sent_on);
+    }
+
     /// Adds a letter, and those that full queues made of it.
     pub(super) fn add(&mut self, fate: Fate, sent_on: &mut Vec<Dead>) {
         self.letters += 1;
@@ -102,6 +109,16 @@ impl Step {
     /// The letters beside the first, and all places; from now on it is another letter's.
     pub(super) fn finish(&mut self) -> usize {
         mem::take(&mut self.letters).saturating_sub(1) + self.taken.len()
+    }
+
+    /// Records its places, which are to be shown.
+    pub(super) fn record(&mut self, records: &mut RecordBatch, shown: &mut Shown) {
+        for (message, row) in self.rows.drain(..) {
+            records.enqueue(&message, &row);
+        }
+        for (queue, seq) in self.taken.drain(..) {
+            shown.places.push(&queue, seq);
+        }
     }
 
     /// Gives all places back.

@@ -14,6 +14,7 @@ use crate::store::MemoryDisk;
 use crate::table::{Table, TableBuilder, TableRef, Value};
 use crate::time::{Ttl, UnixMillis};
 use crate::wire::Properties;
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -43,11 +44,14 @@ fn one_only() -> Table {
     TableBuilder::new().put(b"x-max-length", Value::I32(1)).put(b"x-overflow", refuse).finish()
 }
 
-struct Nobody;
+/// Keeps events.
+#[derive(Default)]
+struct Sink(Mutex<Vec<Event>>);
 
-impl Outlet for Nobody {
-    fn push(&self, _: &mut Vec<Event>) -> bool {
-        false
+impl Outlet for Sink {
+    fn push(&self, events: &mut Vec<Event>) -> bool {
+        self.0.lock().append(events);
+        true
     }
 
     fn wake(&self) {}
@@ -127,11 +131,20 @@ impl World {
     }
 
     fn take(&mut self, name: &str) -> Option<Message> {
-        let (queue, outlet) = (self.queue(name), Arc::new(Nobody) as _);
+        let (queue, sink) = (self.queue(name), Arc::<Sink>::default());
+        let outlet: Arc<dyn Outlet> = sink.clone();
         let turn = &mut self.workspace.turn(&self.broker);
         let got = queue.get(&outlet, ConsumerToken(1), true, turn).unwrap();
         self.broker.finish_turn(&mut self.workspace);
-        if let Got::Message { delivery, .. } = got { Some(delivery.message) } else { None }
+        match got {
+            Got::Message { delivery, .. } => return Some(delivery.message),
+            Got::Empty => return None,
+            Got::Later => {}
+        }
+        while self.broker.load(&self.disk, &mut self.workspace) {}
+        let event = sink.0.lock().pop();
+        let Some(Event::Got { delivery, .. }) = event else { panic!("{event:?}") };
+        delivery.map(|delivery| delivery.message)
     }
 
     /// Lets time pass and the ticker look; says after how many milliseconds it wants to again.
@@ -497,4 +510,25 @@ fn letters_of_a_web_that_end_make_a_turn_longer_too() {
     assert!(!world.broker.dead_list().is_empty(), "the ticker goes on");
     assert_eq!(world.tick_after(0), None);
     assert_eq!((world.depth("q"), world.depth("overflown")), (0, 0));
+}
+
+#[test]
+fn a_power_loss_while_a_web_is_worked_on_loses_no_letter() {
+    let mut world = World::new();
+    let all = web(&mut world, b"at-most-once", b"");
+    world.publish("q", 1);
+    let before = world.depth("overflown") as usize;
+    assert!(before > 0 && before < all, "{before}");
+    world.broker.journal().round(&world.disk).unwrap();
+    let now = world.workspace.effects.now;
+    let disk = world.disk.crash(1);
+    let broker = open(&disk);
+    let link = connect(&broker);
+    let mut world = World { disk, broker, link, workspace: Workspace::default() };
+    world.workspace.effects.now = now;
+    while world.tick_after(0).is_some() {}
+    assert_eq!((world.depth("q"), world.depth("overflown") as usize), (0, before + all));
+    let letters = (0..before + all).map(|_| world.take("overflown").unwrap());
+    let ways: HashSet<_> = letters.map(|letter| letter.header().to_vec()).collect();
+    assert_eq!(ways.len(), all, "each of them, some twice");
 }
