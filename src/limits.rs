@@ -116,8 +116,8 @@ pub const TICK_MS_MAX: u64 = 10_000;
 pub const CLOCK_JUMP_MS: u64 = 3_600_000;
 /// Queues that the ticker looks at before it looks at the clock again.
 pub const TICKS_PER_TURN: usize = 256;
-/// Dead letters that one turn moves, each new place counted, and each letter that a full queue sends
-/// on; the ticker moves the rest.
+/// Dead letters that one turn moves, each new place counted, and each letter that a full queue
+/// sends on; the ticker moves the rest.
 pub const DEAD_LETTERS_PER_TURN: usize = 1_024;
 /// Dead letters whose records are appended in one go.
 pub const DEAD_LETTERS_PER_RECORD_BATCH: usize = 128;
