@@ -1,5 +1,5 @@
 //! A channel-wide prefetch (`basic.qos` with global=true): one count over all of a channel's
-//! consumers, whatever their queue. A leaf in the lock order.
+//! consumers, whatever their queue. A leaf in the lock order. It also says that a channel ends.
 //!
 //! A consumer that is refused leaves its queue's ring, so somebody must put it back: after `give`
 //! and `set` the link asks for `next_starved` until there is none, and resumes each before it asks
@@ -27,6 +27,8 @@ pub struct ChannelLimiter {
 struct State {
     /// Zero is no limit.
     limit: u32,
+    /// The channel ends: there is no room, whatever the limit.
+    closed: bool,
     /// Deliveries that count: those on their way that are `limited`, and those that the link holds
     /// as limited. Whatever the limit becomes, each is in here until it is given back.
     taken: u32,
@@ -38,7 +40,7 @@ struct State {
 
 impl State {
     fn has_room(&self) -> bool {
-        self.limit == 0 || self.taken < self.limit
+        !self.closed && (self.limit == 0 || self.taken < self.limit)
     }
 }
 
@@ -55,7 +57,7 @@ impl ChannelLimiter {
             return None;
         }
         let mut state = self.state.lock();
-        if state.limit == 0 {
+        if state.limit == 0 && !state.closed {
             return None;
         }
         if state.has_room() {
@@ -104,6 +106,12 @@ impl ChannelLimiter {
             _ => state.taken + changed,
         };
         self.active.store(limit != 0, Ordering::Relaxed);
+    }
+
+    /// The channel ends: whoever has to settle what it takes gets nothing more, for good.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.active.store(true, Ordering::Relaxed);
     }
 
     /// The starved consumers, oldest first; a look for tests and views.
@@ -185,6 +193,17 @@ mod tests {
         assert!(starved <= 2 + FORGOTTEN_MAX, "{starved}");
         limiter.give(1);
         assert_eq!([(); 2].map(|()| resume(&limiter)), [Some(0), None]);
+    }
+
+    #[test]
+    fn a_closed_one_has_room_for_nothing() {
+        for limit in [0, 3] {
+            let limiter = ChannelLimiter::default();
+            limiter.set(limit, 0);
+            limiter.close();
+            refuse(&limiter, [1]);
+            assert_eq!(resume(&limiter), None);
+        }
     }
 
     #[test]

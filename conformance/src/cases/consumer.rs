@@ -2,7 +2,7 @@
 
 use super::cases;
 use super::consume::single_active_queue;
-use crate::client::{Channel, Login, cancel, consume, delete, qos};
+use crate::client::{Channel, Login, ack, cancel, consume, delete, qos};
 use crate::codec::{Method, Table, Value};
 use crate::outcome::{Outcome, same};
 use crate::trial::Trial;
@@ -13,7 +13,9 @@ cases! {
         stream_arguments_are_refused, cancel_on_ha_failover_is_accepted,
         unknown_arguments_are_accepted, queue_deletion_cancels, tag_is_free_after_server_cancel,
         no_server_cancel_without_the_capability, single_active_consumer_is_the_first,
-        single_active_consumer_is_replaced, single_active_consumer_keeps_unacknowledged;
+        single_active_consumer_is_replaced, single_active_consumer_keeps_unacknowledged,
+        single_active_consumer_of_a_lost_channel_leaves_order,
+        single_active_consumer_of_a_lost_connection_leaves_order;
 }
 
 fn consume_with(queue: &str, tag: &str, key: &str, value: impl Into<Value>) -> Method {
@@ -79,7 +81,7 @@ fn lower_priority_is_served_while_the_higher_is_full(trial: &Trial<'_>) -> Outco
     expect_consumer(&channel, "high")?;
     expect_consumer(&channel, "low")?;
     channel.quiet(&queue)?;
-    channel.send(&crate::client::ack(1));
+    channel.send(&ack(1));
     expect_consumer(&channel, "high")
 }
 
@@ -184,4 +186,33 @@ fn single_active_consumer_keeps_unacknowledged(trial: &Trial<'_>) -> Outcome {
     let delivery = other.delivery()?;
     same("body", delivery.text().as_str(), "kept")?;
     same("redelivered", delivery.redelivered(), true)
+}
+
+/// An active consumer with two unacknowledged messages of five, and one that waits, on another
+/// connection, with room for three.
+fn active_and_waiting(trial: &Trial<'_>) -> Outcome<(Channel, Channel)> {
+    let (active, waiting) = (trial.channel()?, trial.channel()?);
+    let queue = single_active_queue(trial, &active)?;
+    for body in ["a", "b", "c", "d", "e"] {
+        active.publish("", &queue, body);
+    }
+    active.call(&qos(2))?;
+    active.call(&consume(&queue, "one"))?;
+    active.expect_deliveries(&["a", "b"])?;
+    waiting.call(&qos(3))?;
+    waiting.call(&consume(&queue, "two"))?;
+    Ok((active, waiting))
+}
+
+fn single_active_consumer_of_a_lost_channel_leaves_order(trial: &Trial<'_>) -> Outcome {
+    let (active, waiting) = active_and_waiting(trial)?;
+    let text = "PRECONDITION_FAILED - unknown delivery tag 99";
+    active.refuses(&ack(99), 406, text)?;
+    waiting.expect_deliveries(&["a", "b", "c"])
+}
+
+fn single_active_consumer_of_a_lost_connection_leaves_order(trial: &Trial<'_>) -> Outcome {
+    let (active, waiting) = active_and_waiting(trial)?;
+    active.connection.close()?;
+    waiting.expect_deliveries(&["a", "b", "c"])
 }

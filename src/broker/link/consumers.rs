@@ -209,15 +209,35 @@ impl Link {
         Some(consumer.tag)
     }
 
-    pub(super) fn close_consumers(&mut self, workspace: &mut Workspace) {
+    /// From here on the consumers get nothing, but they keep their places: who takes over from one
+    /// gets what it leaves behind before anything newer, see `leave_queues`.
+    pub(super) fn silence_consumers(&mut self, workspace: &mut Workspace) {
         self.consumers.by_tag.clear();
+        self.limiter.close();
         for token in in_order(&self.consumers.by_token) {
-            self.stop_consumer(token, workspace);
+            match self.consumers.by_token[&token] {
+                Consumer { source: Some(source), no_ack: false, .. } => {
+                    let Some(queue) = self.queues.get(source.queue) else { continue };
+                    // What a lock hold before this one took for it is in the inbox now.
+                    let _ = queue.grant(source.key, 0, 0, &mut workspace.turn(&self.broker));
+                }
+                // It leaves nothing behind.
+                _ => self.stop_consumer(token, workspace),
+            }
         }
         for token in in_order(&self.consumers.waiting_gets) {
             let place = self.consumers.waiting_gets[&token].queue;
             if let Some(queue) = self.queues.get(place) {
                 queue.withdraw_get(token);
+            }
+        }
+    }
+
+    /// What the consumers have not settled is back in its place: others may take theirs.
+    pub(super) fn leave_queues(&mut self, workspace: &mut Workspace) {
+        for token in in_order(&self.consumers.by_token) {
+            if !self.consumers.by_token[&token].no_ack {
+                self.stop_consumer(token, workspace);
             }
         }
     }

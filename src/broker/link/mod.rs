@@ -8,6 +8,7 @@
 mod confirms;
 mod consumers;
 mod decisions;
+mod end;
 mod fan;
 mod inbox;
 mod overdue;
@@ -38,13 +39,12 @@ use crate::counters::ChannelCounters;
 use crate::exception::{Exception, Permission, Resource};
 use crate::exchange::{RouteCache, RouteScratch};
 use crate::id::{ConnectionId, ConsumerToken, QueueId};
-use crate::queue::{ChannelLimiter, Effects, Event, Queue, Turn};
+use crate::queue::{ChannelLimiter, Effects, Queue, Turn};
 use crate::store::RecordBatch;
 use consumers::Consumers;
 use hashbrown::HashMap;
 use overdue::DeliveryTimes;
 use shared_routes::SharedRoutes;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use transaction::Transaction;
@@ -171,22 +171,6 @@ impl Link {
             return Ok(());
         }
         Err(Exception::access_refused(permission, resource, &user.name))
-    }
-
-    /// Begins to end the stake: consumers go, an open transaction is dropped, nothing more is
-    /// confirmed. What the queues had for it is in the inbox then.
-    pub fn stop(&mut self, workspace: &mut Workspace) {
-        self.rollback();
-        self.confirms = None;
-        self.close_consumers(workspace);
-    }
-
-    /// Ends the stake: everything unacked returns to its queue, delivered or still `undelivered`.
-    pub fn finish(&mut self, undelivered: VecDeque<Event>, workspace: &mut Workspace) {
-        self.requeue_all(undelivered, workspace);
-        self.forget_routes();
-        let unused = std::mem::take(&mut workspace.effects.unused);
-        self.client.vhost.end_unused(&unused, &self.broker, workspace);
     }
 
     fn take_tag(&mut self) -> u64 {
