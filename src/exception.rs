@@ -345,10 +345,11 @@ impl Exception {
         received: Option<&ArgumentText>,
         current: Option<&ArgumentText>,
     ) -> Self {
-        if let (Some(received), Some(current)) = (received, current) {
-            return Self::inequivalent(arg, resource, &received.value, &current.value);
-        }
+        let are_both = received.is_some() && current.is_some();
         let side = |argument: Option<&ArgumentText>| match argument {
+            // RabbitMQ: beside another value a void is none.
+            Some(a) if are_both && a.kind == "void" => "none".to_owned(),
+            Some(a) if are_both => format!("'{}'", a.value),
             Some(a) => format!("the value '{}' of type '{}'", a.value, a.kind),
             None => "none".to_owned(),
         };
@@ -489,6 +490,13 @@ mod tests {
             Exception::inequivalent_argument("x-message-ttl", queue, None, Some(&ttl)).text(),
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': \
              received none but current is the value '1000' of type 'signedint'"
+        );
+        let void = ArgumentText { value: "undefined".into(), kind: "void" };
+        assert_eq!(
+            Exception::inequivalent_argument("x-message-ttl", queue, Some(&void), Some(&ttl))
+                .explanation(),
+            "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but \
+             current is '1000'"
         );
     }
 }

@@ -228,25 +228,47 @@ impl<'a> Value<'a> {
     pub fn argument_text(self) -> ArgumentText {
         let value = match self {
             Self::Bool(b) => b.to_string(),
-            Self::F32(n) => n.to_string(),
-            Self::F64(n) => n.to_string(),
+            Self::F32(n) => format!("{:?}", f64::from(n)),
+            Self::F64(n) => format!("{n:?}"),
             Self::LongStr(b) | Self::Bytes(b) => String::from_utf8_lossy(b).into_owned(),
             Self::Timestamp(n) => n.to_string(),
             Self::Decimal { scale, digits } => format!("{{{scale},{digits}}}"),
             Self::Void => "undefined".to_owned(),
-            Self::Array(_) | Self::Table(_) => format!("{self:?}"),
+            // What is nested is not spelled out.
+            Self::Array(it) if it.bytes().is_empty() => "[]".to_owned(),
+            Self::Table(it) if it.bytes().is_empty() => "[]".to_owned(),
+            Self::Array(_) | Self::Table(_) => "[...]".to_owned(),
             _ => self.as_int().map_or_else(String::new, |n| n.to_string()),
         };
         ArgumentText { value, kind: self.kind() }
     }
 
-    /// Equal as RabbitMQ compares arguments: all integer widths are one class, so are the floats.
+    /// As `equivalent`, of arguments that may be missing.
+    #[must_use]
+    pub fn are_equivalent(one: Option<Self>, other: Option<Self>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one.equivalent(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    /// Equal as RabbitMQ compares arguments: all integer widths are one class with timestamps, and
+    /// so are the floats, and both kinds of strings.
     #[must_use]
     pub fn equivalent(self, other: Value<'_>) -> bool {
-        match (self.as_int(), other.as_int()) {
+        let whole = |value: Value<'_>| match value {
+            Value::Timestamp(seconds) => Some(i128::from(seconds)),
+            other => other.as_int().map(i128::from),
+        };
+        match (whole(self), whole(other)) {
             (Some(a), Some(b)) => return a == b,
             (None, None) => {}
             _ => return false,
+        }
+        let strings = (self, other);
+        if let (Value::LongStr(a) | Value::Bytes(a), Value::LongStr(b) | Value::Bytes(b)) = strings
+        {
+            return a == b;
         }
         let float = |value: Value<'_>| match value {
             Value::F32(n) => Some(f64::from(n)),
@@ -521,5 +543,29 @@ mod tests {
         assert!(!Value::I32(5).equivalent(Value::F64(5.0)));
         assert!(!Value::Bool(true).equivalent(Value::I32(1)));
         assert!(Value::F32(0.5).equivalent(Value::F64(0.5)));
+    }
+
+    #[test]
+    fn an_argument_is_equivalent_by_what_it_says_and_not_by_how_it_is_written() {
+        assert!(Value::Bytes(b"a").equivalent(Value::LongStr(b"a")));
+        assert!(Value::Timestamp(5).equivalent(Value::I64(5)));
+        assert!(!Value::Timestamp(u64::MAX).equivalent(Value::I64(-1)));
+        assert!(!Value::LongStr(b"5").equivalent(Value::I32(5)));
+        assert!(Value::are_equivalent(None, None));
+        assert!(!Value::are_equivalent(None, Some(Value::Void)));
+    }
+
+    #[test]
+    fn values_are_printed_as_rabbitmq_prints_them() {
+        let table = TableBuilder::new().put(b"a", Value::I32(1)).finish();
+        for (value, text) in [
+            (Value::F64(1.0), "1.0"),
+            (Value::F32(0.5), "0.5"),
+            (Value::Void, "undefined"),
+            (Value::Table(TableRef::EMPTY), "[]"),
+            (Value::Table(table.as_ref()), "[...]"),
+        ] {
+            assert_eq!(value.argument_text().value, text);
+        }
     }
 }

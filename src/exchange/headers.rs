@@ -60,6 +60,14 @@ struct Condition {
     value: Option<Box<[u8]>>,
 }
 
+/// Whether a headers exchange can have a binding with these arguments.
+///
+/// # Errors
+/// Their `x-match` is none of those that exist.
+pub fn check_headers_binding(arguments: TableRef<'_>) -> Result<(), Exception> {
+    Query::new(arguments).map(drop)
+}
+
 impl Headers {
     /// # Errors
     /// The binding's `x-match` is none of those that exist.

@@ -36,6 +36,7 @@ mod trie;
 pub use binding::{Binding, Destination};
 pub use delayed::{DELAYED, DelayedKind, waited};
 pub use fields::api_table;
+pub use headers::check_headers_binding;
 pub use history::{History, Remembered};
 pub use registry::{ExchangeTypes, NameTaken, PluggedType};
 pub use removal::{Removed, RemovedExchange};
@@ -45,7 +46,7 @@ pub use shared::ExchangeShared;
 pub use topology::{Declared, Exchange, Topology};
 
 use crate::deduplication::{self, Deduplication};
-use crate::exception::{ArgumentText, Exception, Resource};
+use crate::exception::{Exception, Resource};
 use crate::id::{CacheId, QueueId};
 use crate::name::Name;
 use crate::table::{Table, TableRef, Value};
@@ -188,20 +189,17 @@ impl Settings {
             }
         }
         // RabbitMQ: every other argument of its own is ignored when an exchange is declared again.
-        if received.alternate != self.alternate {
-            return Err(Exception::inequivalent_argument(
-                ALTERNATE_EXCHANGE,
-                resource,
-                received.alternate.as_ref().map(argument_text).as_ref(),
-                self.alternate.as_ref().map(argument_text).as_ref(),
-            ));
+        // This one may be of a type that no new exchange can have.
+        let [received, current] =
+            [received, self].map(|side| side.arguments.as_ref().get(ALTERNATE_EXCHANGE.as_bytes()));
+        if Value::are_equivalent(received, current) {
+            return Ok(());
         }
-        Ok(())
+        let (received, current) =
+            (received.map(Value::argument_text), current.map(Value::argument_text));
+        let (received, current) = (received.as_ref(), current.as_ref());
+        Err(Exception::inequivalent_argument(ALTERNATE_EXCHANGE, resource, received, current))
     }
-}
-
-fn argument_text(name: &Name) -> ArgumentText {
-    ArgumentText { value: name.to_string(), kind: "longstr" }
 }
 
 /// The `alternate-exchange` argument. The exchange it names need not exist.
@@ -248,15 +246,17 @@ mod tests {
             let error = current.check_equivalent(received, EXCHANGE).unwrap_err();
             error.explanation().to_owned()
         };
+        let alternate = |value| TableBuilder::new().put(b"alternate-exchange", value).finish();
         let mut received = Settings {
             kind: Kind::Topic,
             durable: false,
             auto_delete: true,
             internal: true,
             arguments: Table::default(),
-            alternate: Some(Name::new("ae")),
+            alternate: None,
             cache: None,
         };
+        received.arguments = alternate(Value::LongStr(b"ae"));
         let prefix = "for exchange 'e2' in vhost '/': received";
         assert_eq!(
             text(&received),
@@ -285,7 +285,14 @@ mod tests {
                  but current is none"
             )
         );
-        received.alternate = None;
+        received.arguments = alternate(Value::I32(5));
+        assert_eq!(
+            text(&received),
+            format!(
+                "inequivalent arg 'alternate-exchange' {prefix} the value '5' of type 'signedint' \
+                 but current is none"
+            )
+        );
         received.arguments = TableBuilder::new().put(b"x-other", Value::Void).finish();
         assert_eq!(current.check_equivalent(&received, EXCHANGE), Ok(()));
     }

@@ -13,6 +13,7 @@ cases! {
         inequivalent_durable, inequivalent_auto_delete, inequivalent_internal,
         inequivalence_is_checked_in_order, other_arguments_are_ignored_on_redeclare,
         inequivalent_alternate_exchange, alternate_exchange_against_none,
+        redeclared_alternate_exchange_of_another_type,
         passive_finds_an_exchange, passive_ignores_everything_but_the_name,
         passive_with_an_unknown_type, passive_on_the_default_exchange, passive_on_a_missing_one,
         type_is_checked_before_the_name, predeclared_exchanges_and_their_types;
@@ -177,6 +178,21 @@ fn alternate_exchange_against_none(trial: &Trial<'_>) -> Outcome {
     let difference = "received the value 'ae' of type 'longstr' but current is none";
     let second = |name: &str| alternate(name, "direct", "ae");
     inequivalent(trial, second, "alternate-exchange", difference)
+}
+
+fn redeclared_alternate_exchange_of_another_type(trial: &Trial<'_>) -> Outcome {
+    let difference = "received the value '5' of type 'signedint' but current is none";
+    inequivalent(trial, |name| alternate(name, "direct", 5), "alternate-exchange", difference)?;
+    let channel = trial.channel()?;
+    let name = trial.exchange();
+    channel.call(&alternate(&name, "direct", "ae"))?;
+    channel.call(&alternate(&name, "direct", Value::Bytes(b"ae".to_vec())))?;
+    let text = format!(
+        "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for {}: received '5' but \
+         current is 'ae'",
+        trial.at("exchange", &name)
+    );
+    channel.refuses(&alternate(&name, "direct", 5), 406, &text)
 }
 
 fn passive_finds_an_exchange(trial: &Trial<'_>) -> Outcome {

@@ -13,6 +13,7 @@ cases! {
         redeclare_foreign_exclusive, redeclare_exclusive_with_another_durability,
         inequivalent_durable, inequivalent_auto_delete, inequivalent_argument,
         inequivalent_argument_against_none, inequivalent_none_against_an_argument,
+        inequivalent_argument_of_another_type, arguments_of_one_value_are_equal,
         inequivalence_is_checked_in_order, integer_widths_are_equal, unknown_arguments_are_ignored,
         classic_type_equals_none, counts_are_ready_messages_and_consumers, passive_on_a_missing_one,
         passive_ignores_flags_and_arguments, passive_on_a_foreign_exclusive_queue,
@@ -161,6 +162,32 @@ fn inequivalent_argument_against_none(trial: &Trial<'_>) -> Outcome {
 fn inequivalent_none_against_an_argument(trial: &Trial<'_>) -> Outcome {
     let text = "x-message-ttl: received none but current is the value '1000' of type 'signedint'";
     inequivalent(trial, ttl(1000), declare, text)
+}
+
+fn inequivalent_argument_of_another_type(trial: &Trial<'_>) -> Outcome {
+    for (value, text) in [
+        (Value::F64(1.0), "x-message-ttl: received '1.0' but current is '1000'"),
+        (Value::Void, "x-message-ttl: received none but current is '1000'"),
+        (Value::Table(Table::default()), "x-message-ttl: received '[]' but current is '1000'"),
+        ("1000".into(), "x-message-ttl: received '1000' but current is '1000'"),
+    ] {
+        let second = |queue: &str| argument(declare(queue), "x-message-ttl", value.clone());
+        inequivalent(trial, ttl(1000), second, text)?;
+    }
+    Ok(())
+}
+
+fn arguments_of_one_value_are_equal(trial: &Trial<'_>) -> Outcome {
+    let channel = trial.channel()?;
+    for (key, first, second) in [
+        ("x-message-ttl", Value::I32(1000), Value::Timestamp(1000)),
+        ("x-dead-letter-exchange", "ae".into(), Value::Bytes(b"ae".to_vec())),
+    ] {
+        let queue = trial.queue();
+        channel.call(&argument(declare(&queue), key, first))?;
+        channel.call(&argument(declare(&queue), key, second))?;
+    }
+    Ok(())
 }
 
 /// Exclusivity, durable, auto_delete, arguments.

@@ -50,11 +50,7 @@ fn check_argument(
     queue: Resource<'_>,
 ) -> Result<(), Exception> {
     let [received, current] = [received, current].map(|side| effective(arg, side));
-    let same = match (received, current) {
-        (Some(received), Some(current)) => received.equivalent(current),
-        (received, current) => received.is_none() && current.is_none(),
-    };
-    if same {
+    if Value::are_equivalent(received, current) {
         return Ok(());
     }
     let (received, current) =
