@@ -18,7 +18,7 @@ cases! {
         rebinding_changes_nothing, arguments_are_part_of_the_identity,
         argument_order_is_not_part_of_the_identity, unbind_of_a_missing_binding,
         unbind_of_a_missing_queue, unbind_of_a_missing_exchange,
-        bind_a_foreign_exclusive_queue, unbind_a_foreign_exclusive_queue_without_binding,
+        bind_a_foreign_exclusive_queue, bind_arguments_are_checked_before_the_owner, unbind_a_foreign_exclusive_queue_without_binding,
         auto_delete_exchange_goes_with_its_last_binding,
         auto_delete_exchange_goes_with_its_last_queue,
         auto_delete_exchange_stays_while_never_bound,
@@ -190,6 +190,15 @@ fn bind_a_foreign_exclusive_queue(trial: &Trial<'_>) -> Outcome {
     let (_owner, channel, queue) = foreign_exclusive(trial)?;
     let method = bind(&queue, "amq.fanout", "");
     channel.refuses(&method, 405, &super::locked(trial, &queue))
+}
+
+fn bind_arguments_are_checked_before_the_owner(trial: &Trial<'_>) -> Outcome {
+    let (_owner, channel, queue) = foreign_exclusive(trial)?;
+    let arguments = Table::from([("x-match", 5.into())]);
+    let method = bind(&queue, "amq.headers", "").with("arguments", arguments);
+    let text = "PRECONDITION_FAILED - Invalid x-match field type signedint (value 5); expected \
+                longstr";
+    channel.refuses(&method, 406, text)
 }
 
 fn unbind_a_foreign_exclusive_queue_without_binding(trial: &Trial<'_>) -> Outcome {

@@ -4,7 +4,7 @@ use crate::broker::checkpoint::bound_to;
 use crate::broker::link::{Link, Replayed, Workspace};
 use crate::broker::vhost::State;
 use crate::exception::{Exception, Permission, Resource};
-use crate::exchange::{Binding, Destination, Exchange, Kind, api_table};
+use crate::exchange::{Binding, Destination, Exchange, Kind, api_table, check_headers_binding};
 use crate::name::Name;
 use crate::store::{Definition, Reach};
 use crate::table::TableRef;
@@ -53,7 +53,7 @@ impl Link {
         let durable_source = source_durable(&state, &vhost.name, source)?;
         let end =
             state.find_end(to).ok_or_else(|| Exception::not_found(to.resource(&vhost.name)))?;
-        state.check_plugged(source, to, key, arguments)?;
+        state.check_with_kind(source, to, key, arguments)?;
         self.check_bound_owner(&state, to)?;
         let is_durable = durable_source && end.durable;
         let binding = Binding::new(end.destination, key, arguments);
@@ -180,8 +180,8 @@ impl Link {
 }
 
 impl State {
-    /// Whether the plugin that routes for `source`, if one does, accepts the binding.
-    fn check_plugged(
+    /// Whether the type of `source` accepts the binding.
+    fn check_with_kind(
         &self,
         source: &str,
         to: BindTo<'_>,
@@ -190,8 +190,10 @@ impl State {
     ) -> Result<(), Exception> {
         let exchange = self.topology.exchange(source);
         let kind = exchange.map(|exchange| exchange.settings().kind.routes());
-        let Some(Kind::Plugged(kind)) = kind else {
-            return Ok(());
+        let kind = match kind {
+            Some(Kind::Plugged(kind)) => kind,
+            Some(Kind::Headers) => return check_headers_binding(arguments),
+            _ => return Ok(()),
         };
         let to = match to {
             BindTo::Queue(name) => {
@@ -288,6 +290,20 @@ mod tests {
         owner.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
         assert_eq!(bindings(), 0);
         other.unbind(source, QUEUE, b"key", none, &mut workspace).unwrap();
+    }
+
+    #[test]
+    fn arguments_are_looked_at_before_the_owner() {
+        let broker = open(&MemoryDisk::new());
+        let (mut owner, mut other) = (connect(&broker), connect(&broker));
+        let mut workspace = Workspace::default();
+        let declare = DeclareQueue { name: "q", ..EXCLUSIVE };
+        owner.declare_queue(&declare, &mut workspace).unwrap();
+        let wrong = TableBuilder::new().put(b"x-match", Value::LongStr(b"zz")).finish();
+        for (arguments, code) in [(wrong.as_ref(), 406), (TableRef::EMPTY, 405)] {
+            let refused = other.bind("amq.match", QUEUE, b"", arguments, &mut workspace);
+            assert_eq!(refused.unwrap_err().code.code(), code);
+        }
     }
 
     #[test]
