@@ -32,6 +32,24 @@ impl Link {
         declare: &DeclareExchange<'_>,
         workspace: &mut Workspace,
     ) -> Result<Reach, Exception> {
+        let mut exists = self.vhost().exchange(declare.name).is_some();
+        loop {
+            match self.declare_exchange_if(exists, declare, workspace)? {
+                Some(reach) => return Ok(reach),
+                // It has gone meanwhile, and what is new is looked at more closely.
+                None => exists = false,
+            }
+        }
+    }
+
+    /// As `declare_exchange`, checked as one that `exists` or as a new one. `None` if it was to
+    /// exist and does not.
+    fn declare_exchange_if(
+        &mut self,
+        exists: bool,
+        declare: &DeclareExchange<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Reach>, Exception> {
         let delayed = declare.kind == DELAYED;
         let kind = self.broker.exchange_types.kind(declare.kind);
         // What it delays for is looked at below.
@@ -43,7 +61,6 @@ impl Link {
         let vhost = Arc::clone(self.vhost());
         let resource = Resource::Exchange { vhost: &vhost.name, name: declare.name };
         self.check(Permission::Configure, resource)?;
-        let exists = vhost.exchange(declare.name).is_some();
         if !exists && declare.name.starts_with("amq.") {
             return Err(Exception::reserved_prefix("exchange", declare.name));
         }
@@ -85,7 +102,10 @@ impl Link {
         if let Some(exchange) = state.topology.exchange(declare.name) {
             check_equivalent(exchange.settings(), &settings, resource)?;
             let durable = exchange.settings().durable;
-            return Ok(if durable { state.defined } else { Reach::default() });
+            return Ok(Some(if durable { state.defined } else { Reach::default() }));
+        }
+        if exists {
+            return Ok(None);
         }
         let waiting = match routes.transpose()? {
             Some(routes) => {
@@ -98,10 +118,10 @@ impl Link {
         state.topology.declare(Name::new(declare.name), settings);
         state.apply_alternate(declare.name);
         if !declare.durable {
-            return Ok(Reach::default());
+            return Ok(Some(Reach::default()));
         }
         let definitions: Vec<_> = waiting.flatten().into_iter().chain([definition]).collect();
-        Ok(state.define(&definitions, &self.broker, workspace))
+        Ok(Some(state.define(&definitions, &self.broker, workspace)))
     }
 
     /// exchange.declare with passive: does it exist?
@@ -167,5 +187,34 @@ fn definition(vhost: &str, declare: &DeclareExchange<'_>, settings: &Settings) -
         internal: settings.internal,
         arguments: settings.arguments.clone(),
         cache: settings.cache,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{connect, open};
+    use super::*;
+    use crate::store::MemoryDisk;
+    use crate::table::{TableBuilder, Value};
+
+    /// Stored, an alternate exchange that is no string would stop the next start.
+    #[test]
+    fn one_that_goes_while_it_is_declared_again_is_checked_as_a_new_one() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let wrong = TableBuilder::new().put(b"alternate-exchange", Value::I32(5)).finish();
+        let declare = DeclareExchange {
+            name: "e",
+            kind: "direct",
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: wrong.as_ref(),
+        };
+        let found_gone = link.declare_exchange_if(true, &declare, &mut workspace);
+        assert_eq!(found_gone, Ok(None));
+        assert!(link.vhost().exchange("e").is_none());
+        let refused = link.declare_exchange(&declare, &mut workspace).unwrap_err();
+        assert_eq!(refused.code.code(), 406);
     }
 }

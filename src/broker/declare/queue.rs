@@ -59,29 +59,53 @@ impl Link {
         let vhost = Arc::clone(self.vhost());
         let resource = Resource::Queue { vhost: &vhost.name, name: &name };
         self.check(Permission::Configure, resource)?;
-        if vhost.queue(&name).is_none() {
-            self.check_dead_letter_exchange(declare.arguments, resource)?;
+        let mut exists = vhost.queue(&name).is_some();
+        loop {
+            if !exists {
+                self.check_dead_letter_exchange(declare.arguments, resource)?;
+            }
+            match self.declare_queue_if(exists, &name, &settings, workspace)? {
+                Some(declared) => return Ok(declared),
+                // It has gone meanwhile, and what is new is looked at more closely.
+                None => exists = false,
+            }
         }
+    }
+
+    /// As `declare_queue`, once its name and permissions are checked, as one that `exists` or as a
+    /// new one. `None` if it was to exist and does not.
+    fn declare_queue_if(
+        &mut self,
+        exists: bool,
+        name: &Name,
+        settings: &QueueSettings,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Declared>, Exception> {
+        let vhost = Arc::clone(self.vhost());
+        let resource = Resource::Queue { vhost: &vhost.name, name };
         let checked = settings.check_arguments(resource);
         let mut state = vhost.state.write();
-        if let Some(queue) = state.queues.get(&*name).cloned() {
+        if let Some(queue) = state.queues.get(name).cloned() {
             if !queue.is_gone() {
-                queue.settings.check_equivalent(&settings, resource)?;
+                queue.settings.check_equivalent(settings, resource)?;
                 let reach = if queue.settings.durable { state.defined } else { Reach::default() };
                 queue.touch(&mut workspace.effects);
                 let (ready, consumers) = queue.depth();
-                return Ok(Declared { name, ready, consumers, reach });
+                return Ok(Some(Declared { name: name.clone(), ready, consumers, reach }));
             }
             state.forget_queue(&queue, &vhost.name, &self.broker, workspace);
         }
+        if exists {
+            return Ok(None);
+        }
         checked?;
-        let behaviour = state.policies.behaviour(&name, &settings);
+        let behaviour = state.policies.behaviour(name, settings);
         let core = QueueCore::new(self.broker.next_queue_id(), settings.durable)
             .with_paging(Arc::clone(&self.broker.paging))
             .with_behaviour(behaviour);
         let durability = settings.durability();
         let (vhost_name, residence) = (vhost.name.clone(), &self.broker.residence);
-        let queue = Queue::new(vhost_name, name.clone(), settings, core, residence);
+        let queue = Queue::new(vhost_name, name.clone(), settings.clone(), core, residence);
         let durability = durability.unwrap_or(self.broker.config.durability);
         let queue = Arc::new(queue.with_durability(durability));
         if let Some(owner) = queue.settings.exclusive_owner {
@@ -95,7 +119,7 @@ impl Link {
         } else {
             Reach::default()
         };
-        Ok(Declared { name, ready: 0, consumers: 0, reach })
+        Ok(Some(Declared { name: name.clone(), ready: 0, consumers: 0, reach }))
     }
 
     /// RabbitMQ: a new queue's dead-letter exchange needs READ here and WRITE there, and may be
@@ -243,4 +267,31 @@ fn check_conditions(queue: &Queue, if_unused: bool, if_empty: bool) -> Result<()
          quorum queues",
         queue.resource()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DURABLE, connect, open};
+    use super::*;
+    use crate::store::MemoryDisk;
+
+    #[test]
+    fn one_that_goes_while_it_is_declared_again_is_checked_as_a_new_one() {
+        let broker = open(&MemoryDisk::new());
+        let (mut link, mut workspace) = (connect(&broker), Workspace::default());
+        let (name, settings) = (Name::new("q"), QueueSettings::default());
+        let mut found = |link: &mut Link, exists| {
+            let declared = link.declare_queue_if(exists, &name, &settings, &mut workspace);
+            declared.unwrap().is_some()
+        };
+        assert!(!found(&mut link, true));
+        assert!(link.vhost().queue("q").is_none());
+        assert!(found(&mut link, false) && found(&mut link, true));
+        let queue = link.find_queue("q").unwrap();
+        let mut effects = crate::queue::Effects::new();
+        queue.close_if(&mut effects, |_| Ok::<(), ()>(())).unwrap();
+        assert!(!found(&mut link, true), "it has ended, and nobody has said so yet");
+        let declare = DeclareQueue { name: "q", ..DURABLE };
+        assert_eq!(link.declare_queue(&declare, &mut Workspace::default()).unwrap().ready, 0);
+    }
 }
