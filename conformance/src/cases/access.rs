@@ -123,7 +123,12 @@ fn default_exchange_is_called_amq_default(trial: &Trial<'_>) -> Outcome {
     let channel = trial.restricted_channel()?;
     channel.publish("", "own-queue", "x");
     let text = exchange_refusal(trial, "write", "amq.default");
-    channel.expect_close(403, &text, "basic.publish")
+    channel.expect_close(403, &text, "basic.publish")?;
+    let channel = trial.restricted_channel()?;
+    channel.refuses(&bind_exchange("", "amq.direct", "key"), 403, &text)?;
+    let arguments = Table::from([("alternate-exchange", "".into())]);
+    let method = exchange(&trial.exchange_named("own-"), "direct").with("arguments", arguments);
+    channel.refuses(&method, 403, &text)
 }
 
 fn binding_needs_write_and_read(trial: &Trial<'_>) -> Outcome {

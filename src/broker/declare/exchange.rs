@@ -194,6 +194,7 @@ fn definition(vhost: &str, declare: &DeclareExchange<'_>, settings: &Settings) -
 mod tests {
     use super::super::tests::{connect, open};
     use super::*;
+    use crate::config::PermissionPatterns;
     use crate::store::MemoryDisk;
     use crate::table::{TableBuilder, Value};
 
@@ -216,5 +217,28 @@ mod tests {
         assert!(link.vhost().exchange("e").is_none());
         let refused = link.declare_exchange(&declare, &mut workspace).unwrap_err();
         assert_eq!(refused.code.code(), 406);
+    }
+    #[test]
+    fn the_default_exchange_as_alternate_is_checked_under_its_other_name() {
+        let broker = open(&MemoryDisk::new());
+        let mut workspace = Workspace::default();
+        let alternate = TableBuilder::new().put(b"alternate-exchange", Value::LongStr(b""));
+        let alternate = alternate.finish();
+        let declare = DeclareExchange {
+            name: "e",
+            kind: "direct",
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: alternate.as_ref(),
+        };
+        for (write, allowed) in [("^$", false), ("^amq\\.default$", true)] {
+            let all = || ".*".to_owned();
+            let permissions =
+                PermissionPatterns { configure: all(), write: write.into(), read: all() };
+            broker.access.set_permissions("guest", "/", &permissions).unwrap();
+            let declared = connect(&broker).declare_exchange(&declare, &mut workspace);
+            assert_eq!(declared.is_ok(), allowed, "{declared:?}");
+        }
     }
 }

@@ -137,8 +137,7 @@ impl Link {
         };
         self.check(Permission::Read, queue)?;
         let vhost = Arc::clone(self.vhost());
-        let name = if exchange.is_empty() { "amq.default" } else { &exchange };
-        self.check(Permission::Write, Resource::Exchange { vhost: &vhost.name, name })
+        self.check(Permission::Write, Resource::Exchange { vhost: &vhost.name, name: &exchange })
     }
 
     /// The pseudo-queue always exists, a requester's name as long as the requester does.

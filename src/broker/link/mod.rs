@@ -157,7 +157,8 @@ impl Link {
         &self.client.vhost
     }
 
-    /// Whether the user may do that to the resource.
+    /// Whether the user may do that to the resource. RabbitMQ: the default exchange is checked under
+    /// another name.
     ///
     /// # Errors
     /// 403.
@@ -166,6 +167,12 @@ impl Link {
         permission: Permission,
         resource: Resource<'_>,
     ) -> Result<(), Exception> {
+        let resource = match resource {
+            Resource::Exchange { vhost, name: "" } => {
+                Resource::Exchange { vhost, name: "amq.default" }
+            }
+            named => named,
+        };
         let user = &self.client.user;
         if self.permissions.check(&self.broker.access, user, permission, resource) {
             return Ok(());

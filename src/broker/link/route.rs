@@ -146,10 +146,8 @@ impl Link {
         let access_version = self.broker.access.version();
         let name = String::from_utf8_lossy(exchange);
         let vhost = Arc::clone(self.vhost());
-        let checked = if name.is_empty() { "amq.default" } else { &name };
-        let resource = Resource::Exchange { vhost: &vhost.name, name: checked };
-        self.check(Permission::Write, resource)?;
         let resource = Resource::Exchange { vhost: &vhost.name, name: &name };
+        self.check(Permission::Write, resource)?;
         let shared = vhost.exchange(&name).ok_or_else(|| Exception::not_found(resource))?;
         if shared.internal {
             return Err(Exception::internal_exchange(resource));
