@@ -4,7 +4,7 @@
 use super::samples::{Opened, backlog, message, opened, queue, run, to, vhost};
 use super::{
     Definition, Durability, Failpoint, MemoryDisk, Options, RecordBatch, Source, Standing, Store,
-    open,
+    check, open,
 };
 use crate::id::{Lsn, QueueId, Seq};
 
@@ -111,4 +111,16 @@ fn a_start_shows_what_the_journal_holds_wherever_a_checkpoint_was_cut() {
             }
         }
     }
+}
+
+#[test]
+fn a_segment_that_was_left_ends_where_the_checkpoint_says_whatever_can_be_stated() {
+    let disk = MemoryDisk::new();
+    let (store, _) = begin(&disk);
+    // The thread that writes has come to its end of work only now.
+    store.journal().seal(&disk).unwrap();
+    assert!(store.checkpoint(&disk, &Busy(&store)).unwrap());
+    store.journal().flush(&disk).unwrap();
+    let report = check(&disk, Options::new(Durability::Fsync, 1).page_len).unwrap();
+    assert!(!report.is_damaged(), "{report:#?}");
 }

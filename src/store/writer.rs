@@ -145,9 +145,10 @@ impl Writer {
     }
 
     /// States how far the journal is safe, unless it says so: damage up to there is told from a
-    /// torn tail. Not synced, since nothing is lost with it. Returns the bytes.
+    /// torn tail. Not synced, since nothing is lost with it. Returns the bytes. Where the segment
+    /// was left its end may be known already: then the next one's first frame says so.
     pub(super) fn seal(&mut self, disk: &dyn Disk) -> Result<u64, StoreError> {
-        if self.stated == self.synced {
+        if self.stated == self.synced || self.segment.is_left {
             return Ok(0);
         }
         self.append_frame(disk, Cut::default(), &mut Pieces::new(&[]), false)
