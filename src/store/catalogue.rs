@@ -144,10 +144,10 @@ const RAYON_THREADS: usize = 1;
 
 /// A thread of sled's has the lock of its directory a little longer than the sled that was closed.
 /// Nobody else has it: the data directory has a lock of its own.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Ten seconds of them.
-const LOCK_PAUSES_MAX: u32 = 1000;
+/// Five seconds of them, beside what the attempts take.
+const LOCK_PAUSES_MAX: u32 = 100;
 
 /// One sled with one tree: two trees may be flushed at different times.
 struct SledEntries {
