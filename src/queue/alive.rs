@@ -1,23 +1,32 @@
 //! What a checkpoint must know of a queue: which of its messages have not ended. It is found a part
-//! of the seqs at a time; others get the lock in between.
+//! at a time; others get the lock in between. First a part of the seqs is looked at in each lock
+//! hold, in all places that are in their order. Then come the slots of what is checked out, which
+//! are in no order, some in each; and what leaves its slot while this goes on leaves a note.
 //!
-//! No part need be of the same moment as another, since a start replays what comes behind. Let the
-//! part that has a seq be of moment t, behind the checkpoint's gate. Whatever a record before the
-//! segment that is replayed says of the seq was visible at t. If the message is in the part, every
-//! record of its end is replayed. If it is not, then either it has no record yet, and the one that
-//! comes is replayed, or it has ended, and the record of that is replayed or stands before; and as
-//! any part looks at all places in one lock hold, none is missed on its way from one to another.
+//! No part need be of the same moment as another, since a start replays what comes behind. Of each
+//! message the copy says one of two things, and either will do if both are true: that at some
+//! moment t of the copy it had not ended, or that at some t it was not there. As t is behind the
+//! checkpoint's gate, whatever a record before the segment that is replayed says of the seq was
+//! visible at t. If the message is in the copy, every record of its end is replayed. If it is not,
+//! then either it had no record at t, and the one that comes is replayed, or it had ended, and the
+//! record of that is replayed or stands before.
+//!
+//! What is found had not ended then, be it in a part of the seqs, in a slot or by a note, which is
+//! made while it is there. What is not found was not there when its seq was looked at. For as any
+//! part looks at all those places in one lock hold, none is missed on its way from one to another;
+//! and what was in a slot then was there still when the slots were looked at, or had left a note.
+//!
 //! So each seq ends as its records say, whenever it was looked at, and what a start does with a
-//! record it does for each seq alone. Marks and counts of returns are those of t, and replaying an
-//! older one changes nothing. A part's bound on what expires first is one for its own messages, so
-//! the first of all is one for all. A seq that was not given at the end of the copy was not given
-//! when the segment began from which a start replays.
+//! record it does for each seq alone. Marks and counts of returns are those of such a moment, and
+//! replaying an older one changes nothing. A part's bound on what expires first is one for its own
+//! messages, so the first of all is one for all. A seq that was not given at the end of the copy
+//! was not given when the segment began from which a start replays.
 
 use super::core::QueueCore;
 use super::entries::Entries;
 use super::middle::Middle;
-use super::ready::Ready;
-use super::runs::{add_run, joined, run_end, runs};
+use super::ready::{Entry, Ready};
+use super::runs::{add_run, extend_last, joined, run_end, runs};
 use crate::id::Seq;
 use crate::store::CameBack;
 use crate::time::UnixMillis;
@@ -41,9 +50,60 @@ pub struct Alive {
 
 type SeqRuns = Vec<(Seq, Seq)>;
 
+/// Where the next part begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Seq(u64),
+    /// Slots from `end` on were not there when the last seq was looked at.
+    Slot {
+        at: usize,
+        end: usize,
+    },
+}
+
+/// What one lock hold gives of a copy.
+#[derive(Debug)]
+pub(super) struct Part {
+    alive: Alive,
+    /// What has left its slot since the part before.
+    notes: Found,
+    next: Option<Place>,
+}
+
+impl Place {
+    pub(super) const FIRST: Self = Self::Seq(0);
+}
+
+/// Persistent messages as they were found, in any order.
+#[derive(Debug)]
+pub(super) struct Found {
+    live: SeqRuns,
+    redelivered: SeqRuns,
+    due: UnixMillis,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { live: Vec::new(), redelivered: Vec::new(), due: UnixMillis::NEVER }
+    }
+}
+
+impl Found {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        if !entry.persistent {
+            return;
+        }
+        extend_last(&mut self.live, entry.seq);
+        if entry.redelivered {
+            extend_last(&mut self.redelivered, entry.seq);
+        }
+        self.due = self.due.min(entry.due);
+    }
+}
+
 impl QueueCore {
-    /// What has not ended of these seqs. Walks over what is checked out, and of the range over what
-    /// is returned, retried or beside a gap, never over what was published one after the other and
+    /// What has not ended of these seqs, apart from what is checked out. Walks over what is
+    /// returned, retried or beside a gap, never over what was published one after the other and
     /// waits.
     fn alive_in(&self, range: &RangeInclusive<u64>) -> Alive {
         let (mut live, mut redelivered) = self.ready.alive_in_order(range);
@@ -58,11 +118,8 @@ impl QueueCore {
             }
         }
         live.extend(returned);
-        let out = self.checkout.entries().filter(|entry| entry.persistent);
-        let out = out.filter(|entry| range.contains(&entry.seq));
         let waiting = self.retries.iter().flat_map(|it| it.entries_from(*range.start()));
-        let waiting = waiting.take_while(|entry| entry.seq <= *range.end());
-        for entry in out.chain(waiting) {
+        for entry in waiting.take_while(|entry| entry.seq <= *range.end()) {
             live.push((Seq(entry.seq), Seq(entry.seq)));
             due = due.min(entry.due);
             if entry.redelivered {
@@ -75,7 +132,7 @@ impl QueueCore {
         }
         let next_seq = Seq(self.next_seq);
         let returns = self.came_back(range).collect();
-        Alive { next_seq, due, live: joined(live), redelivered: joined(redelivered), returns }
+        Alive { next_seq, due, live, redelivered, returns }
     }
 
     /// The seq that begins the next part, if `from` begins one in which each place has `len_max`
@@ -93,22 +150,58 @@ impl QueueCore {
     pub(super) fn alive_parts_max(&self, len_max: usize) -> usize {
         let damaged = self.ready.damaged.as_ref();
         let damaged = damaged.map_or(0, |it| it.all.len() + it.redelivered.len());
-        let all = self.ready.len() + self.retrying_len() + self.returns.len() + damaged;
+        let at_rest = self.ready.len() + self.retrying_len() + self.returns.len() + damaged;
+        // What is out may come back meanwhile.
+        let all = at_rest + self.checkout.len();
         // Of pages, a part has half as many messages as it may have, or more.
         4 * (all / len_max.max(1)) + 16
     }
 
-    /// A part from this seq on, and where the next begins.
-    pub(super) fn alive_part(&self, from: u64, len_max: usize) -> (Alive, Option<u64>) {
-        // A part walks over all that is checked out: then it may as well be that long.
-        let next = self.part_end(from, len_max.max(self.checkout.len()).max(1));
-        (self.alive_in(&(from..=next.map_or(u64::MAX, |next| next - 1))), next)
+    /// A part from there on, and where the next begins. If it is the rest, that of the seqs is one
+    /// part.
+    pub(super) fn alive_part(&mut self, from: Place, len_max: usize, is_rest: bool) -> Part {
+        let part = self.look(from, len_max.max(1), is_rest);
+        let notes = match part.next {
+            Some(_) if from == Place::FIRST => self.checkout.begin_notes(),
+            Some(_) => self.checkout.take_notes(),
+            None => self.checkout.end_notes(),
+        };
+        Part { notes, ..part }
+    }
+
+    /// As `alive_part`, but for what has left its slot.
+    fn look(&self, from: Place, len_max: usize, is_rest: bool) -> Part {
+        let slots_len = self.checkout.slots_len();
+        let (mut alive, at, end) = match from {
+            Place::Seq(seq) => {
+                let next = self.part_end(seq, if is_rest { usize::MAX } else { len_max });
+                let alive = self.alive_in(&(seq..=next.map_or(u64::MAX, |next| next - 1)));
+                if next.is_some() {
+                    return Part { alive, notes: Found::default(), next: next.map(Place::Seq) };
+                }
+                (alive, 0, slots_len)
+            }
+            Place::Slot { at, end } => {
+                let (next_seq, due) = (Seq(self.next_seq), self.deadlines.first);
+                let (live, redelivered, returns) = (Vec::new(), Vec::new(), Vec::new());
+                let alive = Alive { next_seq, due, live, redelivered, returns };
+                (alive, at.min(slots_len), end.min(slots_len))
+            }
+        };
+        // The first slots are looked at together with the last seqs: mostly that is all.
+        let to = end.min(at.saturating_add(len_max));
+        let mut found = Found::default();
+        self.checkout.entries_in(at..to).for_each(|entry| found.add(entry));
+        alive.add(found);
+        let next = (to < end).then_some(Place::Slot { at: to, end });
+        Part { alive, notes: Found::default(), next }
     }
 
     /// What has not ended, all at once: for a queue that nobody else waits for.
     #[must_use]
     pub fn alive(&self) -> Alive {
-        let whole = self.alive_in(&(0..=u64::MAX));
+        let mut whole = self.look(Place::FIRST, usize::MAX, true).alive;
+        whole.join();
         #[cfg(test)]
         (1..4).for_each(|len_max| self.check_parts(&whole, len_max));
         whole
@@ -116,26 +209,38 @@ impl QueueCore {
 }
 
 impl Alive {
-    /// What parts come to that are asked for by their first seq and by how long they may be: each
-    /// gives the first of the next. What comes meanwhile may be in them, so after `parts_max` the
-    /// rest is one.
+    /// What parts come to that are asked for by where they begin: each says where the next does.
+    /// What comes meanwhile may be in them, so after `parts_max` the rest of the seqs is one.
     pub(super) fn in_parts<E>(
         parts_max: usize,
-        mut part: impl FnMut(u64, bool) -> Result<(Self, Option<u64>), E>,
+        mut part: impl FnMut(Place, bool) -> Result<Part, E>,
     ) -> Result<Self, E> {
-        let (mut all, mut next) = part(0, parts_max == 0)?;
+        let Part { alive: mut all, notes, mut next } = part(Place::FIRST, parts_max == 0)?;
+        all.add(notes);
         let mut parts = 1;
         while let Some(from) = next {
-            let (more, after) = part(from, parts >= parts_max)?;
-            all.next_seq = more.next_seq;
-            all.due = all.due.min(more.due);
-            more.live.into_iter().for_each(|(a, b)| add_run(&mut all.live, (a.0, b.0)));
-            let marked = more.redelivered.into_iter();
-            marked.for_each(|(a, b)| add_run(&mut all.redelivered, (a.0, b.0)));
-            all.returns.extend(more.returns);
-            (next, parts) = (after, parts + 1);
+            let more = part(from, parts >= parts_max)?;
+            let Self { next_seq, due, live, redelivered, returns } = more.alive;
+            all.next_seq = next_seq;
+            all.add(Found { live, redelivered, due });
+            all.add(more.notes);
+            all.returns.extend(returns);
+            (next, parts) = (more.next, parts + 1);
         }
+        all.join();
         Ok(all)
+    }
+
+    fn add(&mut self, found: Found) {
+        self.live.extend(found.live);
+        self.redelivered.extend(found.redelivered);
+        self.due = self.due.min(found.due);
+    }
+
+    /// Brings the runs in order. With many it takes time: nobody should wait for it.
+    fn join(&mut self) {
+        self.live = joined(std::mem::take(&mut self.live));
+        self.redelivered = joined(std::mem::take(&mut self.redelivered));
     }
 }
 
@@ -254,136 +359,5 @@ fn add_runs(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::gets::Got;
-    use super::super::outlet::Outlet;
-    use super::super::samples::{FOREVER, Sink, World};
-    use super::super::settings::Behaviour;
-    use super::super::settle::Settlement;
-    use super::*;
-    use crate::id::ConsumerToken;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    const ALL: [(Seq, Seq); 1] = [(Seq(0), Seq(u64::MAX))];
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Publish(usize),
-        Take(usize),
-        Ack(usize),
-        Requeue(usize),
-        PageOut(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (1..6_usize).prop_map(Step::Publish),
-            (1..6_usize).prop_map(Step::Take),
-            (0..9_usize).prop_map(Step::Ack),
-            (0..9_usize).prop_map(Step::Requeue),
-            (1..6_usize).prop_map(Step::PageOut),
-        ]
-    }
-
-    impl World {
-        /// Seqs that end by it are added to `ended`.
-        fn apply(&mut self, step: &Step, out: &mut Vec<(u32, Seq)>, ended: &mut BTreeSet<u64>) {
-            let pick = |out: &mut Vec<_>, nth: usize| {
-                (!out.is_empty()).then(|| out.remove(nth % out.len()))
-            };
-            match *step {
-                Step::Publish(count) => self.publish(&vec![FOREVER; count]),
-                Step::Take(count) => {
-                    for _ in 0..count {
-                        let outlet: Arc<dyn Outlet> = Arc::new(Sink::default());
-                        let (records, effects) = (&mut self.records, &mut self.effects);
-                        let got = self.core.get(&outlet, ConsumerToken(1), false, records, effects);
-                        // What is on disk stays there.
-                        let Got::Message { delivery, .. } = got else { break };
-                        out.push((delivery.slot, delivery.seq));
-                    }
-                }
-                Step::Ack(nth) => {
-                    let picked = pick(out, nth);
-                    self.settle(picked.as_slice(), Settlement::Ack);
-                    ended.extend(picked.map(|(_, seq)| seq.0));
-                }
-                Step::Requeue(nth) => {
-                    let picked = pick(out, nth);
-                    self.settle(picked.as_slice(), Settlement::Requeue);
-                }
-                Step::PageOut(count) => drop(self.core.page_out(&ALL, 1, 1, count)),
-            }
-        }
-    }
-
-    fn seqs(runs: &[(Seq, Seq)]) -> BTreeSet<u64> {
-        runs.iter().flat_map(|(first, last)| first.0..=last.0).collect()
-    }
-
-    impl QueueCore {
-        /// Parts lie in their ranges, which leave nothing out, and come to the whole.
-        pub(super) fn check_parts(&self, whole: &Alive, len_max: usize) {
-            let mut from = 0;
-            let parts = Alive::in_parts(usize::MAX, |start, is_rest| {
-                assert_eq!((start, is_rest), (from, false));
-                let next = self.part_end(start, len_max);
-                let range = start..=next.map_or(u64::MAX, |next| next - 1);
-                let part = self.alive_in(&range);
-                let runs = part.live.iter().chain(&part.redelivered);
-                let seqs = runs.flat_map(|run| [run.0, run.1]);
-                let seqs = seqs.chain(part.returns.iter().map(|(seq, _)| *seq));
-                seqs.for_each(|seq| assert!(range.contains(&seq.0), "{seq:?} not in {range:?}"));
-                from = next.unwrap_or_default();
-                Ok::<_, ()>((part, next))
-            });
-            assert_eq!(parts.as_ref(), Ok(whole));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_message_is_missed_on_its_way_and_none_comes_back(
-            before in vec(step(), 0..30),
-            meanwhile in vec(vec(step(), 0..4), 1..40),
-            exact in any::<bool>(),
-            len_max in 1..5_usize,
-            parts_max in 0..30_usize,
-        ) {
-            let mut world = World::new(Behaviour { exact_expiry: exact, ..Behaviour::default() });
-            let (mut out, mut ended) = (Vec::new(), BTreeSet::new());
-            before.iter().for_each(|step| world.apply(step, &mut out, &mut ended));
-            let (first, ended_before) = (seqs(&world.core.alive().live), ended.clone());
-            let (mut meanwhile, mut parts) = (meanwhile.iter().flatten(), 0);
-            let copy = Alive::in_parts(parts_max, |from, is_rest| {
-                let steps = meanwhile.by_ref().take(3);
-                steps.for_each(|step| world.apply(step, &mut out, &mut ended));
-                parts += 1;
-                Ok::<_, ()>(world.core.alive_part(from, if is_rest { usize::MAX } else { len_max }))
-            });
-            let copy = copy.unwrap();
-            let (live, last) = (seqs(&copy.live), seqs(&world.core.alive().live));
-            prop_assert!(parts <= parts_max + 1);
-            prop_assert!(live.is_superset(&first.intersection(&last).copied().collect()));
-            prop_assert!(live.is_disjoint(&ended_before));
-            prop_assert!(live.iter().all(|seq| *seq < copy.next_seq.0));
-            prop_assert!(copy.live.windows(2).all(|pair| pair[0].1.0 + 1 < pair[1].0.0));
-            prop_assert!(seqs(&copy.redelivered).is_subset(&live));
-        }
-    }
-
-    #[test]
-    fn nobody_waits_for_more_than_a_part() {
-        let mut world = World::new(Behaviour { exact_expiry: true, ..Behaviour::default() });
-        world.publish(&[60_000; 1_000]);
-        let (part, next) = world.core.alive_part(0, 64);
-        assert_eq!((part.live, next), (vec![(Seq(1), Seq(64))], Some(65)));
-        drop(world.core.page_out(&ALL, 0, 0, 900));
-        // A page in which nothing is missing is one step, and 901 is the first that is in memory.
-        assert_eq!(world.core.alive_part(65, 64).1, Some(901 + 64));
-        assert!(world.core.alive_parts_max(64) > 1_000 / 64);
-    }
-}
+#[path = "alive_tests.rs"]
+mod tests;

@@ -5,13 +5,23 @@
 //! given back. New messages go to the lowest free slot: so the end empties, however long a few
 //! deliveries stay.
 
+use super::alive::Found;
 use super::consumers::ConsumerKey;
 use super::free_slots::FreeSlots;
 use super::ready::Entry;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
+#[cfg(test)]
+use std::cell::Cell;
+use std::ops::Range;
 
 /// Slots for which memory is kept in any case.
 const KEPT_MAX: usize = 256;
+
+#[cfg(test)]
+thread_local! {
+    /// Slots that were walked over.
+    pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
+}
 
 #[derive(Debug)]
 pub(super) struct CheckedOut {
@@ -26,12 +36,19 @@ pub(super) struct CheckedOut {
 pub(super) struct Checkout {
     /// The last is never free.
     slots: Vec<Option<CheckedOut>>,
-    /// Apart, and only there once a slot is free that is not the last.
-    free: Option<Box<FreeSlots>>,
+    /// Only there once a slot is free that is not the last, or a checkpoint copies the queue.
+    aside: Option<Box<Aside>>,
     occupied: u32,
     /// Those with content in memory, and the bytes of their bodies.
     resident: u32,
     resident_body_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    free: FreeSlots,
+    /// What was taken out since the last part of a copy.
+    notes: Option<Found>,
 }
 
 impl Checkout {
@@ -58,7 +75,7 @@ impl Checkout {
             self.resident += 1;
             self.resident_body_bytes += u64::from(checked_out.entry.body_len);
         }
-        let slot = match self.free.as_mut().and_then(|free| free.take_lowest()) {
+        let slot = match self.aside.as_mut().and_then(|aside| aside.free.take_lowest()) {
             Some(slot) => {
                 self.slots[slot] = Some(checked_out);
                 slot
@@ -88,6 +105,9 @@ impl Checkout {
             return None;
         }
         let taken = place.take()?;
+        if let Some(Aside { notes: Some(notes), .. }) = self.aside.as_deref_mut() {
+            notes.add(&taken.entry);
+        }
         self.occupied -= 1;
         if taken.entry.message.is_some() {
             self.resident -= 1;
@@ -96,7 +116,7 @@ impl Checkout {
         if slot + 1 == self.slots.len() {
             self.drop_last();
         } else {
-            self.free.get_or_insert_default().insert(slot);
+            self.aside.get_or_insert_default().free.insert(slot);
         }
         Some(taken)
     }
@@ -111,7 +131,32 @@ impl Checkout {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.iter().flatten().map(|checked_out| &checked_out.entry)
+        self.entries_in(0..self.slots.len())
+    }
+
+    /// The messages in these slots, in no order.
+    pub(super) fn entries_in(&self, slots: Range<usize>) -> impl Iterator<Item = &Entry> {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + slots.len());
+        self.slots[slots].iter().flatten().map(|checked_out| &checked_out.entry)
+    }
+
+    /// From now on notes what is taken out. The notes are of one copy: nobody else may begin one.
+    pub(super) fn begin_notes(&mut self) -> Found {
+        let before = self.aside.get_or_insert_default().notes.replace(Found::default());
+        debug_assert!(before.is_none(), "there is one checkpoint at a time");
+        Found::default()
+    }
+
+    /// What was taken out since the last call.
+    pub(super) fn take_notes(&mut self) -> Found {
+        let notes = self.aside.as_mut().and_then(|aside| aside.notes.as_mut());
+        notes.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// As `take_notes`, for the last time.
+    pub(super) fn end_notes(&mut self) -> Found {
+        self.aside.as_mut().and_then(|aside| aside.notes.take()).unwrap_or_default()
     }
 
     pub(super) fn dying(&self) -> impl Iterator<Item = &Entry> {
@@ -157,7 +202,7 @@ impl Checkout {
         if !self.slots.last().is_some_and(Option::is_none) {
             return;
         }
-        let Some(free) = &mut self.free else { return };
+        let Some(Aside { free, .. }) = self.aside.as_deref_mut() else { return };
         let left = free.trim(self.slots.len());
         self.slots.truncate(left);
         let capacity = self.slots.capacity();

@@ -44,6 +44,14 @@ pub(super) fn add_run(runs: &mut Vec<(Seq, Seq)>, (first, last): (u64, u64)) {
     }
 }
 
+/// Adds one seq behind the others, which need not be in order: to the last run if they touch.
+pub(super) fn extend_last(runs: &mut Vec<(Seq, Seq)>, seq: u64) {
+    match runs.last_mut() {
+        Some((_, last)) if last.0 + 1 == seq => *last = Seq(seq),
+        _ => runs.push((Seq(seq), Seq(seq))),
+    }
+}
+
 /// The same runs, sorted and joined. Several sorted lists one behind the other cost little more
 /// than to walk over them.
 pub(super) fn joined(mut unsorted: Vec<(Seq, Seq)>) -> Vec<(Seq, Seq)> {

@@ -283,7 +283,8 @@ impl Queue {
         }
     }
 
-    /// Which messages have not ended, seqs apart at moments apart.
+    /// Which messages have not ended, parts of them at moments apart. Nobody else may ask for it
+    /// at the same time.
     ///
     /// # Errors
     /// `Gone`.
@@ -294,9 +295,8 @@ impl Queue {
             (core.alive_parts_max(len_max), len_max)
         };
         Alive::in_parts(parts_max, |from, is_rest| {
-            let core = self.core.lock();
-            let len_max = if is_rest { usize::MAX } else { len_max };
-            if self.is_gone() { Err(Gone) } else { Ok(core.alive_part(from, len_max)) }
+            let mut core = self.core.lock();
+            if self.is_gone() { Err(Gone) } else { Ok(core.alive_part(from, len_max, is_rest)) }
         })
     }
 
