@@ -245,6 +245,9 @@ pub const DEDUPLICATION_KEY_BYTES: u64 = 150;
 pub const DEDUPLICATION_SHARE_LEN: usize = 1_024;
 /// Keys at which a checkpoint looks while publishers wait for their cache.
 pub const DEDUPLICATION_COPY_LEN: usize = 1_024;
+/// Keys that have become too old and go while one publisher has their cache, beside two for each
+/// of its own.
+pub const DEDUPLICATION_SWEEP_LEN: usize = 1_024;
 /// Bytes of all keys of a broker beyond those first ones, at most, and the part of the memory
 /// watermark that they may be. A cache that gets no more room forgets its oldest keys.
 pub const DEDUPLICATION_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -9,6 +9,8 @@ mod budget;
 mod cache;
 mod copy;
 mod key;
+mod key_map;
+mod order;
 mod plugin;
 
 pub use budget::KeyBudget;
@@ -145,7 +147,9 @@ impl Deduplicator {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock()
+        let mut cache = self.cache.lock();
+        cache.begin_hold();
+        cache
     }
 
     /// Takes what an earlier run stored, with the number behind all that it gave. `changed` says
