@@ -157,8 +157,8 @@ impl Link {
         &self.client.vhost
     }
 
-    /// Whether the user may do that to the resource. RabbitMQ: the default exchange is checked under
-    /// another name.
+    /// Whether the user may do that to the resource. RabbitMQ: the default exchange is checked
+    /// under another name.
     ///
     /// # Errors
     /// 403.
