@@ -3,7 +3,7 @@
 //! Every text that a client can see is made here, since clients read them. They are RabbitMQ's.
 
 use crate::command;
-use crate::limits::REPLY_TEXT_MAX;
+use crate::limits::{LOG_TEXT_MAX, REPLY_TEXT_MAX};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -116,6 +116,12 @@ impl Exception {
     #[must_use]
     pub fn explanation(&self) -> &str {
         &self.explanation
+    }
+
+    /// The explanation for the log, which has more room than a reply text.
+    #[must_use]
+    pub fn log_text(&self) -> Cow<'_, str> {
+        beginning(&self.explanation, LOG_TEXT_MAX)
     }
 
     /// The reply text: `NAME - explanation`, at most 255 bytes; a cut one ends in `...`.
@@ -436,7 +442,7 @@ impl Exception {
 }
 
 /// A name, or what of it fits into so many bytes with a mark.
-fn beginning(name: &str, len_max: usize) -> Cow<'_, str> {
+pub(crate) fn beginning(name: &str, len_max: usize) -> Cow<'_, str> {
     if name.len() <= len_max {
         return Cow::Borrowed(name);
     }

@@ -16,6 +16,10 @@ pub const TABLE_FIELDS_MAX: usize = 65_536;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Longest reply text: a shortstr.
 pub const REPLY_TEXT_MAX: usize = 255;
+/// Longest explanation of a peer's mistake in the log, which would show up to a frame of it.
+pub const LOG_TEXT_MAX: usize = 1_024;
+/// Bytes of what a client calls itself that each of its lines in the log repeats.
+pub const CLIENT_NAME_LOGGED_BYTES: usize = 255;
 /// Announced body sizes above this are a connection error (RabbitMQ: 512 MiB).
 pub const BODY_SIZE_HARD_MAX: u64 = 536_870_912;
 /// Default of `max_message_size` in bytes (RabbitMQ 3.x).
@@ -101,6 +105,8 @@ pub const MEASURE_MS_MIN: u64 = 100;
 pub const MEASURE_MS_MAX: u64 = 10_000;
 /// The same while an alarm is in force.
 pub const MEASURE_ALARMED_MS: u64 = 1_000;
+/// From one line in the log about an alarm to the next, at least.
+pub const ALARM_LINE_MS_MIN: u64 = 10_000;
 /// What publishers are thought to use up at most: the next look comes before they could have used
 /// what is left.
 pub const MEASURE_BYTES_PER_MS: u64 = 1_000_000;
@@ -123,6 +129,9 @@ pub const DEAD_LETTERS_PER_TURN: usize = 1_024;
 pub const DEAD_LETTERS_PER_RECORD_BATCH: usize = 128;
 /// How long dead letters wait that the disk has no room or time for.
 pub const DEAD_LETTERS_RETRY_MS: u64 = 10;
+/// Ways on which dead letters go round that the log tells of, and queues that such a line names.
+pub const DEAD_LETTER_CYCLES_LOGGED_MAX: usize = 1_024;
+pub const DEAD_LETTER_CYCLE_QUEUES_LOGGED: usize = 16;
 /// Dead letters of one queue that have not moved; beyond them nothing expires or overflows there,
 /// and consumers are given nothing.
 pub const DYING_MAX: usize = 8_192;

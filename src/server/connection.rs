@@ -69,20 +69,20 @@ where
     let mut connection =
         Connection { stream, session, clock, leftover: Vec::new(), has_more: false, timer: None };
     let ended = poll_fn(|cx| connection.poll(cx)).await;
-    if let Err(error) = ended {
-        let session = &connection.session;
-        tracing::warn!(
-            connection = session.id().0,
-            "closing AMQP connection ({}): client unexpectedly closed TCP connection: {error}",
-            session.peer().name
-        );
-    }
+    let error = ended.err().filter(|error| !is_closed_socket(error.kind()));
+    connection.session.peer_left(error.map(|error| error.to_string()).as_deref());
     let now = clock.now();
     borrow(&mut connection.session, |session, loan| {
         session.drop_connection(now, &mut loan.scratch);
     });
     // The last bytes are on their way; a peer that is gone does not matter any more.
     let _ = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx)).await;
+}
+
+/// RabbitMQ: however a peer closes its socket, the words are the same.
+fn is_closed_socket(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {

@@ -95,11 +95,6 @@ fn start(
 
     let peer = Peer { name, is_loopback: peer.ip().is_loopback() };
     let session = Session::new(Arc::clone(broker), peer, clock.now());
-    tracing::info!(
-        connection = session.id().0,
-        "accepting AMQP connection ({})",
-        session.peer().name
-    );
     if stop.is_cancelled() {
         // It came too late to be among those who are told of the shutdown.
         session.inbox().close(Exception::shutdown());

@@ -4,6 +4,8 @@
 //! 2026-11-20 09:27:54.276904+00:00 [info] <0.17.0> accepting AMQP connection ...
 //! ```
 //!
+//! An event with the field `detail` is two lines, as RabbitMQ's errors are: what, and why.
+//!
 //! The number between the dots is the field `connection` of the event, or of the span around it.
 //! Only a program installs this: the library writes events and leaves it to others to show them.
 
@@ -22,13 +24,17 @@ use tracing_subscriber::registry::LookupSpan;
 /// The field, of events and spans, that says which connection a line is about.
 pub const CONNECTION: &str = "connection";
 
+/// The field of an event that becomes a line of its own below the event's.
+pub const DETAIL: &str = "detail";
+
 /// Sends the events of the whole process to standard error. A second call changes nothing.
 pub fn install(level: LogLevel) {
     // A program that embeds the broker may have a logger already, and keeps it.
     let _ = tracing::subscriber::set_global_default(subscriber(level, io::stderr));
 }
 
-fn subscriber<W>(level: LogLevel, writer: W) -> impl Subscriber + Send + Sync
+/// What writes the same lines elsewhere, for a program with a logger of its own.
+pub fn subscriber<W>(level: LogLevel, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -105,10 +111,16 @@ where
         }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let since_epoch = since_epoch.unwrap_or_default();
-        write_utc(&mut out, since_epoch.as_secs(), since_epoch.subsec_micros())?;
+        let mut time = String::new();
+        write_utc(&mut time, since_epoch.as_secs(), since_epoch.subsec_micros())?;
         let level = level_name(*event.metadata().level());
-        let Parts { connection, message, rest } = parts;
-        writeln!(out, " [{level}] <0.{connection}.0> {message}{rest}")
+        let Parts { connection, message, rest, detail } = parts;
+        writeln!(out, "{time} [{level}] <0.{connection}.0> {message}{rest}")?;
+        match detail {
+            // RabbitMQ: every line of an event begins as its first.
+            Some(detail) => writeln!(out, "{time} [{level}] <0.{connection}.0> {detail}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -119,6 +131,8 @@ struct Parts {
     message: String,
     /// All others, each as ` name=value`.
     rest: String,
+    /// What the second line says.
+    detail: Option<String>,
 }
 
 impl Visit for Parts {
@@ -126,6 +140,7 @@ impl Visit for Parts {
         let out = match field.name() {
             "message" => &mut self.message,
             CONNECTION => &mut self.connection,
+            DETAIL => self.detail.get_or_insert_default(),
             name => {
                 let _ = write!(self.rest, " {name}=");
                 &mut self.rest
@@ -231,6 +246,23 @@ mod tests {
                 " [info] <0.0.0> ready",
                 " [warning] <0.17.0> user 'x' - invalid credentials",
                 " [error] <0.0.0> disk file=a b count=3",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reason_is_a_line_of_its_own_that_begins_as_the_first() {
+        let lines = lines(LogLevel::Info, || {
+            let reason = "user 'x\ny'";
+            tracing::error!(connection = 4, detail = reason, "Error on AMQP connection:");
+            tracing::info!(detail = None::<&str>, "ready");
+        });
+        assert_eq!(
+            lines,
+            [
+                " [error] <0.4.0> Error on AMQP connection:",
+                " [error] <0.4.0> user 'x\\ny'",
+                " [info] <0.0.0> ready",
             ]
         );
     }

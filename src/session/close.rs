@@ -25,17 +25,12 @@ impl Session {
         if number != 0 && exception.code.scope() == Scope::Channel {
             self.close_channel_with(number, &exception, scratch);
         } else {
-            self.close_connection_with(&exception, now, scratch);
+            self.close_connection_with(number, &exception, now, scratch);
         }
     }
 
     fn close_channel_with(&mut self, number: u16, exception: &Exception, scratch: &mut Scratch) {
-        tracing::error!(
-            connection = self.id.0,
-            "connection ({}), channel {number}: operation caused a channel exception: {}",
-            self.peer.name,
-            exception.text()
-        );
+        self.log_channel_exception(number, exception);
         self.end_channel(number, scratch);
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
@@ -52,18 +47,15 @@ impl Session {
         );
     }
 
+    /// `number` is that of the channel at fault, or zero.
     pub(super) fn close_connection_with(
         &mut self,
+        number: u16,
         exception: &Exception,
         now: Now,
         scratch: &mut Scratch,
     ) {
-        tracing::error!(
-            connection = self.id.0,
-            "closing AMQP connection ({}): {}",
-            self.peer.name,
-            exception.text()
-        );
+        self.log_exception(number, exception);
         self.end_channels(scratch);
         self.put_connection_close(exception);
         self.await_close(false, now);
@@ -87,7 +79,7 @@ impl Session {
         scratch: &mut Scratch,
     ) {
         match self.phase {
-            Phase::Running => self.close_connection_with(exception, now, scratch),
+            Phase::Running => self.close_connection_with(0, exception, now, scratch),
             Phase::Closing { .. } | Phase::Closed => {}
             _ => self.drop_connection(self.now, scratch),
         }
@@ -97,7 +89,6 @@ impl Session {
     pub(super) fn close_by_client(&mut self, now: Now, scratch: &mut Scratch) {
         self.end_channels(scratch);
         ServerMethod::ConnectionCloseOk.encode(0, &mut self.output);
-        tracing::info!(connection = self.id.0, "closing AMQP connection ({})", self.peer.name);
         self.await_close(false, now);
     }
 

@@ -10,8 +10,9 @@ use crate::table::{Table, TableBuilder, TableRef, Value};
 use crate::time::Now;
 use crate::wire::client::{StartOk, TuneOk};
 use crate::wire::method::CONNECTION_TUNE;
-use crate::wire::{ClientMethod, ServerMethod};
+use crate::wire::{ClientMethod, ForeignHeader, ServerMethod};
 use std::sync::Arc;
+use tracing::Level;
 
 /// The RabbitMQ version that clients and tools gate on; our own is `product_version`.
 const COMPATIBLE_VERSION: &str = "4.1.0";
@@ -52,15 +53,16 @@ impl Phase {
 impl Session {
     /// Takes the protocol header; says how many bytes it took.
     pub(super) fn take_protocol_header(&mut self, input: &[u8]) -> usize {
+        self.log_accepted(Level::INFO);
         let Some(header) = input.first_chunk::<8>() else {
             let known = [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9];
             if known.iter().any(|known| known.starts_with(input)) {
                 return 0;
             }
-            return self.refuse_protocol(input.len());
+            return self.refuse_protocol(input);
         };
         if ![PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].contains(header) {
-            return self.refuse_protocol(input.len());
+            return self.refuse_protocol(input);
         }
         let properties = self.server_properties();
         ServerMethod::ConnectionStart {
@@ -73,16 +75,12 @@ impl Session {
         header.len()
     }
 
-    fn refuse_protocol(&mut self, taken: usize) -> usize {
-        tracing::error!(
-            connection = self.id.0,
-            "closing AMQP connection ({}): the client does not speak AMQP 0-9-1",
-            self.peer.name
-        );
+    fn refuse_protocol(&mut self, input: &[u8]) -> usize {
+        self.log_bad_header(&ForeignHeader(input));
         self.output.put(&PROTOCOL_HEADER);
         self.phase = Phase::Closed;
         self.phase_ends_at = None;
-        taken
+        input.len()
     }
 
     fn server_properties(&self) -> Table {
@@ -150,10 +148,16 @@ impl Session {
                 consumer_cancel_notify: has(b"consumer_cancel_notify"),
             };
         }
+        if let Some(Value::LongStr(name)) = start_ok.client_properties.get(b"connection_name") {
+            self.log_client_name(name);
+        }
         let credentials = match start_ok.mechanism {
             "PLAIN" => sasl::parse_plain(start_ok.response),
             "AMQPLAIN" => TableRef::check(start_ok.response).ok().and_then(sasl::parse_amqplain),
-            _ => return self.refuse_silently(now, "unknown authentication mechanism"),
+            other => {
+                let why = format!("unknown authentication mechanism '{other}'");
+                return self.refuse_silently(now, &why);
+            }
         };
         let Some((user, password)) = credentials else {
             return self.refuse_silently(now, "the response of its login is malformed");
@@ -168,12 +172,12 @@ impl Session {
                     heartbeat: config.heartbeat_s,
                 }
                 .encode(0, &mut self.output);
+                self.note_user(&user.name);
                 self.user = Some(user);
                 self.phase = Phase::Tuning;
             }
             Err(refused) => {
-                let text = refused.log_text(start_ok.mechanism);
-                tracing::error!(connection = self.id.0, "{text}");
+                self.log_login_refused(&refused.log_text(start_ok.mechanism));
                 self.refuse_login(start_ok.mechanism, now);
             }
         }
@@ -195,11 +199,8 @@ impl Session {
     }
 
     pub(super) fn refuse_silently(&mut self, now: Now, why: &str) {
-        tracing::error!(
-            connection = self.id.0,
-            "closing AMQP connection ({}): {why}",
-            self.peer.name
-        );
+        let why = format!("handshake_error in state {}: {why}", self.phase.name());
+        self.log_broken(Level::ERROR, &why);
         self.silence(now);
     }
 
@@ -224,6 +225,7 @@ impl Session {
             seconds => Heartbeat::every(seconds, now.monotonic),
         };
         self.phase = Phase::Opening;
+        self.log_tuned();
         Ok(())
     }
 
@@ -238,12 +240,7 @@ impl Session {
             let text = format!("access to vhost '{vhost}' refused for user '{}'", user.name);
             return Err(Exception::not_allowed(text));
         }
-        tracing::info!(
-            connection = self.id.0,
-            "connection ({}): user '{}' authenticated and granted access to vhost '{vhost}'",
-            self.peer.name,
-            user.name
-        );
+        self.log_opened(&user.name, &found.name);
         let client = Client::new(self.id, user, found, Arc::clone(&self.inbox));
         self.client = Some(Arc::new(client));
         ServerMethod::ConnectionOpenOk.encode(0, &mut self.output);

@@ -110,7 +110,7 @@ impl Session {
             }
             Phase::Closing { .. } => self.await_close(true, now),
             _ => {
-                self.close_connection_with(&error.exception(), now, scratch);
+                self.close_connection_with(0, &error.exception(), now, scratch);
                 self.await_close(error.is_fatal(), now);
             }
         }

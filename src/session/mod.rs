@@ -19,6 +19,7 @@ mod declare;
 mod handshake;
 mod heartbeat;
 mod input;
+mod log;
 mod method;
 mod publish;
 mod reply;
@@ -43,6 +44,7 @@ use content::PartialBody;
 use handshake::Phase;
 use hashbrown::HashMap;
 use heartbeat::Heartbeat;
+use log::Identity;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -67,6 +69,7 @@ pub struct Scratch {
 pub struct Session {
     broker: Arc<Broker>,
     peer: Peer,
+    identity: Identity,
     id: ConnectionId,
     inbox: Arc<Inbox>,
     pub counters: Arc<ConnectionCounters>,
@@ -126,6 +129,7 @@ impl Session {
         Self {
             broker,
             peer,
+            identity: Identity::default(),
             id,
             inbox,
             counters: Arc::new(ConnectionCounters::default()),
@@ -239,29 +243,16 @@ impl Session {
         scratch.workspace.effects.now = now;
         let reading = self.wants_input();
         if self.phase_ends_at.is_some_and(|at| at <= now.monotonic) {
-            tracing::info!(
-                connection = self.id.0,
-                "closing AMQP connection ({}): time is up",
-                self.peer.name
-            );
+            self.log_time_is_up();
             self.drop_connection(now, scratch);
         } else if self
             .stalled_since
             .is_some_and(|since| now.monotonic.since(since) >= OUTPUT_STALLED_MS_MAX)
         {
-            tracing::warn!(
-                connection = self.id.0,
-                "closing AMQP connection ({}): it takes no output for {OUTPUT_STALLED_MS_MAX} ms",
-                self.peer.name
-            );
+            self.log_stalled();
             self.drop_connection(now, scratch);
         } else if self.heartbeat.tick(now.monotonic, reading, &mut self.output) {
-            tracing::warn!(
-                connection = self.id.0,
-                "closing AMQP connection ({}): missed heartbeats from client, timeout: {}s",
-                self.peer.name,
-                self.heartbeat.interval_s()
-            );
+            self.log_missed_heartbeats();
             self.drop_connection(now, scratch);
         } else if self.acks_due_at.is_some_and(|at| at <= now.monotonic) {
             self.check_acks(now, scratch);
@@ -352,6 +343,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.drop_connection(self.now, &mut Scratch::default());
+        self.log_over();
         self.broker.disconnect(self.id);
     }
 }

@@ -24,8 +24,9 @@ impl Session {
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             match channel.link.check_acks(now.monotonic) {
                 Ok(()) => self.await_acks(number),
-                Err(timeout_ms) => {
-                    let exception = Exception::consumer_timeout(number, timeout_ms);
+                Err(overdue) => {
+                    self.log_overdue(number, &overdue);
+                    let exception = Exception::consumer_timeout(number, overdue.timeout_ms);
                     self.raise(number, exception, MethodId::NONE, now, scratch);
                 }
             }

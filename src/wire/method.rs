@@ -98,3 +98,49 @@ pub fn method_id(payload: &[u8]) -> Option<MethodId> {
     let (class, method) = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
     Some(MethodId::new(class, method))
 }
+
+/// The name of a method that a client may be at fault with, as RabbitMQ's log writes it.
+#[must_use]
+pub(crate) fn method_name(id: MethodId) -> Option<&'static str> {
+    Some(match id {
+        CONNECTION_START_OK => "connection.start_ok",
+        CONNECTION_SECURE_OK => "connection.secure_ok",
+        CONNECTION_TUNE => "connection.tune",
+        CONNECTION_TUNE_OK => "connection.tune_ok",
+        CONNECTION_OPEN => "connection.open",
+        CONNECTION_CLOSE => "connection.close",
+        CONNECTION_CLOSE_OK => "connection.close_ok",
+        CONNECTION_UPDATE_SECRET => "connection.update_secret",
+        CHANNEL_OPEN => "channel.open",
+        CHANNEL_FLOW => "channel.flow",
+        CHANNEL_FLOW_OK => "channel.flow_ok",
+        CHANNEL_CLOSE => "channel.close",
+        CHANNEL_CLOSE_OK => "channel.close_ok",
+        ACCESS_REQUEST => "access.request",
+        EXCHANGE_DECLARE => "exchange.declare",
+        EXCHANGE_DELETE => "exchange.delete",
+        EXCHANGE_BIND => "exchange.bind",
+        EXCHANGE_UNBIND => "exchange.unbind",
+        QUEUE_DECLARE => "queue.declare",
+        QUEUE_BIND => "queue.bind",
+        QUEUE_PURGE => "queue.purge",
+        QUEUE_DELETE => "queue.delete",
+        QUEUE_UNBIND => "queue.unbind",
+        BASIC_QOS => "basic.qos",
+        BASIC_CONSUME => "basic.consume",
+        BASIC_CANCEL => "basic.cancel",
+        BASIC_PUBLISH => "basic.publish",
+        BASIC_GET => "basic.get",
+        BASIC_ACK => "basic.ack",
+        BASIC_REJECT => "basic.reject",
+        BASIC_RECOVER_ASYNC => "basic.recover_async",
+        BASIC_RECOVER => "basic.recover",
+        BASIC_NACK => "basic.nack",
+        BASIC_CREDIT => "basic.credit",
+        CONFIRM_SELECT => "confirm.select",
+        TX_SELECT => "tx.select",
+        TX_COMMIT => "tx.commit",
+        TX_ROLLBACK => "tx.rollback",
+        _ => return None,
+    })
+}

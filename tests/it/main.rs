@@ -29,6 +29,7 @@ mod held;
 mod hostile;
 mod keyed;
 mod kill;
+mod log;
 mod perf;
 mod pressure;
 mod program;

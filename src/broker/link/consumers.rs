@@ -64,6 +64,17 @@ fn in_order<T>(of: &HashMap<ConsumerToken, T>) -> Vec<ConsumerToken> {
     tokens
 }
 
+impl Consumers {
+    /// Tags of the consumers of a queue, sorted.
+    pub(super) fn of_queue(&self, queue: u32) -> Vec<Name> {
+        let is_of = |consumer: &&Consumer| consumer.source.is_some_and(|it| it.queue == queue);
+        let mut tags: Vec<_> =
+            self.by_token.values().filter(is_of).map(|consumer| consumer.tag.clone()).collect();
+        tags.sort_unstable();
+        tags
+    }
+}
+
 impl Run {
     /// The consumer's tag.
     #[must_use]

@@ -25,6 +25,7 @@ mod unique;
 pub use confirms::{Ack, Confirms};
 pub use consumers::{Consume, Run};
 pub use inbox::{Inbox, Notices};
+pub use overdue::Overdue;
 pub(super) use publish::strongest;
 pub use publish::{Added, PublishBatch, Unrouted, refused};
 pub use replay::Replayed;

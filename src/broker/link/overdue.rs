@@ -7,7 +7,9 @@
 
 use super::Link;
 use super::transaction::Transaction;
+use super::unacked::Unacked;
 use crate::limits::CONSUMER_TIMEOUT_CHECK_MS;
+use crate::name::Name;
 use crate::queue::Queue;
 use crate::time::Millis;
 use std::collections::VecDeque;
@@ -22,6 +24,16 @@ pub(super) struct DeliveryTimes {
     mark_ms: u64,
     /// When to look at all deliveries.
     due: Option<Millis>,
+}
+
+/// A delivery that should have been answered by now.
+pub struct Overdue {
+    /// Tags of the channel's consumers of that queue, sorted: it went to one of them, or to a get.
+    pub consumers: Vec<Name>,
+    pub queue: Option<Arc<Queue>>,
+    pub delivery_tag: u64,
+    /// Within which it should have been answered.
+    pub timeout_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +109,8 @@ impl Link {
     /// Looks whether some delivery is overdue.
     ///
     /// # Errors
-    /// The time in milliseconds within which it should have been answered.
-    pub fn check_acks(&mut self, now: Millis) -> Result<(), u64> {
+    /// The first that is.
+    pub fn check_acks(&mut self, now: Millis) -> Result<(), Overdue> {
         self.times.due = None;
         let may_come_back = self.transaction.as_ref().is_some_and(Transaction::has_settlements);
         if self.unacked.len() == 0 && !may_come_back {
@@ -117,12 +129,21 @@ impl Link {
             let (Some(mark), Some(timeout_ms)) = (marks.get(at), timeout_ms) else { continue };
             let due = mark.latest.plus(timeout_ms);
             if due <= now {
-                return Err(timeout_ms);
+                return Err(self.overdue(*unacked, timeout_ms));
             }
             next = next.min(due);
         }
         self.times.look_at(next);
         Ok(())
+    }
+
+    fn overdue(&self, unacked: Unacked, timeout_ms: u64) -> Overdue {
+        Overdue {
+            consumers: self.consumers.of_queue(unacked.queue),
+            queue: self.queues.get(unacked.queue).cloned(),
+            delivery_tag: unacked.tag,
+            timeout_ms,
+        }
     }
 
     /// What the consumer says itself counts, then what its queue says.
