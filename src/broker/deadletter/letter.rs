@@ -113,6 +113,11 @@ impl Corpse<'_> {
 }
 
 impl Letter {
+    /// Where it died, the latest first.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &[u8]> {
+        self.deaths.iter().filter_map(|death| text(death, b"queue"))
+    }
+
     /// Whether it would go round for ever: it has been in that queue, and since then nobody has
     /// rejected it.
     pub(super) fn has_cycled(&self, queue: &str) -> bool {

@@ -9,6 +9,7 @@
 //! between the reservation of the new places and their showing, as a publish for several queues is.
 //! What a full queue sends on moves with it: until all of that has places, it keeps the old one.
 
+mod cycles;
 mod letter;
 mod places;
 mod release;
@@ -27,6 +28,7 @@ use crate::limits::{
 };
 use crate::queue::{Dead, DeadLetterStrategy, DeadList, Obstacle, Origin, Queue, Reason};
 use crate::time::Ttl;
+use cycles::Cycles;
 use letter::Corpse;
 use parking_lot::Mutex;
 use places::{Fate, Places, Shown, Step, reserve_places};
@@ -40,6 +42,7 @@ pub(super) struct DeadLetters {
     list: DeadList,
     /// Held by whoever moves them.
     turn: Mutex<()>,
+    cycles: Cycles,
 }
 
 impl Broker {
@@ -266,7 +269,14 @@ impl Broker {
         // RabbitMQ: what somebody rejects may go round, since he decides so each time.
         if dead.reason != Reason::Rejected {
             // A delay queue is no queue to the letter, whatever its exchange's name.
-            queues.retain(|queue| queue.id.is_timed() || !letter.has_cycled(&queue.name));
+            queues.retain(|queue| {
+                let goes_round = !queue.id.is_timed() && letter.has_cycled(&queue.name);
+                // What must arrive waits, which is told in another way.
+                if goes_round && !must_arrive {
+                    self.dead_letters.cycles.log_once(&origin.vhost, &queue.name, &letter);
+                }
+                !goes_round
+            });
         }
         let publish = again.publish(Ttl::FOREVER, routed.delay);
         let fate = match queues[..] {

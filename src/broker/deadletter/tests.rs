@@ -200,6 +200,31 @@ fn letters_that_have_grown_too_large_are_told_of_once() {
 }
 
 #[test]
+fn a_way_on_which_letters_go_round_is_told_of_once() {
+    let round = |to: &'static [u8]| {
+        let table = TableBuilder::new().put(b"x-message-ttl", Value::I32(0));
+        let table = table.put(b"x-dead-letter-exchange", Value::LongStr(b""));
+        table.put(b"x-dead-letter-routing-key", Value::LongStr(to)).finish()
+    };
+    let mut world = World::new();
+    world.declare("cy", &round(b"cy"));
+    world.declare("there", &round(b"back"));
+    world.declare("back", &round(b"there"));
+    let text = logged(|| {
+        for _ in 0..3 {
+            world.publish("cy", 2);
+            world.publish("there", 1);
+            world.tick_after(0);
+        }
+    });
+    let cycle = "Message dropped. Dead-letter queues cycle detected: ";
+    assert_eq!(text.matches(cycle).count(), 2, "{text}");
+    assert_eq!(text.matches("[<<\"cy\">>,<<\"cy\">>] in vhost '/'").count(), 1, "{text}");
+    let there = "[<<\"there\">>,<<\"back\">>,<<\"there\">>] in vhost '/'";
+    assert_eq!(text.matches(there).count(), 1, "{text}");
+}
+
+#[test]
 fn an_exchange_remembers_letters_once_they_have_moved() {
     let mut world = World::new();
     world.declare_history("h");
