@@ -11,7 +11,7 @@ mod users;
 mod value;
 
 pub use alarm::ResourceLimit;
-pub use conf::{ConfigError, Warning};
+pub use conf::{ConfigError, NoEffect, Warning};
 pub use pattern::compile_pattern;
 
 use crate::limits;
@@ -271,7 +271,7 @@ impl std::str::FromStr for LogLevel {
             "notice" | "warning" => Self::Warning,
             "error" | "critical" | "alert" | "emergency" => Self::Error,
             "none" => Self::None,
-            _ => return Err("choose debug, info, warning, error or none".into()),
+            _ => return Err("choose debug, info, warning, error, critical or none".into()),
         })
     }
 }

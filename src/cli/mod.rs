@@ -3,7 +3,10 @@
 
 mod check;
 mod ctl;
+mod environment;
 mod perf;
+
+pub(crate) use environment::unread_variables;
 
 use clap::{Parser, Subcommand};
 use leveret::config::{Config, ConfigError, LogLevel, Warning};
@@ -53,7 +56,7 @@ pub(crate) struct Cli {
     ///
     /// May be given several times. The default takes IPv4 connections too; without IPv6 on the
     /// machine it is 0.0.0.0. Replaces all listeners of the configuration file.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip_address)]
     bind: Vec<IpAddr>,
 
     /// Accept AMQP connections on this port; 0 takes any free one [default: 5672]
@@ -73,7 +76,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Log this and what is more severe: debug, info, warning, error, none [default: info]
+    /// Log this and what is more severe: debug, info, warning, error, critical, none [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
 
@@ -129,8 +132,18 @@ pub(crate) fn explain(error: &clap::Error, arguments: impl Iterator<Item = OsStr
 /// Why there is no configuration to start with.
 #[derive(Debug)]
 pub(crate) enum CliError {
-    Unreadable { file: PathBuf, error: io::Error },
+    Unreadable {
+        file: PathBuf,
+        error: io::Error,
+    },
+    /// The line has bytes that are not UTF-8.
+    NotText {
+        file: PathBuf,
+        line: usize,
+    },
     Config(ConfigError),
+    /// The configuration leaves no address to listen on.
+    ListensNowhere,
 }
 
 impl Cli {
@@ -142,7 +155,15 @@ impl Cli {
             None => Vec::new(),
         };
         self.apply(&mut config);
+        if config.amqp_listeners().is_empty() {
+            return Err(CliError::ListensNowhere);
+        }
         Ok((config, warnings))
+    }
+
+    /// The file that `--config` names.
+    pub(crate) fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     fn apply(self, config: &mut Config) {
@@ -166,20 +187,41 @@ impl Cli {
     }
 }
 
+fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "give an IP address, such as 127.0.0.1 or ::1, not a name")
+}
+
 fn read_conf(config: &mut Config, file: &Path) -> Result<Vec<Warning>, CliError> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| CliError::Unreadable { file: file.to_owned(), error })?;
+    let bytes =
+        fs::read(file).map_err(|error| CliError::Unreadable { file: file.to_owned(), error })?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let lines = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n');
+        CliError::NotText { file: file.to_owned(), line: lines.count() + 1 }
+    })?;
     let env = |name: &str| std::env::var(name).ok();
     let name = file.display().to_string();
-    config.apply_conf(&name, &text, &env).map_err(CliError::Config)
+    config.apply_conf(&name, text, &env).map_err(CliError::Config)
 }
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { file, error } => {
-                write!(f, "cannot read the configuration {}: {error}", file.display())
+                let way_out = match error.kind() {
+                    io::ErrorKind::NotFound => "give --config a file that is there",
+                    io::ErrorKind::PermissionDenied => "let the user that runs leveret read it",
+                    _ => "give --config another file",
+                };
+                write!(f, "cannot read the configuration {}: {error}; {way_out}", file.display())
             }
+            Self::NotText { file, line } => {
+                let file = file.display();
+                write!(f, "{file}:{line}: there are bytes that are not UTF-8; save it as UTF-8")
+            }
+            Self::ListensNowhere => f.write_str(
+                "listeners.tcp = none leaves no address to listen on, since listeners.ssl is not \
+                 used yet; remove that line, or give --amqp-port",
+            ),
             Self::Config(error) => error.fmt(f),
         }
     }
@@ -234,5 +276,34 @@ mod tests {
         let error = cli.read_config().unwrap_err().to_string();
         let expected = "cannot read the configuration no/such.conf: ";
         assert!(error.starts_with(expected), "{error}");
+        assert!(error.ends_with("; give --config a file that is there"), "{error}");
+    }
+
+    /// What a program says of a configuration file with these bytes.
+    fn refusal(bytes: &[u8]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        let path = file.path().to_str().unwrap();
+        let cli = Cli::try_parse_from(["leveret", "--config", path]).unwrap();
+        cli.read_config().unwrap_err().to_string().replace(path, "conf")
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_named_with_their_line() {
+        let said = refusal(b"heartbeat = 10\n# caf\xc3\xa9\n# caf\xe9\n");
+        assert_eq!(said, "conf:3: there are bytes that are not UTF-8; save it as UTF-8");
+    }
+
+    #[test]
+    fn a_broker_that_would_listen_nowhere_is_not_started() {
+        let said = refusal(b"listeners.tcp = none\nlisteners.ssl.default = 5671\n");
+        assert!(said.starts_with("listeners.tcp = none leaves no address to listen on"), "{said}");
+    }
+
+    #[test]
+    fn a_name_in_place_of_an_address_says_what_to_give() {
+        let error = Cli::try_parse_from(["leveret", "--bind", "localhost"]).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("give an IP address, such as 127.0.0.1 or ::1"), "{said}");
     }
 }

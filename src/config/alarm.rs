@@ -26,6 +26,12 @@ impl ResourceLimit {
 /// The largest `disk_free_limit.relative`; RabbitMQ's advice is 1 to 2.
 const RELATIVE_DISK_MAX: f64 = 100.0;
 
+/// Keys of which the first has no effect beside the second.
+pub(super) const OUTWEIGHED: [(&str, &str); 2] = [
+    ("vm_memory_high_watermark.absolute", "vm_memory_high_watermark.relative"),
+    ("disk_free_limit.absolute", "disk_free_limit.relative"),
+];
+
 /// What the lines of one file say.
 #[derive(Default)]
 pub(super) struct Limits {
@@ -80,12 +86,15 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<[ResourceLimit; 2], String> {
+        read_with_warnings(text).map(|(limits, _)| limits)
+    }
+
+    fn read_with_warnings(text: &str) -> Result<([ResourceLimit; 2], Vec<String>), String> {
         let mut config = Config::default();
-        match config.apply_conf("rabbitmq.conf", text, &|_| None) {
-            Ok(warnings) => assert!(warnings.is_empty(), "{warnings:?}"),
-            Err(error) => return Err(error.to_string()),
-        }
-        Ok([config.memory_high_watermark, config.disk_free_limit])
+        let warnings = config.apply_conf("rabbitmq.conf", text, &|_| None);
+        let warnings = warnings.map_err(|error| error.to_string())?;
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        Ok(([config.memory_high_watermark, config.disk_free_limit], warnings))
     }
 
     #[test]
@@ -102,7 +111,17 @@ mod tests {
         let both = format!(
             "vm_memory_high_watermark.relative = 0.6\n{memory}{disk}disk_free_limit.relative = 1.5"
         );
-        assert_eq!(read(&both).unwrap(), [Relative(0.6), Relative(1.5)]);
+        let (limits, warnings) = read_with_warnings(&both).unwrap();
+        assert_eq!(limits, [Relative(0.6), Relative(1.5)]);
+        assert_eq!(
+            warnings,
+            [
+                "rabbitmq.conf:2: vm_memory_high_watermark.absolute has no effect, since line 1 \
+                 gives a relative limit",
+                "rabbitmq.conf:3: disk_free_limit.absolute has no effect, since line 4 gives a \
+                 relative limit",
+            ]
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A key of RabbitMQ's that has no effect here is a warning; any other unknown key, and a value out
 //! of its range, is an error of one line that says where, what, why and what to write instead.
 
-use super::alarm::Limits;
+use super::alarm::{self, Limits};
 use super::keys::{self, Known};
 use super::users::Users;
 use super::{Config, Secret, compile_pattern, value};
@@ -67,6 +67,17 @@ pub struct Warning {
     pub file: String,
     pub line: usize,
     pub key: String,
+    pub reason: NoEffect,
+}
+
+/// Why a line has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEffect {
+    NotUsedYet,
+    /// The line of that number sets the same key.
+    SetAgain(usize),
+    /// The line of that number gives a limit that counts in its place.
+    Outweighed(usize),
 }
 
 /// Why a line fails, before it is known which.
@@ -102,7 +113,10 @@ pub(super) fn apply(
         let Fault { reason, way_out } = fault;
         ConfigError { file: file.into(), line, key: key.into(), reason, way_out }
     };
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let warning =
+        |line, key: &str, reason| Warning { file: file.into(), line, key: key.into(), reason };
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -113,9 +127,17 @@ pub(super) fn apply(
             .and_then(|value| interpolate(value, env))
             .and_then(|value| apply_line(config, &mut lists, number, key, &value));
         if !applied.map_err(|fault| error(number, key, fault))? {
-            warnings.push(Warning { file: file.into(), line: number, key: key.into() });
+            warnings.push(warning(number, key, NoEffect::NotUsedYet));
+        } else if let Some(before) = seen.insert(key, number) {
+            warnings.push(warning(before, key, NoEffect::SetAgain(number)));
         }
     }
+    for (absolute, relative) in alarm::OUTWEIGHED {
+        if let (Some(line), Some(by)) = (seen.get(absolute), seen.get(relative)) {
+            warnings.push(warning(*line, absolute, NoEffect::Outweighed(*by)));
+        }
+    }
+    warnings.sort_by_key(|warning| warning.line);
     let applied = lists.apply(config);
     applied.map_err(|(number, key, fault)| error(number, key, fault))?;
     Ok(warnings)
@@ -147,7 +169,11 @@ fn interpolate(value: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Stri
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("$(") {
         let Some((name, after)) = after.split_once(')') else {
-            break;
+            // The rest may be a password, and this ends in a log.
+            return Err(Fault::new(
+                "there is a $( without its )",
+                "write $(NAME); a value that has $( in it comes from a variable",
+            ));
         };
         let Some(variable) = env(name) else {
             return Err(Fault::new(
@@ -178,14 +204,12 @@ fn apply_line<'a>(
     {
         return Ok(true);
     }
-    match keys::known(key) {
+    match keys::known(key, value) {
         Some(Known::Meaningless) => Ok(true),
         Some(Known::NotUsedYet) => Ok(false),
         None => {
-            let way_out = match keys::nearest(key, KEYS) {
-                Some(near) => format!("did you mean {near}?"),
-                None => "remove the line, or put a # before it".into(),
-            };
+            let guess = keys::guess(key, KEYS);
+            let way_out = guess.unwrap_or_else(|| "remove the line, or put a # before it".into());
             Err(Fault::new("there is no such key", way_out))
         }
     }
@@ -352,8 +376,15 @@ impl fmt::Display for ConfigError {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, key } = self;
-        write!(f, "{file}:{line}: {key} is not used yet and has no effect")
+        let Self { file, line, key, reason } = self;
+        write!(f, "{file}:{line}: {key} ")?;
+        match reason {
+            NoEffect::NotUsedYet => f.write_str("is not used yet and has no effect"),
+            NoEffect::SetAgain(by) => write!(f, "has no effect, since line {by} sets it again"),
+            NoEffect::Outweighed(by) => {
+                write!(f, "has no effect, since line {by} gives a relative limit")
+            }
+        }
     }
 }
 
@@ -378,9 +409,43 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_key_counts_and_comments_do_not() {
-        let config =
-            config("\u{feff}# first\r\nheartbeat=10\n\n  heartbeat = 20 # s\n#heartbeat = 30");
+        let text = "\u{feff}# first\r\nheartbeat=10\n\n  heartbeat = 20 # s\n#heartbeat = 30";
+        let (config, warnings) = read(text).unwrap();
         assert_eq!(config.heartbeat_s, 20);
+        let expected = "rabbitmq.conf:2: heartbeat has no effect, since line 4 sets it again";
+        assert_eq!(warnings, [expected]);
+    }
+
+    #[test]
+    fn a_variable_whose_bracket_is_not_closed_is_no_password() {
+        let error = read("default_pass = secret$(NOPE").unwrap_err();
+        assert_eq!(
+            error,
+            "rabbitmq.conf:1: default_pass: there is a $( without its ); write $(NAME); a value \
+             that has $( in it comes from a variable"
+        );
+    }
+
+    #[test]
+    fn a_key_that_wants_another_part_says_which() {
+        let error = |text: &str| read(text).unwrap_err();
+        assert_eq!(
+            error("vm_memory_high_watermark = 0.5"),
+            "rabbitmq.conf:1: vm_memory_high_watermark: there is no such key; did you mean \
+             vm_memory_high_watermark.absolute or vm_memory_high_watermark.relative?"
+        );
+        assert!(
+            error("disk_free_limit = 50MB")
+                .ends_with("did you mean disk_free_limit.absolute or disk_free_limit.relative?")
+        );
+    }
+
+    #[test]
+    fn who_wants_no_log_on_the_console_is_told_that_there_is_one() {
+        let (_, warnings) = read("log.console = false").unwrap();
+        let expected = "rabbitmq.conf:1: log.console is not used yet and has no effect";
+        assert_eq!(warnings, [expected]);
+        assert_eq!(read("log.console = true").unwrap().1, [""; 0]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) enum Known {
 /// First parts of keys, up to a dot or to the end.
 const NOT_USED_YET: &[&str] = &[
     "amqp1_0",
+    "amqp_client",
     "anonymous_login_pass",
     "anonymous_login_user",
     "auth_backends",
@@ -21,17 +22,24 @@ const NOT_USED_YET: &[&str] = &[
     "auth_ldap",
     "auth_mechanisms",
     "auth_oauth2",
+    "channel_max_per_node",
+    "cluster_exchange_limit",
     "cluster_formation",
+    "cluster_queue_limit",
+    "cluster_tags",
     "collect_statistics",
     "collect_statistics_interval",
     "connection_max",
+    "consumer_max_per_channel",
     "credential_validator",
     "default_limits",
     "default_policies",
     "default_queue_type",
     "definitions",
     "event_exchange",
+    "federation",
     "initial_frame_max",
+    "link_max_per_session",
     "listeners.ssl",
     "load_definitions",
     "log",
@@ -41,12 +49,17 @@ const NOT_USED_YET: &[&str] = &[
     "message_interceptors",
     "motd_file",
     "mqtt",
+    "node_tags",
     "password_hashing_module",
     "product",
     "prometheus",
     "proxy_protocol",
     "queue_leader_locator",
+    "ranch_connection_max",
     "reverse_dns_lookups",
+    "runtime_parameters",
+    "session_max_per_connection",
+    "shovel",
     "ssl_cert_login_from",
     "ssl_cert_login_san_index",
     "ssl_cert_login_san_type",
@@ -56,12 +69,16 @@ const NOT_USED_YET: &[&str] = &[
     "stream",
     "tcp_listen_options",
     "total_memory_available_override_value",
+    "tracing",
     "trust_store",
+    "vhost_max",
+    "web_amqp",
     "web_mqtt",
     "web_stomp",
 ];
 
 const MEANINGLESS: &[&str] = &[
+    "aws",
     "background_gc_enabled",
     "background_gc_target_interval",
     "classic_queue",
@@ -74,6 +91,7 @@ const MEANINGLESS: &[&str] = &[
     "distribution",
     "erlang",
     "hipe_compile",
+    "khepri",
     "log.console",
     "management_agent",
     "memory_monitor_interval",
@@ -98,9 +116,13 @@ const MEANINGLESS: &[&str] = &[
 ];
 
 /// What the key means to RabbitMQ; `None` if nothing.
-pub(super) fn known(key: &str) -> Option<Known> {
-    // Whether a log goes to the console is no choice here; what its lines look like is.
-    if MEANINGLESS.iter().any(|first| starts_key(key, first)) && !key.starts_with("log.console.") {
+pub(super) fn known(key: &str, value: &str) -> Option<Known> {
+    // That a log goes to the console is no choice here; whoever wants none may notice.
+    if key == "log.console" && value != "true" {
+        Some(Known::NotUsedYet)
+    } else if MEANINGLESS.iter().any(|first| starts_key(key, first))
+        && !key.starts_with("log.console.")
+    {
         Some(Known::Meaningless)
     } else if NOT_USED_YET.iter().any(|first| starts_key(key, first)) {
         Some(Known::NotUsedYet)
@@ -111,6 +133,15 @@ pub(super) fn known(key: &str) -> Option<Known> {
 
 fn starts_key(key: &str, first: &str) -> bool {
     key.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// What to write in place of an unknown key, if that can be guessed.
+pub(super) fn guess(key: &str, candidates: &[&str]) -> Option<String> {
+    let below = candidates.iter().filter(|candidate| starts_key(candidate, key));
+    let below: Vec<_> = below.map(|key| (*key).to_owned()).collect();
+    let guess =
+        if below.is_empty() { nearest(key, candidates)?.to_owned() } else { below.join(" or ") };
+    Some(format!("did you mean {guess}?"))
 }
 
 /// The key of `candidates` that a misspelt one was probably meant to be.
@@ -141,6 +172,7 @@ mod tests {
 
     #[test]
     fn a_key_is_known_by_its_first_parts() {
+        let known = |key| known(key, "true");
         assert_eq!(known("ssl_options.certfile"), Some(Known::NotUsedYet));
         assert_eq!(known("management.tcp.port"), Some(Known::NotUsedYet));
         assert_eq!(known("listeners.ssl.default"), Some(Known::NotUsedYet));
@@ -149,6 +181,26 @@ mod tests {
         assert_eq!(known("log.console.formatter"), Some(Known::NotUsedYet));
         assert_eq!(known("managements"), None);
         assert_eq!(known("ssl"), None);
+        assert_eq!(super::known("log.console", "false"), Some(Known::NotUsedYet));
+    }
+
+    #[test]
+    fn keys_of_later_versions_are_known() {
+        let keys = [
+            "channel_max_per_node",
+            "consumer_max_per_channel",
+            "session_max_per_connection",
+            "link_max_per_session",
+            "vhost_max",
+            "node_tags.region",
+            "cluster_tags.region",
+            "cluster_queue_limit",
+            "runtime_parameters.limits.shovel",
+        ];
+        for key in keys {
+            assert_eq!(known(key, "1"), Some(Known::NotUsedYet), "{key}");
+        }
+        assert_eq!(known("aws.prefer_imdsv2", "true"), Some(Known::Meaningless));
     }
 
     #[test]
