@@ -17,7 +17,7 @@ use crate::exception::Resource;
 use crate::exchange::{
     DELAYED, DelayedKind, Destination, ExchangeTypes, Kind, Settings, alternate_exchange,
 };
-use crate::id::{CacheId, QueueId, Seq};
+use crate::id::{CacheId, Lsn, QueueId, Seq};
 use crate::name::Name;
 use crate::queue::{Page, Paged, Paging, Queue, QueueCore, QueueSettings, Residence};
 use crate::store::{
@@ -86,6 +86,7 @@ impl Broker {
         };
         let (store, recovered) = store::open(disk, &options).map_err(StartError::Store)?;
         let Recovered { definitions, mut queues, caches, next_queue_id, .. } = recovered;
+        let is_clean = (recovered.last_lsn > Lsn(0)).then_some(recovered.clean);
         let mut vhosts = HashMap::new();
         let (residence, key_budget) = (Arc::default(), Arc::default());
         let paging = Arc::new(Paging::from(config.sizes));
@@ -127,7 +128,24 @@ impl Broker {
             broker.create_vhost(name);
         }
         broker.look_at_restored();
+        broker.log_restored(is_clean);
         Ok(broker)
+    }
+
+    /// Says what came back; whether the last stop was clean, or nothing if there was none.
+    fn log_restored(&self, is_clean: Option<bool>) {
+        let vhosts = self.vhosts.read();
+        let queues: Vec<_> = vhosts.values().flat_map(|vhost| vhost.queues()).collect();
+        let messages: u64 = queues.iter().map(|queue| queue.counters.ready.get()).sum();
+        let (vhosts, queues) = (vhosts.len(), queues.len());
+        let stop = match is_clean {
+            None => "in a new data directory",
+            Some(true) => "after a clean stop",
+            Some(false) => {
+                "after a stop that was not clean: what may have been delivered is redelivered"
+            }
+        };
+        tracing::info!("vhosts: {vhosts}, queues: {queues}, messages: {messages}, {stop}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Variables of the environment by which RabbitMQ is set up, and what to use in their place: whoever
-//! sets them should not wonder why nothing happens.
+//! Variables of the environment by which RabbitMQ is set up, and what to use in their place:
+//! whoever sets them should not wonder why nothing happens.
 
 /// Each with what does the same here. Others that begin alike, such as those that Kubernetes makes
 /// of a service's name, are not meant for a broker.

@@ -40,7 +40,8 @@ Examples:
           Ask the broker that runs on that directory
 
 Signals:
-  SIGTERM and SIGINT close all connections, write everything out and end the program.
+  SIGTERM and SIGINT close all connections, write everything out and end the program. A second
+  one does not wait for clients that do not answer.
 
 Exit codes:
   0  stopped as asked
@@ -76,7 +77,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Log this and what is more severe: debug, info, warning, error, critical, none [default: info]
+    /// Log this and what is more severe: debug, info, warning, error, critical, none [default:
+    /// info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
 

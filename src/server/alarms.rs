@@ -3,16 +3,17 @@
 //! RabbitMQ: no hysteresis, an alarm ends where it began. The nearer a limit, the sooner the next
 //! look; what an alarm does to connections is the session's.
 
-use super::memory::{self, Memory};
+use super::memory::{self, Memory, MemoryGauge};
 use crate::broker::Broker;
 use crate::broker::alarm::Alarm;
 use crate::limits::{
-    DEDUPLICATION_PART, MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS, MEASURE_MS_MAX, MEASURE_MS_MIN,
-    SPILL_BYTES_MIN, SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART, SPILL_USED_PART_NEAR,
+    ALARM_LINE_MS_MIN, DEDUPLICATION_PART, MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS,
+    MEASURE_MS_MAX, MEASURE_MS_MIN, SPILL_BYTES_MIN, SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART,
+    SPILL_USED_PART_NEAR,
 };
 use crate::store::Disk;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What is left of one resource, and what has to be left.
@@ -25,11 +26,39 @@ enum Left {
     Unknown,
 }
 
+/// What the log's last line says of an alarm.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    is_set: bool,
+    at: Option<Instant>,
+    /// Changes since then.
+    changes: u64,
+}
+
+impl Said {
+    /// Whether what is now is worth a line: at a limit an alarm may come and go with each look, and
+    /// the log is for people. Says the changes that had none.
+    fn news(&mut self, is_set: bool, has_changed: bool, now: Instant) -> Option<u64> {
+        self.changes += u64::from(has_changed);
+        let is_soon = self.at.is_some_and(|at| now.duration_since(at) < ALARM_LINE_MIN);
+        if is_soon || self.is_set == is_set {
+            return None;
+        }
+        let unsaid = self.changes.saturating_sub(1);
+        *self = Self { is_set, at: Some(now), changes: 0 };
+        Some(unsaid)
+    }
+}
+
+const ALARM_LINE_MIN: Duration = Duration::from_millis(ALARM_LINE_MS_MIN);
+
 /// Who looks.
 pub(super) struct Lookout {
     broker: Arc<Broker>,
     /// A broker that was dropped gives its directory free at once, without waiting for us.
     disk: Weak<dyn Disk>,
+    gauge: Option<MemoryGauge>,
+    said: [Said; 2],
     /// Said that it cannot be seen, and nothing was seen since.
     memory_is_hidden: bool,
     disk_is_hidden: bool,
@@ -38,7 +67,14 @@ pub(super) struct Lookout {
 impl Lookout {
     pub(super) fn new(broker: Arc<Broker>, disk: &Arc<dyn Disk>) -> Self {
         let disk = Arc::downgrade(disk);
-        Self { broker, disk, memory_is_hidden: false, disk_is_hidden: false }
+        Self {
+            broker,
+            disk,
+            gauge: None,
+            said: [Said::default(); 2],
+            memory_is_hidden: false,
+            disk_is_hidden: false,
+        }
     }
 
     /// Looks again and again, first after `pause`, until told to stop.
@@ -65,16 +101,48 @@ impl Lookout {
     pub(super) fn look(&mut self) -> Duration {
         memory::give_back();
         self.broker.look_at_space();
-        let memory = Memory::read();
+        let memory = self.read_memory();
+        if let Err(why) = &memory {
+            complain(&mut self.memory_is_hidden, Alarm::Memory, why);
+        }
+        let memory = memory.ok();
         pause([self.look_at_memory(memory), self.look_at_disk(memory)])
     }
 
+    fn read_memory(&mut self) -> Result<Memory, String> {
+        match &self.gauge {
+            Some(gauge) => gauge.read(),
+            None => self.gauge.insert(MemoryGauge::open()?).read(),
+        }
+    }
+
+    /// What there is of memory, disk and files, and what of it may be used.
+    pub(super) fn log_resources(&mut self) {
+        let config = &self.broker.config;
+        let (memory_limit, disk_limit) = (config.memory_high_watermark, config.disk_free_limit);
+        let memory = self.read_memory().ok();
+        let total = memory.map_or(0, |memory| memory.total);
+        let memory = memory.map_or_else(
+            || "unknown".to_owned(),
+            |Memory { used, total }| {
+                let limit = memory_limit.bytes(total).min(total);
+                let [used, limit, total] = [used, limit, total].map(megabytes);
+                format!("{used} in use of {total}, vm_memory_high_watermark is {limit}")
+            },
+        );
+        let room = self.disk.upgrade().and_then(|disk| disk.room().ok().flatten());
+        let room = room.map_or_else(|| "unknown".to_owned(), megabytes);
+        let disk_limit = megabytes(disk_limit.bytes(total));
+        let files = memory::open_files_max();
+        let files = files.map_or_else(|| "any number".to_owned(), |files| files.to_string());
+        tracing::info!(
+            "memory: {memory}; disk: {room} free, disk_free_limit is {disk_limit}; open files: at \
+             most {files}"
+        );
+    }
+
     fn look_at_memory(&mut self, memory: Option<Memory>) -> Left {
-        let Some(Memory { used, total }) = memory else {
-            let why = "the system does not say how much of it is used";
-            complain(&mut self.memory_is_hidden, Alarm::Memory, why);
-            return Left::Unknown;
-        };
+        let Some(Memory { used, total }) = memory else { return Left::Unknown };
         self.memory_is_hidden = false;
         // More than there is would be no limit.
         let limit = self.broker.config.memory_high_watermark.bytes(total).min(total);
@@ -134,15 +202,18 @@ impl Lookout {
     }
 
     /// Sets an alarm or clears it, and says so if that is news.
-    fn judge(&self, alarm: Alarm, is_low: bool, figures: impl FnOnce() -> String) {
-        if !self.broker.alarms.set(alarm, is_low) {
-            return;
-        }
+    fn judge(&mut self, alarm: Alarm, is_low: bool, figures: impl FnOnce() -> String) {
+        let has_changed = self.broker.alarms.set(alarm, is_low);
+        let said = &mut self.said[alarm as usize - 1];
+        let Some(unsaid) = said.news(is_low, has_changed, Instant::now()) else { return };
         let (name, way_out) = match alarm {
             Alarm::Memory => ("memory", "messages are consumed or the limit is raised"),
             Alarm::Disk => ("disk", "there is more room"),
         };
-        let figures = figures();
+        let mut figures = figures();
+        if unsaid > 0 {
+            figures.push_str(&format!(" (and {unsaid} changes since the last such line)"));
+        }
         if is_low {
             tracing::warn!(
                 "{name} resource limit alarm set: {figures}; publishers are blocked until {way_out}"
@@ -156,7 +227,7 @@ impl Lookout {
 /// Says once that a resource cannot be seen. Its alarm stays as it was.
 fn complain(is_hidden: &mut bool, alarm: Alarm, why: &str) {
     if !std::mem::replace(is_hidden, true) {
-        tracing::warn!("there is no alarm for {alarm:?}: {why}");
+        tracing::warn!("the alarm for {alarm:?} stays as it is, since it cannot be seen: {why}");
     }
 }
 
@@ -249,6 +320,32 @@ mod tests {
         disk.limit_room(1 << 30);
         let left = [0, 199, 200, 399, 400, 500].map(look);
         assert_eq!(left, [200, 1, 200, 1, 100, 0].map(Left::Margin));
+    }
+
+    #[test]
+    fn an_alarm_that_comes_and_goes_is_said_at_once_and_then_seldom() {
+        let start = Instant::now();
+        let mut said = Said::default();
+        let mut news = |ms, is_set, has_changed| {
+            said.news(is_set, has_changed, start + Duration::from_millis(ms))
+        };
+        assert_eq!(news(0, false, false), None);
+        assert_eq!(news(1, true, true), Some(0), "the first time at once");
+        for second in 1..10 {
+            assert_eq!(news(second * 1000, second % 2 == 0, true), None);
+        }
+        assert_eq!(news(9_999, false, false), None);
+        assert_eq!(news(10_001, false, false), Some(8), "what lasts is said in the end");
+        assert_eq!(news(30_000, false, false), None);
+        assert_eq!(news(30_001, true, true), Some(0));
+    }
+
+    #[test]
+    fn a_gauge_once_opened_is_read_again() {
+        let (_, mut lookout) = broker(Config::default());
+        lookout.look();
+        assert!(lookout.gauge.is_some());
+        assert!(lookout.read_memory().is_ok_and(|memory| memory.used > 0));
     }
 
     fn low(left: Left) -> bool {

@@ -1,7 +1,7 @@
 //! Accepts connections.
 
 use super::clock::Clock;
-use super::connection;
+use super::{connection, way_out};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::exception::Exception;
@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,29 @@ fn bind_socket(address: SocketAddr, config: &Config) -> io::Result<TcpListener> 
     TcpListener::from_std(socket.into())
 }
 
+/// How often the log says that connections cannot be accepted, while it is so.
+const SHORTAGE_LINE: Duration = Duration::from_secs(60);
+
+/// When the log last said so.
+#[derive(Default)]
+struct Shortage(Option<Instant>);
+
+impl Shortage {
+    /// Whether this failure is worth a line.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let is_news = self.0.is_none_or(|said| now.duration_since(said) >= SHORTAGE_LINE);
+        if is_news {
+            self.0 = Some(now);
+        }
+        is_news
+    }
+}
+
+fn log_shortage(error: &io::Error) {
+    let way_out = way_out(error).unwrap_or("clients have to try again");
+    tracing::error!("cannot accept connections, trying ten times a second: {error}; {way_out}");
+}
+
 /// Accepts until told to stop, then waits for the connections to end.
 pub(super) async fn accept(
     listener: TcpListener,
@@ -55,6 +78,7 @@ pub(super) async fn accept(
     abort: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
+    let mut shortage = Shortage::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -68,7 +92,9 @@ pub(super) async fn accept(
                 }
             }
             Err(error) => {
-                tracing::error!("cannot accept a connection: {error}; trying again");
+                if shortage.is_news(Instant::now()) {
+                    log_shortage(&error);
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -105,4 +131,17 @@ fn start(
 /// An IPv4 address that came through an IPv6 socket is an IPv4 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_that_lasts_is_a_line_a_minute() {
+        let mut shortage = Shortage::default();
+        let start = Instant::now();
+        let tries = (0..1800).map(|nth| start + ACCEPT_RETRY * nth);
+        assert_eq!(tries.filter(|at| shortage.is_news(*at)).count(), 3);
+    }
 }

@@ -1,11 +1,16 @@
 //! How much memory the process uses, and how much it may use: of the machine or, in a container, of
 //! its control group. Linux tells it in files; elsewhere it is unknown.
 
-use std::fs;
+use std::fs::File;
 use std::hint::black_box;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 
 /// No block of this size comes from one that is shared with smaller ones.
 const LARGE_BLOCK_BYTES: usize = 8 << 20;
+
+/// What the system says in one file is shorter, or of no interest behind that.
+const FIGURES_BYTES_MAX: usize = 16 << 10;
 
 /// One look at the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +21,53 @@ pub(super) struct Memory {
     pub(super) total: u64,
 }
 
-impl Memory {
-    /// `None` if the system does not tell.
-    pub(super) fn read() -> Option<Self> {
-        let used = kib_of(&text("/proc/self/status")?, "VmRSS:")?;
-        let physical = kib_of(&text("/proc/meminfo")?, "MemTotal:")?;
-        let groups = text("/proc/self/cgroup").unwrap_or_default();
-        let limits = limit_files(&groups).into_iter().filter_map(|file| limit(&text(&file)?));
-        Some(Self { used, total: limits.fold(physical, u64::min) })
+/// Where the memory is read. Its files stay open: a broker that has no file left for another
+/// connection must still see how much memory it uses.
+#[derive(Debug)]
+pub(super) struct MemoryGauge {
+    status: File,
+    machine: File,
+    limits: Vec<File>,
+}
+
+impl MemoryGauge {
+    /// # Errors
+    /// The file that is not there, or cannot be opened now.
+    pub(super) fn open() -> Result<Self, String> {
+        let open = |file: &str| File::open(file).map_err(|error| format!("{file}: {error}"));
+        let groups = File::open("/proc/self/cgroup").and_then(|file| text(&file));
+        let limits = limit_files(&groups.unwrap_or_default()).into_iter();
+        Ok(Self {
+            status: open("/proc/self/status")?,
+            machine: open("/proc/meminfo")?,
+            limits: limits.filter_map(|file| File::open(file).ok()).collect(),
+        })
     }
+
+    /// # Errors
+    /// What the system does not tell.
+    pub(super) fn read(&self) -> Result<Memory, String> {
+        let figure = |file: &File, name: &str| {
+            let text = text(file).map_err(|error| format!("{name} {error}"))?;
+            kib_of(&text, name).ok_or_else(|| format!("the system does not tell {name}"))
+        };
+        let used = figure(&self.status, "VmRSS:")?;
+        let physical = figure(&self.machine, "MemTotal:")?;
+        let limits = self.limits.iter().filter_map(|file| limit(&text(file).ok()?));
+        Ok(Memory { used, total: limits.fold(physical, u64::min) })
+    }
+}
+
+/// How many files the process may have open at once, its connections among them.
+pub(super) fn open_files_max() -> Option<u64> {
+    let limits = File::open("/proc/self/limits").and_then(|file| text(&file)).ok()?;
+    files_max(&limits)
+}
+
+/// The soft limit of a line like `Max open files    1024    524288    files`.
+fn files_max(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Lets the allocator give freed memory back to the system. mimalloc does so a second after it was
@@ -34,8 +77,18 @@ pub(super) fn give_back() {
     drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK_BYTES)));
 }
 
-fn text(file: &str) -> Option<String> {
-    fs::read_to_string(file).ok()
+/// All of the file as it is now. Each read of such a file begins anew.
+fn text(file: &File) -> io::Result<String> {
+    let mut bytes = vec![0; FIGURES_BYTES_MAX];
+    let mut len = 0;
+    loop {
+        match file.read_at(&mut bytes[len..], len as u64)? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    bytes.truncate(len);
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 /// The bytes of a line like `VmRSS:     1836 kB`.
@@ -83,8 +136,25 @@ mod tests {
 
     #[test]
     fn this_process_uses_memory() {
-        let memory = Memory::read().unwrap();
+        let memory = MemoryGauge::open().unwrap().read().unwrap();
         assert!(memory.used > 0 && memory.used < memory.total, "{memory:?}");
+    }
+
+    #[test]
+    fn a_gauge_that_is_open_shows_what_is_used_now() {
+        let gauge = MemoryGauge::open().unwrap();
+        let before = gauge.read().unwrap();
+        let large = black_box(vec![1_u8; 64 << 20]);
+        let after = gauge.read().unwrap();
+        assert!(after.used >= before.used + (32 << 20), "{before:?} {after:?} {}", large.len());
+    }
+
+    #[test]
+    fn the_soft_limit_on_open_files_counts() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            1024                 524288               files\n";
+        assert_eq!(files_max(limits), Some(1024));
+        assert_eq!(files_max("Max open files  unlimited  unlimited  files"), None);
     }
 
     #[test]

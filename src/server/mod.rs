@@ -28,11 +28,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store_thread::StoreThread;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long clients have to answer connection.close at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long clients have to answer connection.close at shutdown. Nothing that they were promised
+/// depends on it.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Why a server did not start, or stopped by itself.
 #[derive(Debug)]
@@ -63,7 +65,13 @@ impl fmt::Display for ServerError {
             ),
             Self::Runtime(error) => write!(f, "cannot start threads: {error}"),
             Self::Entropy(error) => write!(f, "the system gives no random bytes: {error}"),
-            Self::Start(error) => error.fmt(f),
+            Self::Start(error) => {
+                let way_out = match error {
+                    StartError::Store(error) => start_way_out(error),
+                    _ => None,
+                };
+                write!(f, "{error}{}", way_out.map(|it| format!("; {it}")).unwrap_or_default())
+            }
             Self::Store(error) => write!(f, "stopped, since the store failed: {error}"),
             Self::Panicked { thread, sentence } => write!(
                 f,
@@ -79,6 +87,33 @@ impl std::error::Error for ServerError {}
 impl From<StartError> for ServerError {
     fn from(error: StartError) -> Self {
         Self::Start(error)
+    }
+}
+
+/// What an operator can do about an error of the system that is not about one file alone.
+fn way_out(error: &io::Error) -> Option<&'static str> {
+    /// EMFILE: too many in the process; ENFILE: in the machine.
+    const NO_FILES: [i32; 2] = [24, 23];
+    let is_shortage = error.raw_os_error().is_some_and(|code| NO_FILES.contains(&code));
+    is_shortage.then_some("raise the limit on open files (ulimit -n, LimitNOFILE= of a service)")
+}
+
+/// The same for a data directory that cannot be used.
+fn start_way_out(error: &StoreError) -> Option<&'static str> {
+    let Some(source) = std::error::Error::source(error) else {
+        let is_file = error.reason() == "it is not a directory";
+        return is_file.then_some("choose another with --data-dir");
+    };
+    let source: &io::Error = source.downcast_ref()?;
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => Some(
+            "let the user that runs leveret write there, or choose another directory with \
+             --data-dir",
+        ),
+        io::ErrorKind::NotADirectory | io::ErrorKind::NotFound => {
+            Some("choose another directory with --data-dir")
+        }
+        _ => way_out(source),
     }
 }
 
@@ -101,36 +136,56 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     runtime.block_on(async {
         let server = Server::start(config)?;
         // Before anybody knows that it serves: a signal that comes earlier would kill it.
-        let stop_signal = stop_signal();
+        let mut signals = Signals::listen();
         announce(&server);
         tokio::select! {
-            () = stop_signal => tracing::info!("stopping: asked to by a signal"),
+            name = signals.next() => tracing::info!("stopping: asked to by {name}"),
             () = server.failed() => {}
         }
-        server.stop().await
+        let abort = server.abort.clone();
+        let hurry = tokio::spawn(async move {
+            let name = signals.next().await;
+            tracing::info!("asked to by {name} again: clients are not waited for");
+            abort.cancel();
+        });
+        let stopped = server.stop().await;
+        hurry.abort();
+        if stopped.is_ok() {
+            tracing::info!("stopped: everything is written");
+        }
+        stopped
     })
 }
 
 /// Says where it listens, once it does. Standard output may be closed; the log says it too.
 fn announce(server: &Server) {
     let addresses: Vec<_> = server.addresses.iter().map(ToString::to_string).collect();
-    let line = format!("Server startup complete; AMQP on {}", addresses.join(", "));
+    let addresses =
+        if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+    let line = format!("Server startup complete; AMQP on {addresses}");
     tracing::info!("{line}");
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Listens for signals from now on; what it returns ends with the first.
-fn stop_signal() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+/// The signals that ask it to stop.
+struct Signals(Option<(Signal, Signal)>);
+
+impl Signals {
+    /// Listens from now on.
+    fn listen() -> Self {
+        let terminate = signal(SignalKind::terminate()).ok();
+        Self(terminate.zip(signal(SignalKind::interrupt()).ok()))
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        let Some((terminate, interrupt)) = &mut self.0 else {
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     }
 }
@@ -217,6 +272,7 @@ impl Server {
         let mut lookout = Lookout::new(Arc::clone(&broker), &disk);
         // Before anybody can publish.
         let pause = lookout.look();
+        lookout.log_resources();
         let store = StoreThread::start(Arc::clone(&broker), disk, failed.clone())
             .map_err(ServerError::Runtime)?;
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
