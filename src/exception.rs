@@ -267,16 +267,17 @@ impl Exception {
         Self::new(ReplyCode::ResourceLocked, text)
     }
 
-    /// Damage in `file` may have hit the queue. RabbitMQ has no such thing. The way out is never
-    /// cut off: names are, and then the command has none.
+    /// Damage in this file, at this byte, may have hit the queue. RabbitMQ has no such thing. The
+    /// way out is never cut off: names are, and then the command has none.
     #[must_use]
-    pub fn held(vhost: &str, queue: &str, file: &str, offset: u64) -> Self {
+    pub fn held(vhost: &str, queue: &str, (file, at): (&str, u64), is_restorable: bool) -> Self {
         let code = ReplyCode::ResourceLocked;
+        let restore = if is_restorable { "restore the file or " } else { "" };
         let text = |vhost: &str, name: &str, command: &str| {
             let resource = Resource::Queue { vhost, name };
             format!(
-                "{resource} is held: {file} is damaged at byte {offset}, messages may be missing; \
-                 restore the file or run `{command}`"
+                "{resource} is held: {file} is damaged at byte {at}, messages may be missing; \
+                 {restore}run `{command}`"
             )
         };
         let text_max = REPLY_TEXT_MAX - code.name().len() - " - ".len();
@@ -459,17 +460,20 @@ mod tests {
 
     #[test]
     fn the_text_of_a_held_queue_ends_with_the_way_out_however_long_names_are() {
-        let held = |vhost, queue| Exception::held(vhost, queue, "segment-12", 345).text();
+        let held = |vhost, queue| Exception::held(vhost, queue, ("segment-12", 345), true).text();
         let text = "RESOURCE_LOCKED - queue 'mail' in vhost 'v 1' is held: segment-12 is damaged \
                     at byte 345, messages may be missing; restore the file or run \
                     `leveret ctl -p 'v 1' release_queue mail`";
         assert_eq!(held("v 1", "mail"), text);
+        let passed = Exception::held("v", "mail", ("segment-12", 345), false).text();
+        let end = "may be missing; run `leveret ctl -p v release_queue mail`";
+        assert!(passed.ends_with(end), "{passed}");
         let default = held("/", "mail");
         assert!(default.ends_with("run `leveret ctl release_queue mail`"), "{default}");
         let names = ["/", "v", &"v".repeat(255), &"é".repeat(127)];
         for (vhost, queue) in names.iter().flat_map(|vhost| names.map(|queue| (*vhost, queue))) {
-            let (file, offset) = ("segment-18446744073709551615", u64::MAX);
-            let text = Exception::held(vhost, queue, file, offset).text();
+            let place = ("segment-18446744073709551615", u64::MAX);
+            let text = Exception::held(vhost, queue, place, true).text();
             let is_whole = text.ends_with(&format!(" release_queue {queue}`"));
             assert!(is_whole || text.ends_with(" release_queue NAME`"), "{text}");
             assert_eq!(text.contains("leveret ctl -p "), vhost != "/", "{text}");

@@ -210,6 +210,9 @@ pub const MESSAGE_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MESSAGE_READ_GAP_MAX: u64 = 64 * 1024;
 /// Places that cannot be read in what a start replays, at most: with more the start is refused.
 pub const GAPS_MAX: usize = 64;
+/// Segments' lengths that the journal may have behind such a place before a checkpoint passes it:
+/// until then the file may come back from a copy, and each start reads them.
+pub const GAP_SEGMENTS_MAX: u64 = 8;
 /// Holds of queues that such places make together, at most, each some hundred bytes: with more the
 /// start is refused too.
 pub const HOLDS_MAX: usize = 1_000_000;

@@ -6,7 +6,7 @@ use crate::deduplication::Deduplicator;
 use crate::exchange::{Destination, Exchange};
 use crate::id::{CacheId, QueueId};
 use crate::queue::Queue;
-use crate::store::{BoundTo, Definition, Source, Standing, StoredKeys};
+use crate::store::{BoundTo, Definition, Gap, Source, Standing, StoredKeys};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -81,6 +81,11 @@ impl Source for Broker {
 
     fn next_queue_id(&self) -> QueueId {
         QueueId(self.next_queue.load(Ordering::Relaxed))
+    }
+
+    fn is_held_for(&self, gap: &Gap) -> bool {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        vhosts.iter().any(|vhost| vhost.is_held_for(gap))
     }
 }
 

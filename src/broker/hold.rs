@@ -14,11 +14,18 @@ impl Vhost {
     ///
     /// # Errors
     /// 405, with the place of the first damage.
-    pub(super) fn check_hold(&self, queue: &Queue) -> Result<(), Exception> {
+    pub(super) fn check_hold(&self, queue: &Queue, broker: &Broker) -> Result<(), Exception> {
         let first = self.state.read().held.get(&queue.id).and_then(|gaps| gaps.first().copied());
         first.map_or(Ok(()), |gap| {
-            Err(Exception::held(&queue.vhost, &queue.name, &gap.file(), gap.damaged_at))
+            let place = (&*gap.file(), gap.damaged_at);
+            let is_restorable = broker.store.is_restorable(&gap);
+            Err(Exception::held(&queue.vhost, &queue.name, place, is_restorable))
         })
+    }
+
+    /// Whether any queue is held for this gap.
+    pub(super) fn is_held_for(&self, gap: &Gap) -> bool {
+        self.state.read().held.values().flatten().any(|held| held == gap)
     }
 
     /// The held queues by name, each with where damage may have hit it.

@@ -18,6 +18,7 @@ use super::disk::Disk;
 use super::entries::{self, Meta, Standing};
 use super::error::StoreError;
 use super::failpoints::Failpoint;
+use super::gap::Gap;
 use super::journal::Journal;
 use super::segment::{file_name, index_name};
 use super::snapshot::{self, SnapshotError};
@@ -49,6 +50,12 @@ pub trait Source {
 
     /// The id that the next queue gets.
     fn next_queue_id(&self) -> QueueId;
+
+    /// Whether a queue is held for this gap, whose file may still be restored. A source that waits
+    /// for no operator says no.
+    fn is_held_for(&self, _gap: &Gap) -> bool {
+        false
+    }
 }
 
 pub(super) struct Checkpointer {

@@ -5,8 +5,8 @@ use super::samples::{Opened, backlog, message, queue, run, to, vhost};
 use super::scan::{self, Scan};
 use super::segment::{SEGMENT_HEADER_LEN, file_name, index_name};
 use super::{
-    Definition, Disk, Durability, Gap, MemoryDisk, Options, RecordBatch, Severity, Store, check,
-    open, repair,
+    Definition, Disk, Durability, Gap, MemoryDisk, Options, RecordBatch, Recovered, Severity,
+    Source, Standing, Store, check, open, repair,
 };
 use crate::deduplication::{Key, KeyEntry};
 use crate::id::{CacheId, Lsn, QueueId, SegmentNo, Seq};
@@ -327,6 +327,78 @@ fn a_hold_outlives_the_checkpoint_behind_which_nothing_is_replayed() {
                 disk.remove(&index).unwrap();
             }
         }
+    }
+}
+
+/// A broker whose queues stay held for as long as it is told.
+struct Holding<'a>(&'a Recovered, bool);
+
+impl Source for Holding<'_> {
+    fn pass_gate(&self) {}
+
+    fn definitions(&self, each: &mut dyn FnMut(Definition)) {
+        self.0.definitions(each);
+    }
+
+    fn standings(&self, all: bool, each: &mut dyn FnMut(QueueId, Standing)) {
+        self.0.standings(all, each);
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.0.live_bytes()
+    }
+
+    fn next_queue_id(&self) -> QueueId {
+        Source::next_queue_id(self.0)
+    }
+
+    fn is_held_for(&self, _: &Gap) -> bool {
+        self.1
+    }
+}
+
+/// The disk with segment 2 as another one has it.
+fn restored(disk: &MemoryDisk, from: &MemoryDisk) -> Opened {
+    let (disk, file) = (disk.copy(), file_name(SegmentNo(2)));
+    disk.overwrite(&file, from.contents(&file).unwrap());
+    start(&disk)
+}
+
+#[test]
+fn a_file_may_be_restored_until_the_journal_has_grown_by_a_bound() {
+    let whole = written(&USUAL);
+    let disk = hit_payload(&whole, 1);
+    let options = Options { segment_bytes: 4096, ..options() };
+    let (store, recovered) = open(&disk, &options).unwrap();
+    let gap: Gap = *recovered.definitions.holds(QueueId(1)).next().unwrap();
+    let holding = Holding(&recovered, true);
+    let (mut seq, mut rounds) = (1000, 0);
+    while !store.checkpoint_now(&disk, &holding).unwrap() {
+        assert!(store.is_restorable(&gap));
+        let mended = restored(&disk, &whole);
+        assert_eq!((held(&mended), seqs(&mended, 1)[..5].to_vec()), (vec![], vec![1, 2, 3, 4, 5]));
+        (seq, rounds) = (seq + 1, rounds + 1);
+        round(&store, &disk, |batch| batch.enqueue(&message(&[7; 1000]), &[to(4, seq)]));
+    }
+    assert!(!store.is_restorable(&gap));
+    // Eight segments of 4 KiB, with their headers and what was replayed.
+    assert!((12..28).contains(&rounds), "{rounds}");
+    drop(store);
+    let late = restored(&disk, &whole);
+    assert_eq!((held(&late), seqs(&late, 1)), (vec![1], vec![5]));
+}
+
+#[test]
+fn no_checkpoint_waits_for_a_file_once_its_queues_are_released_or_the_disk_is_full() {
+    let disk = hit_payload(&written(&USUAL), 1);
+    for (is_held, room) in [(false, None), (true, Some(1 << 20))] {
+        let disk = disk.copy();
+        let (store, recovered) = open(&disk, &options()).unwrap();
+        assert!(!store.checkpoint_now(&disk, &Holding(&recovered, true)).unwrap());
+        if let Some(room) = room {
+            disk.limit_room(room);
+        }
+        assert!(store.checkpoint_now(&disk, &Holding(&recovered, is_held)).unwrap());
     }
 }
 

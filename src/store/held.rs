@@ -3,26 +3,21 @@
 use super::disk::Disk;
 use super::gap::Found;
 use super::replay::Replay;
+use super::restorable::{Restorable, length};
 use super::segment::file_name;
 use super::touches::Touches;
 use crate::command;
 
-/// What an operator can do.
-fn way_out(vhost: &str, name: &str) -> String {
-    let release = command::ctl("release_queue", vhost, name);
-    format!(
-        "stop the broker and restore the file from a copy before the next checkpoint, or serve \
-         what is there with `{release}`"
-    )
-}
-
 /// Logs each gap, and each queue that is held, be it since an earlier start.
-pub(super) fn log(disk: &dyn Disk, replay: &Replay) {
+pub(super) fn log(disk: &dyn Disk, replay: &Replay, restorable: &Restorable) {
     for Found { gap, why, .. } in &replay.gaps {
+        let are_held = match replay.definitions.held().any(|(_, _, held)| held == gap) {
+            true => "The queues that these may name are held, all others are served",
+            false => "No queue is held for it",
+        };
         let path = disk.path(&file_name(gap.segment));
         tracing::error!(
-            "{} is damaged at byte {}: {why}; {}. The queues that these may name are held, all \
-             others are served",
+            "{} is damaged at byte {}: {why}; {}. {are_held}",
             path.display(),
             gap.damaged_at,
             gap.loss()
@@ -31,10 +26,18 @@ pub(super) fn log(disk: &dyn Disk, replay: &Replay) {
     forgetful(replay).for_each(|(_, what)| tracing::error!("{what}"));
     for (_, queue, gap) in replay.definitions.held() {
         let (name, vhost, file, offset) = (&queue.name, &queue.vhost, gap.file(), gap.damaged_at);
+        let serve = serve(vhost, name);
+        let way_out = match restorable.spare_bytes(gap) {
+            Some(bytes) => format!(
+                "stop the broker and restore the file from a copy, which counts until the journal \
+                 has grown by another {}, or {serve}",
+                length(bytes)
+            ),
+            None => format!("a copy of the file brings nothing back any more; {serve}"),
+        };
         tracing::error!(
             "queue '{name}' in vhost '{vhost}' is held: {file} is damaged at byte {offset}, and \
-             messages of it may be missing or come again; {}",
-            way_out(vhost, name)
+             messages of it may be missing or come again; {way_out}"
         );
     }
 }
@@ -55,11 +58,20 @@ pub(super) fn forgetful(replay: &Replay) -> impl Iterator<Item = (&Found, String
     })
 }
 
-/// Of one queue, for a check.
-pub(super) fn sentence(vhost: &str, name: &str) -> String {
+/// Of one queue, for a check: `is_replayed` if a start still reads where the damage is.
+pub(super) fn sentence(vhost: &str, name: &str, is_replayed: bool) -> String {
+    let restore = match is_replayed {
+        true => "restore the file from a copy, or ",
+        false => "a copy of the file brings nothing back any more; ",
+    };
     format!(
         "queue '{name}' in vhost '{vhost}' is held, since messages of it may be missing or come \
-         again; {}",
-        way_out(vhost, name)
+         again; {restore}start the broker and {}",
+        serve(vhost, name)
     )
+}
+
+/// What an operator can do of a running broker.
+fn serve(vhost: &str, name: &str) -> String {
+    format!("serve what is there with `{}`", command::ctl("release_queue", vhost, name))
 }

@@ -51,6 +51,7 @@ mod recovered;
 mod recovery;
 mod repair;
 mod replay;
+mod restorable;
 mod rewrite;
 mod run_set;
 mod scan;
@@ -136,6 +137,7 @@ use crate::limits::{
 use checkpoint::Checkpointer;
 use contents::Contents;
 use parking_lot::Mutex;
+use restorable::Restorable;
 use spill::Spill;
 use std::sync::Arc;
 
@@ -184,6 +186,7 @@ pub struct Store {
     contents: Contents,
     spill: Spill,
     checkpointer: Mutex<Checkpointer>,
+    restorable: Restorable,
 }
 
 impl std::fmt::Debug for Store {
@@ -199,11 +202,14 @@ impl Store {
     }
 
     /// Makes a checkpoint if one is due: a segment was left, or many definitions changed. False if
-    /// none was.
+    /// none was, or if it has to wait since a damaged file may still be restored.
     ///
     /// # Errors
     /// The disk's. If the journal has not failed, all goes on, and the next one is tried later.
     pub fn checkpoint(&self, disk: &dyn Disk, source: &dyn Source) -> Result<bool, StoreError> {
+        if self.restorable.hinders(disk, &self.journal, source)? {
+            return Ok(false);
+        }
         if self.journal.has_many_definitions() {
             self.journal.leave_segment();
         }
@@ -216,8 +222,17 @@ impl Store {
     /// As for `checkpoint`.
     pub fn checkpoint_now(&self, disk: &dyn Disk, source: &dyn Source) -> Result<bool, StoreError> {
         self.journal.flush(disk)?;
+        if self.restorable.hinders(disk, &self.journal, source)? {
+            return Ok(false);
+        }
         self.journal.leave_segment();
         self.checkpoint(disk, source)
+    }
+
+    /// Whether what the gap lost comes back if its file does before the next start.
+    #[must_use]
+    pub fn is_restorable(&self, gap: &Gap) -> bool {
+        self.restorable.spare_bytes(gap).is_some()
     }
 
     /// Gives room back, a little at a time: compacts one of the segments that a few old messages

@@ -9,6 +9,7 @@ use super::error::StoreError;
 use super::failpoints::Failpoint;
 use super::recovered::{Recovered, RecoveredKeys, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
+use super::restorable::Restorable;
 use super::segment;
 use super::spill::{self, Spill};
 use super::start::{self, Copies, Start};
@@ -55,8 +56,9 @@ pub(super) fn open_with(
     clear_indexes(disk, &files, &segments, replayed.tail.segment)?;
     spill::clear(disk, &files);
     disk.reach(Failpoint::SparesCleared)?;
+    let restorable = Restorable::after(&replayed, options.segment_bytes);
     let Replayed { replay, tail, torn, segments: living, gaps, indexers } = replayed;
-    held::log(disk, &replay);
+    held::log(disk, &replay, &restorable);
 
     let contents = Contents::new(options.page_len);
     let orphans = segments.used.keys().filter(|number| !living.contains_key(number));
@@ -124,7 +126,7 @@ pub(super) fn open_with(
     };
     let spill = Spill::new(options.into());
     let (journal, checkpointer) = (Arc::new(journal), Mutex::new(checkpointer));
-    Ok((Store { journal, contents, spill, checkpointer }, recovered))
+    Ok((Store { journal, contents, spill, checkpointer, restorable }, recovered))
 }
 
 /// Removes the indexes of segments that are not there: a power loss may have kept them.

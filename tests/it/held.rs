@@ -124,6 +124,8 @@ fn serve_again(broker: &TestBroker, data_dir: &str, file: &str) {
     let why = "Error:\nthere is no queue 'none' in vhost '/'\n";
     assert_eq!((code, complaints.as_str()), (69, why));
     assert_eq!(ctl(&["list_held_queues", "-p", "none"]).0, 65);
+    let hope = "; if the file is restored before the next start, they come back";
+    assert!(row[4].ends_with(hope), "{listed}");
     assert_eq!(ctl(&["release_queue", "mail"]), (0, String::new(), String::new()));
     assert_eq!(ctl(&["list_held_queues"]).1, "\n");
     let mut raw = Raw::channel(broker);
@@ -152,4 +154,31 @@ fn a_hold_outlives_restarts_and_so_does_its_end() {
     assert!(!is_held(&broker));
     drop(broker);
     assert!(!is_held(&start()));
+}
+
+#[test]
+fn a_file_that_is_restored_after_a_clean_stop_brings_all_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = damaged(directory.path());
+    let path = directory.path().join(&name);
+    let rotten = fs::read(&path).unwrap();
+    let mut whole = rotten.clone();
+    let at = whole.windows(6).position(|it| it[1..] == *b"ail 1").unwrap();
+    whole[at] = b'm';
+
+    let broker = TestBroker::in_directory(directory.path());
+    let mut raw = Raw::channel(&broker);
+    raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+    publish(&mut raw, "mail", "mail 3");
+    drop(raw);
+    broker.stop().unwrap();
+    fs::write(&path, whole).unwrap();
+    let data_dir = directory.path().to_str().unwrap();
+    let (code, found, _) = leveret(&["check", data_dir]);
+    assert_eq!(code, 0, "{found}");
+
+    let broker = TestBroker::in_directory(directory.path());
+    let mut raw = Raw::channel(&broker);
+    assert_eq!(take(&broker, &mut raw, "mail"), ["mail 0", "mail 1", "mail 2", "mail 3"]);
+    assert_eq!(leveret(&["ctl", "--data-dir", data_dir, "-q", "list_held_queues"]).1, "\n");
 }

@@ -36,11 +36,19 @@ pub(super) fn list_held_queues(
                 "messages": messages,
                 "file": gap.file(),
                 "offset": gap.damaged_at,
-                "why": gap.loss(),
+                "why": format!("{}; {}", gap.loss(), hope(broker.store.is_restorable(gap))),
             })
         })
     });
     Ok(Done { value: rows.collect(), reach: Reach::default() })
+}
+
+/// What becomes of it if the file does come back.
+fn hope(is_restorable: bool) -> &'static str {
+    match is_restorable {
+        true => "if the file is restored before the next start, they come back",
+        false => "a checkpoint has passed them: the file would not bring them back",
+    }
 }
 
 pub(super) fn release_queue(

@@ -199,7 +199,7 @@ impl Link {
         let vhost = Arc::clone(self.vhost());
         self.check(Permission::Read, Resource::Queue { vhost: &vhost.name, name })?;
         let queue = self.find_queue(name)?;
-        vhost.check_hold(&queue)?;
+        vhost.check_hold(&queue, &self.broker)?;
         Ok(queue)
     }
 

@@ -22,7 +22,8 @@ impl Check<'_> {
             self.find(Severity::Held, &gap.file(), Some(gap.damaged_at), &what);
         }
         for (_, queue, gap) in replay.definitions.held() {
-            let what = held::sentence(&queue.vhost, &queue.name);
+            let is_replayed = replay.gaps.iter().any(|found| found.gap == *gap);
+            let what = held::sentence(&queue.vhost, &queue.name, is_replayed);
             self.find(Severity::Held, &gap.file(), Some(gap.damaged_at), &what);
         }
     }
