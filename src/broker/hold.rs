@@ -38,6 +38,16 @@ impl Vhost {
         held
     }
 
+    /// The queues of which messages cannot be read, by name, each with their number.
+    pub(super) fn damaged(&self) -> Vec<(Arc<Queue>, usize)> {
+        let queues: Vec<_> = self.state.read().queues.values().cloned().collect();
+        let damaged = queues.into_iter().map(|queue| (queue.damaged_len(), queue));
+        let damaged = damaged.filter(|(len, _)| *len > 0).map(|(len, queue)| (queue, len));
+        let mut damaged: Vec<_> = damaged.collect();
+        damaged.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        damaged
+    }
+
     /// Lets a held queue go on with what is there, and says what to wait for before saying so.
     /// `None` if it is not held.
     pub(super) fn release(

@@ -1,9 +1,11 @@
 //! Messages of a queue that the disk holds but cannot give back. They are never delivered and never
-//! end by themselves: a purge or the queue's end takes them, and a repaired disk may bring them
-//! back at the next start.
+//! end by themselves: a purge, the queue's end or an operator takes them, and a repaired disk may
+//! bring them back at the next start.
 
+use super::core::QueueCore;
 use super::runs::insert;
 use crate::id::Seq;
+use crate::store::RecordBatch;
 
 #[derive(Debug, Default)]
 pub(super) struct Damaged {
@@ -21,5 +23,19 @@ impl Damaged {
             insert(&mut self.redelivered, seq);
         }
         self.len += 1;
+    }
+}
+
+impl QueueCore {
+    /// Ends those messages of the queue; says how many. No later start looks for them.
+    pub fn give_up_damaged(&mut self, records: &mut RecordBatch) -> u64 {
+        let Some(damaged) = self.ready.damaged.take() else { return 0 };
+        for (first, last) in &damaged.all {
+            (first.0..=last.0).for_each(|seq| self.returns.forget(seq));
+        }
+        if self.durable {
+            records.ack(self.id, damaged.all.iter().copied());
+        }
+        damaged.len as u64
     }
 }

@@ -233,17 +233,33 @@ impl Queue {
         self.look(|core| core.touch(effects));
     }
 
-    /// Drops the messages that are ready or wait for their next attempt; says how many, and what to
-    /// wait for before saying so.
+    /// Drops the messages that are ready, wait for their next attempt or cannot be read; says how
+    /// many, and what to wait for before saying so.
     ///
     /// # Errors
     /// `Gone`.
     pub fn purge(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
         let (lsn, (purged, dropped)) = self.run(turn, |core, turn| {
-            (core.message_count() as u64, core.purge(turn.records, turn.effects))
+            let purged = core.message_count() + core.damaged_len();
+            (purged as u64, core.purge(turn.records, turn.effects))
         })?;
         drop(dropped);
         Ok((purged, lsn))
+    }
+
+    /// As `QueueCore::give_up_damaged`, and what to wait for before saying so.
+    ///
+    /// # Errors
+    /// `Gone`.
+    pub fn give_up_damaged(&self, turn: &mut Turn<'_>) -> Result<(u64, Lsn), Gone> {
+        let (lsn, len) = self.run(turn, |core, turn| core.give_up_damaged(turn.records))?;
+        Ok((len, lsn))
+    }
+
+    /// As `QueueCore::damaged_len`.
+    #[must_use]
+    pub fn damaged_len(&self) -> usize {
+        self.look(|core| core.damaged_len())
     }
 
     /// What it does now.
@@ -320,7 +336,7 @@ impl Queue {
             if let Some(origin) = self.origin.get() {
                 origin.gone.store(true, Ordering::Release);
             }
-            let messages = core.message_count() as u64;
+            let messages = (core.message_count() + core.damaged_len()) as u64;
             let remains = core.end(effects);
             self.count(&mut core);
             self.share.give_back();

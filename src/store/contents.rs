@@ -51,8 +51,10 @@ struct Current {
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub messages: Vec<OnDisk>,
-    /// Wanted, and not to be read: each was logged with file and offset.
+    /// Wanted, and not to be read.
     pub lost: Vec<Seq>,
+    /// Why the first of them is not, as far as nobody has logged it.
+    pub why: Option<StoreError>,
 }
 
 impl Contents {
@@ -349,14 +351,8 @@ impl Contents {
                 read = reader::read(disk, &file_name, queue, &again.places);
             }
         }
-        let mut loaded = Loaded { messages: read.messages, lost: Vec::new() };
-        if let Some((seq, error)) = read.failures.first() {
-            let more = read.failures.len() - 1;
-            tracing::error!(
-                "queue {queue}: message {seq} and {more} more cannot be read; they are set aside \
-                 until the file is mended: {error}"
-            );
-        }
+        let why = read.failures.first().map(|(_, error)| error.clone());
+        let mut loaded = Loaded { messages: read.messages, lost: Vec::new(), why };
         loaded.lost.extend(read.failures.into_iter().map(|(seq, _)| seq));
         // Who asks knows which seqs there are; one that no index has is as bad as one that rots.
         let mut known: Vec<_> = loaded.messages.iter().map(|stored| stored.seq).collect();
@@ -366,8 +362,10 @@ impl Contents {
         let absent = absent.take_while(|seq| *seq <= found.through);
         let absent: Vec<_> = absent.filter(|seq| known.binary_search(seq).is_err()).collect();
         if let Some(seq) = absent.first() {
-            let more = absent.len() - 1;
-            tracing::error!("queue {queue}: no segment has message {seq} and {more} more");
+            loaded.why.get_or_insert_with(|| {
+                let why = format!("no segment has message {seq}");
+                StoreError::refused("read from", disk.path(""), why)
+            });
         }
         loaded.lost.extend(absent);
         Ok(loaded)

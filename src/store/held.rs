@@ -1,12 +1,14 @@
 //! What is said of queues that are held, and of what was lost with them.
 
 use super::disk::Disk;
+use super::error::StoreError;
 use super::gap::Found;
 use super::replay::Replay;
 use super::restorable::{Restorable, length};
 use super::segment::file_name;
 use super::touches::Touches;
 use crate::command;
+use crate::id::SegmentNo;
 
 /// Logs each gap, and each queue that is held, be it since an earlier start.
 pub(super) fn log(disk: &dyn Disk, replay: &Replay, restorable: &Restorable) {
@@ -40,6 +42,22 @@ pub(super) fn log(disk: &dyn Disk, replay: &Replay, restorable: &Restorable) {
              messages of it may be missing or come again; {way_out}"
         );
     }
+}
+
+/// Says of a segment that a start does not read if its file is shorter than it was.
+pub(super) fn log_if_short(disk: &dyn Disk, number: SegmentNo, end: u64) -> Result<(), StoreError> {
+    let file = file_name(number);
+    let len = disk.len(&file)?;
+    if len < end {
+        tracing::error!(
+            "{} ends at byte {len}, and was {end} bytes long: messages that lay behind cannot be \
+             read, and are set aside when their turn comes; stop the broker and restore the file \
+             from a copy, or go on without them: `leveret ctl list_held_queues` names their queues \
+             then",
+            disk.path(&file).display()
+        );
+    }
+    Ok(())
 }
 
 /// The exchanges that may have forgotten keys, each with the gap and a sentence: nothing can hold

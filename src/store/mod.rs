@@ -279,6 +279,7 @@ impl Store {
             let rest = self.contents.read(disk, queue, &spilled.rest, messages_max, bytes_max)?;
             loaded.messages.extend(rest.messages);
             loaded.lost.extend(rest.lost);
+            loaded.why = rest.why;
         }
         Ok(loaded)
     }

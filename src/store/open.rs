@@ -59,6 +59,12 @@ pub(super) fn open_with(
     let restorable = Restorable::after(&replayed, options.segment_bytes);
     let Replayed { replay, tail, torn, segments: living, gaps, indexers } = replayed;
     held::log(disk, &replay, &restorable);
+    let unread = |number: &SegmentNo| indexers.first().is_none_or(|(first, _)| number < first);
+    for (number, complete) in living.iter().filter(|(number, _)| unread(number)) {
+        if let Some(header) = segments.used.get(number) {
+            held::log_if_short(disk, *number, header.end_now(complete.end))?;
+        }
+    }
 
     let contents = Contents::new(options.page_len);
     let orphans = segments.used.keys().filter(|number| !living.contains_key(number));

@@ -166,8 +166,7 @@ impl Reader<'_> {
     }
 
     fn fail(&mut self, file: &str, place: &Place, offset: u64, why: &str) {
-        let what =
-            format!("message {seq} of queue {queue}: {why}", seq = place.seq, queue = self.queue);
+        let what = format!("message {}: {why}", place.seq);
         let error = StoreError::damaged(self.disk.path(file), offset, what);
         self.read.failures.push((place.seq, error));
     }

@@ -73,7 +73,7 @@ fn a_flipped_bit_costs_one_message_and_names_its_place() {
             let [(seq, error)] = read.failures.as_slice() else { panic!("{:?}", read.failures) };
             assert_eq!((*seq, error.damaged_at()), (places[number].seq, Some(place.offset)));
             let expected = format!(
-                "segment-4 is damaged at byte {}: message {seq} of queue 1: the checksum of its \
+                "segment-4 is damaged at byte {}: message {seq}: the checksum of its \
                  record differs",
                 place.offset
             );

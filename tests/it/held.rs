@@ -182,3 +182,78 @@ fn a_file_that_is_restored_after_a_clean_stop_brings_all_back() {
     assert_eq!(take(&broker, &mut raw, "mail"), ["mail 0", "mail 1", "mail 2", "mail 3"]);
     assert_eq!(leveret(&["ctl", "--data-dir", data_dir, "-q", "list_held_queues"]).1, "\n");
 }
+
+/// Ten orders behind a checkpoint, and a file that ends before the seventh.
+fn cut_short(directory: &Path) {
+    let broker = TestBroker::in_directory(directory);
+    let mut raw = Raw::channel(&broker);
+    raw.call(&raw::confirm_select(1), CONFIRM_SELECT_OK);
+    raw.call(&raw::queue_declare(1, "orders", DURABLE), QUEUE_DECLARE_OK);
+    (0..10).for_each(|nth| publish(&mut raw, "orders", &format!("order {nth}")));
+    drop(raw);
+    broker.stop().unwrap();
+    // A start writes the index of what it does not replay.
+    TestBroker::in_directory(directory).stop().unwrap();
+    let path = directory.join("segment-0000000001");
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"order 6").unwrap();
+    fs::write(&path, &bytes[..at]).unwrap();
+}
+
+/// A broker on that, with all messages taken that can be read.
+fn drained(directory: &Path) -> (TestBroker, Raw) {
+    let broker = TestBroker::in_directory(directory);
+    let mut raw = Raw::channel(&broker);
+    for nth in 0..6 {
+        let gotten = raw.call(&raw::get(1, "orders", true), BASIC_GET_OK);
+        assert_eq!(text(raw.content_of(&gotten).body), format!("order {nth}"));
+    }
+    raw.call(&raw::get(1, "orders", true), BASIC_GET_EMPTY);
+    (broker, raw)
+}
+
+#[test]
+fn what_is_lost_behind_a_checkpoint_is_named_and_counted_and_given_up_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().to_str().unwrap();
+    cut_short(directory.path());
+    let (code, found, _) = leveret(&["check", data_dir]);
+    assert_eq!(code, 1, "{found}");
+    let lost = "4 messages of queue 'orders' in vhost '/' cannot be read, the first is number ";
+    assert!(found.contains(lost) && found.contains(" 1 queues, 6 messages "), "{found}");
+    assert!(!found.contains("made anew"), "{found}");
+
+    let (broker, raw) = drained(directory.path());
+    let ctl =
+        |arguments: &[&str]| leveret(&[&["ctl", "--data-dir", data_dir, "-q"], arguments].concat());
+    let listed = ctl(&["list_held_queues", "--no-table-headers"]).1;
+    let row: Vec<_> = listed.trim_end().split('\t').collect();
+    assert_eq!(row[..3], ["orders", "0", "segment-0000000001"], "{listed}");
+    let why = "4 messages cannot be read and are set aside: message ";
+    assert!(row[3].parse::<u64>().is_ok() && row[4].starts_with(why), "{listed}");
+    assert_eq!(ctl(&["release_queue", "orders"]), (0, String::new(), String::new()));
+    assert_eq!(ctl(&["release_queue", "orders"]).0, 69, "there is nothing left");
+    assert_eq!(ctl(&["list_held_queues"]).1, "\n");
+    drop(raw);
+    broker.stop().unwrap();
+    let broker = TestBroker::in_directory(directory.path());
+    assert_eq!(broker.ready("orders"), 0);
+}
+
+#[test]
+fn a_purge_counts_what_it_takes_that_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    cut_short(directory.path());
+    let (broker, mut raw) = drained(directory.path());
+    let if_empty = Fields::default().short(0).shortstr("orders").octet(0b10);
+    raw.send(&raw::method(1, QUEUE_DELETE, if_empty));
+    assert_eq!(raw.expect_close(CHANNEL_CLOSE).0, 406);
+    raw.send(&raw::method(1, CHANNEL_CLOSE_OK, Fields::default()));
+    raw.call(&raw::channel_open(1), CHANNEL_OPEN_OK);
+    let purge = Fields::default().short(0).shortstr("orders").octet(0);
+    let purged = raw.call(&raw::method(1, QUEUE_PURGE, purge), QUEUE_PURGE_OK);
+    assert_eq!(purged.fields().long(), 4);
+    drop(raw);
+    broker.stop().unwrap();
+    assert_eq!(TestBroker::in_directory(directory.path()).ready("orders"), 0);
+}

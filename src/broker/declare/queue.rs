@@ -223,7 +223,8 @@ impl Link {
         queue.settings.check_owner(self.client.connection, resource)?;
         check_conditions(&queue, if_unused, if_empty)?;
         let allowed = |core: &QueueCore| {
-            if if_empty && (core.message_count() > 0 || core.holds_back()) {
+            let is_empty = core.message_count() + core.damaged_len() == 0 && !core.holds_back();
+            if if_empty && !is_empty {
                 return Err(Exception::not_empty(resource));
             }
             if if_unused && core.consumers_len() > 0 {

@@ -113,9 +113,10 @@ enum Command {
     /// List the queues and exchanges that leave out duplicates: the keys that each remembers, and
     /// how many duplicates it has left out since the start
     ListDeduplication,
-    /// List the queues that are held since damage may have hit them, and where that is
+    /// List the queues that are held since damage may have hit them, or of which messages cannot be
+    /// read, and where that is
     ListHeldQueues,
-    /// Let a held queue go on with the messages that are there
+    /// Let a held queue go on with the messages that are there, or give up those that cannot be read
     ReleaseQueue(held::ReleaseQueue),
 }
 

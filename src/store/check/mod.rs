@@ -12,6 +12,7 @@ mod segments;
 pub use report::{Finding, Report, Severity, Totals};
 
 use super::contents::Contents;
+use super::definitions::StoredQueue;
 use super::disk::Disk;
 use super::error::StoreError;
 use super::recovery::{Replayed, Segments};
@@ -20,7 +21,7 @@ use super::segment::{self, file_name};
 use super::snapshot;
 use super::spill;
 use super::start::{self, Copies, Doubt, Start};
-use crate::id::SegmentNo;
+use crate::id::{QueueId, SegmentNo};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -199,7 +200,9 @@ impl Check<'_> {
         queues.sort_unstable_by_key(|(id, _)| **id);
         self.report.totals.queues = queues.len() as u64;
         for (id, standing) in queues {
-            self.queue(&contents, *id, standing);
+            let queue = replay.definitions.queue(*id);
+            let title = queue.map_or_else(|| format!("queue number {id}"), |it| title(*id, it));
+            self.queue(&contents, (*id, &title), standing);
         }
         living.into_keys().collect()
     }
@@ -232,4 +235,10 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What a finding calls a queue; one of messages that wait has the name of its exchange.
+fn title(id: QueueId, queue: &StoredQueue) -> String {
+    let kind = if id.is_timed() { "exchange" } else { "queue" };
+    format!("{kind} '{}' in vhost '{}'", queue.name, queue.vhost)
 }

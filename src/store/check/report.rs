@@ -60,7 +60,11 @@ impl fmt::Display for Finding {
             Severity::Mended => "mended at the next start",
             Severity::Note => "note",
         };
-        write!(f, "{severity}: {}", self.file)?;
+        write!(f, "{severity}: ")?;
+        if self.file.is_empty() {
+            return f.write_str(&self.what);
+        }
+        f.write_str(&self.file)?;
         if let Some(offset) = self.offset {
             write!(f, " at byte {offset}")?;
         }

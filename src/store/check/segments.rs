@@ -27,30 +27,32 @@ impl Check<'_> {
         replayed: Option<SegmentIndexer>,
         wants_index: bool,
     ) {
+        let end = header.end_now(complete.end);
         let indexer = match replayed {
             Some(indexer) => {
                 let first = header.first_lsn.0.saturating_sub(1);
                 self.report.totals.records += complete.last_lsn.0.saturating_sub(first);
                 indexer
             }
-            None => match self.read(header, header.end_now(complete.end), &contents.gaps()) {
-                Ok((indexer, last_lsn)) if last_lsn == complete.last_lsn => indexer,
-                // A compacted one lacks records.
-                Ok((indexer, _)) if header.is_compacted() => indexer,
-                Ok((indexer, last_lsn)) => {
-                    let what = format!(
-                        "its last record is {last_lsn}, and the checkpoint says {}",
-                        complete.last_lsn
-                    );
-                    let file = file_name(header.number);
-                    self.find(Severity::Damage, &file, Some(complete.end), &what);
-                    indexer
+            None => {
+                let (indexer, read) = self.read(header, end, &contents.gaps());
+                match read {
+                    // A compacted one lacks records.
+                    Ok(last) if last == complete.last_lsn || header.is_compacted() => {}
+                    Ok(last) => {
+                        let stated = complete.last_lsn;
+                        let what =
+                            format!("its last record is {last}, and the checkpoint says {stated}");
+                        let file = file_name(header.number);
+                        self.find(Severity::Damage, &file, Some(complete.end), &what);
+                    }
+                    Err(error) => {
+                        self.damage(&error);
+                        return self.damaged(contents, header, complete, indexer);
+                    }
                 }
-                Err(error) => {
-                    self.damage(&error);
-                    SegmentIndexer::new(self.page_len)
-                }
-            },
+                indexer
+            }
         };
         match self.index(header, &indexer, wants_index) {
             Some(sealed) => contents.complete_sealed(header.number, complete, sealed),
@@ -58,13 +60,29 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a whole segment, record by record.
+    /// A segment of which some cannot be read: its index says where the rest is, if it is there.
+    fn damaged(
+        &mut self,
+        contents: &Contents,
+        header: &SegmentHeader,
+        complete: Complete,
+        read: SegmentIndexer,
+    ) {
+        let (disk, number) = (self.disk, header.number);
+        let sealed = SealedIndex::open(disk, &index_name(number), number, header.salt);
+        match sealed.ok().filter(|sealed| sealed.end() == header.end_now(complete.end)) {
+            Some(sealed) => contents.complete_sealed(number, complete, sealed),
+            None => contents.complete(number, complete, Some(read)),
+        }
+    }
+
+    /// Reads a segment, record by record, as far as it can be read.
     fn read(
         &mut self,
         header: &SegmentHeader,
         end: u64,
         gaps: &BTreeMap<SegmentNo, Arc<[Gap]>>,
-    ) -> Result<(SegmentIndexer, Lsn), StoreError> {
+    ) -> (SegmentIndexer, Result<Lsn, StoreError>) {
         let mut indexer = SegmentIndexer::new(self.page_len);
         let records = &mut self.report.totals.records;
         let mut assembly = Assembly::default();
@@ -76,9 +94,11 @@ impl Check<'_> {
                 return Err(BadRecord::TooLong);
             }
             indexer.add(frame)
-        })?;
-        indexer.skip_to(end);
-        Ok((indexer, last_lsn))
+        });
+        if last_lsn.is_ok() {
+            indexer.skip_to(end);
+        }
+        (indexer, last_lsn)
     }
 
     /// A segment says where the one before it ends.
@@ -145,8 +165,8 @@ impl Check<'_> {
             // What is wrong with it is said already; behind that place nothing can be read.
             let is_known = known.contains(&file_name(*number));
             let Some(next) = next.filter(|_| !is_known) else { continue };
-            match self.read(header, next.previous_end, &BTreeMap::new()) {
-                Ok((_, last_lsn)) => {
+            match self.read(header, next.previous_end, &BTreeMap::new()).1 {
+                Ok(last_lsn) => {
                     before = Some((*number, Complete { end: next.previous_end, last_lsn }));
                 }
                 Err(error) => self.damage(&error),

@@ -158,7 +158,7 @@ impl Spill {
         found.places.iter().for_each(|place| runs::push(&mut here, place.seq, place.seq));
         here.into_iter().for_each(|(first, last)| rest.remove(first..=last));
         let rest = rest.within(Seq(0), found.through).collect();
-        Some(Spilled { loaded: Loaded { messages: read.messages, lost }, rest })
+        Some(Spilled { loaded: Loaded { messages: read.messages, lost, why: None }, rest })
     }
 
     /// Whether there is any message.
