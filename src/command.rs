@@ -1,6 +1,7 @@
 //! An operator's command as texts name it: what can be pasted into a shell.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 /// `leveret ctl` with a verb about one thing in a vhost, which is named unless it is the default.
 #[must_use]
@@ -8,6 +9,17 @@ pub fn ctl(verb: &str, vhost: &str, name: &str) -> String {
     // What looks like an option is none behind the dashes.
     let dashes = if name.starts_with('-') { "-- " } else { "" };
     format!("leveret ctl{} {verb} {dashes}{}", vhost_option(vhost), word(name))
+}
+
+/// What makes a damaged data directory usable again.
+#[must_use]
+pub fn accept_loss(directory: &Path) -> String {
+    let directory = directory.display().to_string();
+    let directory = match directory.trim_end_matches('/') {
+        "" => "/",
+        trimmed => trimmed,
+    };
+    format!("leveret check {} --repair --accept-loss", word(directory))
 }
 
 /// With a blank before it.

@@ -6,7 +6,8 @@ use leveret::config::LogLevel;
 use leveret::limits::INDEX_PAGE_LEN;
 use leveret::server::log;
 use leveret::store::{
-    self, Durability, Options, RealDisk, Repair, Report, Severity, StoreError, repair,
+    self, Accepted, Durability, Options, RealDisk, Repair, Report, Severity, StoreError,
+    accept_loss, repair,
 };
 use std::fmt;
 use std::io::{self, Write as _};
@@ -51,6 +52,14 @@ pub(crate) struct CheckArgs {
     #[arg(long)]
     repair: bool,
 
+    /// Give up what cannot be read, so that a broker can start again
+    ///
+    /// Loses messages, and definitions if they were hit; says what, a line each. Each damaged file is
+    /// kept as it was beside the one that is used, as FILE.broken-1. Queues that a start can hold
+    /// are held all the same.
+    #[arg(long, requires = "repair")]
+    accept_loss: bool,
+
     /// Print damage only, and no summary
     #[arg(long, short)]
     quiet: bool,
@@ -92,12 +101,18 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).map_err(CheckError::Entropy)?;
     let options = Options::new(Durability::Fsync, u64::from_ne_bytes(salt));
+    if args.accept_loss {
+        let Accepted { given_up, report } = accept_loss(&disk, &options)?;
+        given_up.iter().for_each(|lost| say(&format!("given up: {lost}")));
+        return Ok(print(args, &report));
+    }
     match repair(&disk, &options)? {
         Repair::Done(report) => Ok(print(args, &report)),
         Repair::Refused(report) => {
             let code = print(args, &report);
             let why = "nothing was changed: the journal is damaged, and a new catalogue would \
-                       not bring back what is lost; restore the files above from a copy";
+                       not bring back what is lost; restore the files above from a copy, or give \
+                       up what is lost with --repair --accept-loss";
             say(&format!("{}: {why}", args.directory.display()));
             Ok(code)
         }

@@ -18,16 +18,16 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-type Fill = fn(&mut RecordBatch);
+pub(super) type Fill = fn(&mut RecordBatch);
 
 /// Queues that the tests have.
 const QUEUES: u64 = 5;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options { page_len: 4, frame_bytes: 256, ..Options::new(Durability::Fsync, 7) }
 }
 
-fn round(store: &Store, disk: &dyn Disk, fill: impl FnOnce(&mut RecordBatch)) {
+pub(super) fn round(store: &Store, disk: &dyn Disk, fill: impl FnOnce(&mut RecordBatch)) {
     let mut batch = RecordBatch::new();
     fill(&mut batch);
     store.journal().append(&mut batch);
@@ -36,7 +36,7 @@ fn round(store: &Store, disk: &dyn Disk, fill: impl FnOnce(&mut RecordBatch)) {
 
 /// Definitions in segment 1 and, in segment 2, a frame of each fill behind that which says that
 /// the broker began; then a crash, with all of it safe.
-fn written(fills: &[Fill]) -> MemoryDisk {
+pub(super) fn written(fills: &[Fill]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (store, _) = open(&disk, &options()).unwrap();
     round(&store, &disk, |batch| {
@@ -66,7 +66,7 @@ fn written(fills: &[Fill]) -> MemoryDisk {
 }
 
 /// Where the frames of a segment begin and end.
-fn frames(disk: &dyn Disk, segment: u64) -> Vec<(u64, u64)> {
+pub(super) fn frames(disk: &dyn Disk, segment: u64) -> Vec<(u64, u64)> {
     let file = file_name(SegmentNo(segment));
     let header = scan::header(disk, &file).unwrap().unwrap();
     let mut scan = Scan::new(disk, file, header, u64::MAX).unwrap();
@@ -80,7 +80,7 @@ fn frames(disk: &dyn Disk, segment: u64) -> Vec<(u64, u64)> {
 }
 
 /// A copy with one byte changed.
-fn hit(disk: &MemoryDisk, segment: u64, at: u64) -> MemoryDisk {
+pub(super) fn hit(disk: &MemoryDisk, segment: u64, at: u64) -> MemoryDisk {
     let other = disk.copy();
     let file = file_name(SegmentNo(segment));
     let mut bytes = disk.contents(&file).unwrap();
@@ -90,24 +90,24 @@ fn hit(disk: &MemoryDisk, segment: u64, at: u64) -> MemoryDisk {
 }
 
 /// One whose frame of segment 2 has a damaged payload: the first is what the broker began with.
-fn hit_payload(disk: &MemoryDisk, nth: usize) -> MemoryDisk {
+pub(super) fn hit_payload(disk: &MemoryDisk, nth: usize) -> MemoryDisk {
     hit(disk, 2, frames(disk, 2)[nth].1 - 1)
 }
 
-fn hit_header(disk: &MemoryDisk, nth: usize) -> MemoryDisk {
+pub(super) fn hit_header(disk: &MemoryDisk, nth: usize) -> MemoryDisk {
     hit(disk, 2, frames(disk, 2)[nth].0 + 20)
 }
 
-fn start(disk: &dyn Disk) -> Opened {
+pub(super) fn start(disk: &dyn Disk) -> Opened {
     super::samples::opened_with(disk, &options())
 }
 
-fn held(opened: &Opened) -> Vec<u64> {
+pub(super) fn held(opened: &Opened) -> Vec<u64> {
     let ids: BTreeSet<_> = opened.definitions.held().map(|(id, ..)| id.0).collect();
     ids.into_iter().collect()
 }
 
-fn seqs(opened: &Opened, queue: u64) -> Vec<u64> {
+pub(super) fn seqs(opened: &Opened, queue: u64) -> Vec<u64> {
     backlog(opened, queue).iter().map(|entry| entry.0).collect()
 }
 
@@ -122,12 +122,12 @@ fn assert_refused(disk: &MemoryDisk) {
     assert_eq!(disk.contents(&file_name(SegmentNo(2))), before);
 }
 
-fn publish(batch: &mut RecordBatch, queue: u64, seq: u64) {
+pub(super) fn publish(batch: &mut RecordBatch, queue: u64, seq: u64) {
     batch.enqueue(&message(b"body"), &[to(queue, seq)]);
 }
 
 /// A frame of each of three queues, and one of two of them; then acks.
-const USUAL: [Fill; 5] = [
+pub(super) const USUAL: [Fill; 5] = [
     |batch| (1..=4).for_each(|seq| publish(batch, 1, seq)),
     |batch| (1..=4).for_each(|seq| publish(batch, 2, seq)),
     |batch| (1..=4).for_each(|seq| publish(batch, 3, seq)),
@@ -301,7 +301,7 @@ fn a_gap_may_reach_the_end_of_a_segment() {
 }
 
 /// A start, a checkpoint and a crash.
-fn pass_checkpoint(disk: &MemoryDisk) {
+pub(super) fn pass_checkpoint(disk: &MemoryDisk) {
     let (store, recovered) = open(disk, &options()).unwrap();
     store.checkpoint_now(disk, &recovered).unwrap();
 }

@@ -11,6 +11,7 @@
 //! it a message for a thousand queues or a transaction. What the disk loses or changes later is
 //! found by checksums and refused with file and offset; it is never passed on.
 
+mod accept;
 mod assembly;
 mod base;
 mod batch;
@@ -32,6 +33,7 @@ mod failpoints;
 mod frame;
 mod framing;
 mod gap;
+mod given_up;
 mod held;
 pub mod index;
 mod journal;
@@ -67,6 +69,8 @@ mod waiters;
 mod writer;
 
 #[cfg(test)]
+mod accept_tests;
+#[cfg(test)]
 mod batch_tests;
 #[cfg(test)]
 mod catalogue_tests;
@@ -100,6 +104,7 @@ mod samples;
 mod trouble_tests;
 
 pub use crate::config::Durability;
+pub use accept::{Accepted, accept_loss};
 pub use batch::RecordBatch;
 pub use bell::Bell;
 pub use catalogue::{ANSWER_TIME, Catalogue, CatalogueError, Change, SledCatalogue};

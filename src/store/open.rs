@@ -7,6 +7,7 @@ use super::entries::Standing;
 use super::entries::{self, Meta};
 use super::error::StoreError;
 use super::failpoints::Failpoint;
+use super::given_up::Loss;
 use super::recovered::{Recovered, RecoveredKeys, RecoveredQueue};
 use super::recovery::{self, Replayed, Segments};
 use super::restorable::Restorable;
@@ -15,6 +16,7 @@ use super::spill::{self, Spill};
 use super::start::{self, Copies, Start};
 use super::writer::Writer;
 use super::{Journal, Options, Store, held, rewrite, supply};
+use crate::command;
 use crate::id::{Lsn, SegmentNo};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -24,10 +26,11 @@ use std::sync::Arc;
 /// # Errors
 /// If the disk fails, or the journal is damaged or of another version.
 pub fn open(disk: &dyn Disk, options: &Options) -> Result<(Store, Recovered), StoreError> {
-    open_with(disk, options, |disk| {
+    let copies = |disk: &dyn Disk| {
         let catalogue = disk.has_catalogue().then(|| disk.catalogue()).transpose();
         Copies::read(start::read(catalogue), disk)
-    })
+    };
+    open_with(disk, options, copies, Loss::Refused)
 }
 
 /// As `open`, from these copies of the catalogue.
@@ -35,11 +38,12 @@ pub(super) fn open_with(
     disk: &dyn Disk,
     options: &Options,
     copies: impl FnOnce(&dyn Disk) -> Copies,
+    loss: Loss,
 ) -> Result<(Store, Recovered), StoreError> {
     let segments = Segments::read(disk)?;
     let copies = copies(disk);
     let is_blank = copies.is_blank;
-    let (found, doubts) = start::find(disk, &segments, copies, options.page_len);
+    let (found, doubts) = start::find(disk, &segments, copies, options.page_len, loss);
     for doubt in doubts {
         tracing::error!("{doubt}; it is made anew");
     }
@@ -57,7 +61,7 @@ pub(super) fn open_with(
     spill::clear(disk, &files);
     disk.reach(Failpoint::SparesCleared)?;
     let restorable = Restorable::after(&replayed, options.segment_bytes);
-    let Replayed { replay, tail, torn, segments: living, gaps, indexers } = replayed;
+    let Replayed { replay, tail, torn, segments: living, gaps, indexers, .. } = replayed;
     held::log(disk, &replay, &restorable);
     let unread = |number: &SegmentNo| indexers.first().is_none_or(|(first, _)| number < first);
     for (number, complete) in living.iter().filter(|(number, _)| unread(number)) {
@@ -82,7 +86,7 @@ pub(super) fn open_with(
     for number in living.keys().filter(|number| **number < first_replayed) {
         if let Err(error) = contents.seal(disk, *number) {
             if !contents.is_indexed(*number) {
-                return Err(error);
+                return Err(with_way_out(disk, error));
             }
             tracing::warn!("the index of a segment stays in memory: {error}");
         }
@@ -133,6 +137,17 @@ pub(super) fn open_with(
     let spill = Spill::new(options.into());
     let (journal, checkpointer) = (Arc::new(journal), Mutex::new(checkpointer));
     Ok((Store { journal, contents, spill, checkpointer, restorable }, recovered))
+}
+
+/// Of a segment that has no index and cannot be read for one.
+fn with_way_out(disk: &dyn Disk, error: StoreError) -> StoreError {
+    let Some(offset) = error.damaged_at() else { return error };
+    let accept = command::accept_loss(&disk.path(""));
+    let what = format!(
+        "{}; restore the file from a copy, or give up what is lost with `{accept}`",
+        error.reason()
+    );
+    StoreError::damaged(error.path().to_owned(), offset, what)
 }
 
 /// Removes the indexes of segments that are not there: a power loss may have kept them.

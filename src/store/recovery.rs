@@ -19,7 +19,8 @@ use super::disk::Disk;
 use super::entries::Complete;
 use super::error::StoreError;
 use super::failpoints::Failpoint;
-use super::gap::{self, Gap};
+use super::gap::{self, Found, Gap};
+use super::given_up::{self, GivenUp, Loss};
 use super::index::SegmentIndexer;
 use super::recovered::Torn;
 use super::replay::Replay;
@@ -27,9 +28,10 @@ use super::scan::{self, NoFrame, Scan};
 use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader, file_name};
 use super::touches::{Nearby, Touches};
 use super::writer::Tail;
+use crate::command;
 use crate::id::{Lsn, SegmentNo};
 use crate::limits::{GAPS_MAX, HOLDS_MAX};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The segments' headers, by number, and the files that wait to be used.
 pub(super) struct Segments {
@@ -76,6 +78,8 @@ pub(super) struct Replayed {
     pub(super) gaps: BTreeMap<SegmentNo, Vec<Gap>>,
     /// The index of each segment that was replayed.
     pub(super) indexers: Vec<(SegmentNo, SegmentIndexer)>,
+    /// What no start passes over: nothing unless that was accepted.
+    pub(super) given_up: Vec<GivenUp>,
 }
 
 /// Why a replay from some checkpoint led to nothing.
@@ -93,7 +97,8 @@ impl From<StoreError> for Failed {
 
 /// Replays the journal behind `base`, changing nothing on the disk. A base that must be the
 /// `newest` is none if the journal knows of a later checkpoint. A journal that ends before `safe`
-/// is damaged.
+/// is damaged. A `loss` that is accepted is passed over, as long as there is something to go on
+/// with.
 pub(super) fn replay(
     disk: &dyn Disk,
     segments: &Segments,
@@ -101,6 +106,7 @@ pub(super) fn replay(
     newest: bool,
     safe: Lsn,
     page_len: usize,
+    loss: Loss,
 ) -> Result<Replayed, Failed> {
     let from = base.meta.replay_from;
     let generation = base.meta.generation;
@@ -130,6 +136,8 @@ pub(super) fn replay(
         first_gap: None,
         indexers: Vec::new(),
         page_len,
+        loss,
+        given_up: Vec::new(),
     };
     chain.tail.1 = chain.segments.get(&previous).map_or(0, |complete| complete.end);
     let used: Vec<_> = segments.used.range(from..).map(|(_, header)| *header).collect();
@@ -138,20 +146,15 @@ pub(super) fn replay(
         let latest = chain.replay.generation;
         return Err(Failed::Outdated(format!("it ends with checkpoint {generation} of {latest}")));
     }
-    if let Some(lost) = chain.lost_end() {
-        return Err(Failed::Store(lost));
-    }
+    chain.check_end()?;
     for freed in &chain.replay.freed {
         chain.segments.remove(freed);
     }
-    if let Some(lost) = chain.segments.keys().find(|number| !segments.used.contains_key(number)) {
-        let file = disk.path(&file_name(*lost));
-        let why = "it is not there, though messages in it are not settled";
-        let missing = StoreError::refused("read", file, why);
-        // The record that gave it up may lie in a gap: then that is what is wrong.
-        return Err(Failed::Store(chain.first_gap.unwrap_or(missing)));
-    }
+    chain.check_unsettled(segments)?;
     chain.gaps.retain(|number, _| chain.segments.contains_key(number));
+    if loss == Loss::Accepted {
+        chain.survey(segments)?;
+    }
     chain.replay.finish();
     let tail = Tail {
         segment: chain.tail.0,
@@ -160,8 +163,8 @@ pub(super) fn replay(
         stated: chain.stated,
         touched: chain.nearby.map_or(Touches::ALL, |mut nearby| nearby.until(chain.tail.1)),
     };
-    let Chain { replay, torn, segments, gaps, indexers, .. } = chain;
-    Ok(Replayed { replay, tail, torn, segments, gaps, indexers })
+    let Chain { replay, torn, segments, gaps, indexers, given_up, .. } = chain;
+    Ok(Replayed { replay, tail, torn, segments, gaps, indexers, given_up })
 }
 
 /// Makes the files what `replayed` says: cuts what is no part of the journal, and makes safe what
@@ -212,6 +215,8 @@ struct Chain<'a> {
     first_gap: Option<StoreError>,
     indexers: Vec<(SegmentNo, SegmentIndexer)>,
     page_len: usize,
+    loss: Loss,
+    given_up: Vec<GivenUp>,
 }
 
 /// Where a segment's last frame ends, and why nothing follows.
@@ -229,8 +234,10 @@ impl Chain<'_> {
             if header.previous != self.tail.0 {
                 // Only the first can come here: its predecessor is gone, or never became safe.
                 self.learn_what_was_safe(used)?;
-                let torn = self.stated <= self.replay.last_lsn;
-                return if torn { Ok(()) } else { Err(self.missing(header)) };
+                if self.stated <= self.replay.last_lsn {
+                    return Ok(());
+                }
+                self.pass_missing(header)?;
             }
             let later = used.get(nth + 1..).unwrap_or_default();
             let next = later.first().filter(|next| next.previous == header.number);
@@ -238,7 +245,9 @@ impl Chain<'_> {
             self.tail = (header.number, end.offset);
             let complete = Complete { end: end.offset, last_lsn: self.replay.last_lsn };
             self.segments.insert(header.number, complete);
-            if next.is_none_or(|next| next.previous_end != end.offset) {
+            if next.is_none_or(|next| next.previous_end != end.offset)
+                && !self.give_up_rest(header, later, &end)
+            {
                 return self.judge(header, later, &end);
             }
         }
@@ -247,20 +256,130 @@ impl Chain<'_> {
 
     fn missing(&self, header: &SegmentHeader) -> StoreError {
         let file = file_name(header.previous);
-        let what = format!("it is not there, and {} follows it", file_name(header.number));
+        let what = format!(
+            "it is not there, and {} follows it. Nothing was changed: {}",
+            file_name(header.number),
+            self.way_out()
+        );
         StoreError::refused("read", self.disk.path(&file), what)
     }
 
-    /// Why the journal cannot end here, if the segment that followed is gone.
-    fn lost_end(&self) -> Option<StoreError> {
+    /// What an operator can do.
+    fn way_out(&self) -> String {
+        let accept = command::accept_loss(&self.disk.path(""));
+        format!("restore the file from a copy, or give up what is lost with `{accept}`")
+    }
+
+    /// The segments before this one are not there: goes on with it if that is accepted, and if
+    /// there is anything from before.
+    fn pass_missing(&mut self, header: &SegmentHeader) -> Result<(), StoreError> {
+        let last = self.replay.last_lsn;
+        let has_begun = self.tail.0 > SegmentNo(0);
+        if self.loss == Loss::Refused || !has_begun || header.first_lsn <= last {
+            return Err(self.missing(header));
+        }
+        let (segment, offset) = (header.previous, 0);
+        let (first, last) = (Lsn(last.0 + 1), Lsn(header.first_lsn.0 - 1));
+        self.given_up.push(GivenUp::missing(segment, first, last));
+        let gap = Gap { segment, offset, damaged_at: 0, end: 0, first, last };
+        let why = "it is not there";
+        self.replay.give_up(Found { gap, touches: Touches::ALL, why });
+        Ok(())
+    }
+
+    /// Gives up what cannot be read at the end of a segment if that is accepted. False if it is not,
+    /// or if nothing is lost.
+    fn give_up_rest(&mut self, header: &SegmentHeader, later: &[SegmentHeader], end: &End) -> bool {
+        let last = self.replay.last_lsn;
+        if self.loss == Loss::Refused || last >= self.stated {
+            return false;
+        }
+        let next = later.first();
+        if next.is_some_and(|next| next.previous != header.number) {
+            // What is not there between the two says more.
+            return true;
+        }
+        let before = next.map_or(self.stated, |next| Lsn(next.first_lsn.0.saturating_sub(1)));
+        let ends_at = next.map_or(end.offset, |next| next.previous_end.max(end.offset));
+        let gap = Gap {
+            segment: header.number,
+            offset: end.offset,
+            damaged_at: end.none.at,
+            end: ends_at,
+            first: Lsn(last.0 + 1),
+            last: before.max(last),
+        };
+        let found = Found { gap, touches: Touches::ALL, why: end.none.why };
+        self.given_up.push(GivenUp::gap(&found, &self.replay));
+        if next.is_none() {
+            // What follows begins with the records that are lost.
+            self.stated = last;
+            return false;
+        }
+        if gap.end > gap.offset {
+            self.gaps.entry(header.number).or_default().push(gap);
+            self.segments.insert(header.number, Complete { end: gap.end, last_lsn: gap.last });
+            self.tail.1 = gap.end;
+        }
+        self.replay.give_up(found);
+        true
+    }
+
+    /// The journal cannot end here if the segment that followed is gone.
+    fn check_end(&mut self) -> Result<(), StoreError> {
         let (last, stated) = (self.replay.last_lsn, self.stated);
-        let file = file_name(SegmentNo(self.tail.0.0 + 1));
+        if last >= stated {
+            return Ok(());
+        }
+        let next = SegmentNo(self.tail.0.0 + 1);
+        if self.loss == Loss::Accepted {
+            self.given_up.push(GivenUp::missing(next, Lsn(last.0 + 1), stated));
+            self.stated = last;
+            return Ok(());
+        }
         let why = format!(
             "it is not there, though records {} to {stated} were safely stored. Nothing was \
-             changed: restore the file from a copy",
-            last.0 + 1
+             changed: {}",
+            last.0 + 1,
+            self.way_out()
         );
-        (last < stated).then(|| StoreError::refused("read", self.disk.path(&file), why))
+        Err(StoreError::refused("read", self.disk.path(&file_name(next)), why))
+    }
+
+    /// Every segment in which something may live must be there.
+    fn check_unsettled(&mut self, segments: &Segments) -> Result<(), StoreError> {
+        let is_lost = |number: &SegmentNo| !segments.used.contains_key(number);
+        let lost: Vec<_> = self.segments.keys().copied().filter(is_lost).collect();
+        for number in lost {
+            if self.loss == Loss::Refused {
+                let why = format!(
+                    "it is not there, though messages in it are not settled. Nothing was changed: \
+                     {}",
+                    self.way_out()
+                );
+                let missing = StoreError::refused("read", self.disk.path(&file_name(number)), why);
+                // The record that gave it up may lie in a gap: then that is what is wrong.
+                return Err(self.first_gap.take().unwrap_or(missing));
+            }
+            self.segments.remove(&number);
+            self.given_up.push(GivenUp::unsettled(number));
+        }
+        Ok(())
+    }
+
+    /// Looks for damage in what is not replayed.
+    fn survey(&mut self, segments: &Segments) -> Result<(), StoreError> {
+        let replayed: BTreeSet<_> = self.indexers.iter().map(|(number, _)| *number).collect();
+        for (number, complete) in self.segments.iter().filter(|it| !replayed.contains(it.0)) {
+            let Some(header) = segments.used.get(number) else { continue };
+            let known = self.gaps.get(number).map_or(&[][..], Vec::as_slice);
+            let (gaps, lost) = given_up::survey(self.disk, header, *complete, known)?;
+            if !lost.is_empty() {
+                self.given_up.extend(lost);
+                self.gaps.insert(*number, gaps);
+            }
+        }
+        Ok(())
     }
 
     /// Replays one segment's frames as far as they can be read, and those behind gaps.
@@ -288,7 +407,6 @@ impl Chain<'_> {
                     nearby.add(found.gap.end, found.touches);
                     offset = found.gap.end;
                     indexer.skip_to(offset);
-                    self.replay.gap(found);
                     continue;
                 }
             };
@@ -338,21 +456,30 @@ impl Chain<'_> {
         scan: &mut Scan<'_>,
         end: &End,
         next: Option<&SegmentHeader>,
-    ) -> Result<Option<gap::Found>, StoreError> {
+    ) -> Result<Option<Found>, StoreError> {
         let last = self.replay.last_lsn;
-        if last >= self.stated || self.replay.gaps.len() >= GAPS_MAX {
+        let is_accepted = self.loss == Loss::Accepted;
+        if last >= self.stated || self.replay.gaps.len() >= GAPS_MAX && !is_accepted {
             return Ok(None);
         }
         let found = gap::find(scan, end.offset, last, next, &end.none)?;
-        let can_be_held = |found: &gap::Found| {
+        let can_be_held = |found: &Found| {
             let holds_len = self.replay.holds_len + self.replay.touched(found.touches).count();
-            found.touches.can_be_held() && holds_len <= HOLDS_MAX
+            found.touches.can_be_held()
+                && holds_len <= HOLDS_MAX
+                && self.replay.gaps.len() < GAPS_MAX
         };
-        let found = found.filter(can_be_held);
+        let found = found.filter(|found| is_accepted || can_be_held(found));
         if let Some(found) = &found {
             let refusal = self.refusal(found.gap.segment, &end.none);
             self.first_gap.get_or_insert(refusal);
             self.gaps.entry(found.gap.segment).or_default().push(found.gap);
+            if !can_be_held(found) {
+                self.given_up.push(GivenUp::gap(found, &self.replay));
+                self.replay.give_up(*found);
+            } else {
+                self.replay.gap(*found);
+            }
         }
         Ok(found)
     }
@@ -361,10 +488,11 @@ impl Chain<'_> {
     fn refusal(&self, segment: SegmentNo, none: &NoFrame) -> StoreError {
         let what = format!(
             "{why}; records {lost} to {stated} were safely stored and cannot be read from here on. \
-             Nothing was changed: restore the file from a copy",
+             Nothing was changed: {way_out}",
             why = none.why,
             lost = self.replay.last_lsn.0 + 1,
-            stated = self.stated
+            stated = self.stated,
+            way_out = self.way_out()
         );
         StoreError::damaged(self.disk.path(&file_name(segment)), none.at, what)
     }

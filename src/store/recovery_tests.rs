@@ -294,7 +294,12 @@ fn a_segment_that_vanished_is_missed_and_named() {
         lost.remove(&file_name(SegmentNo(number))).unwrap();
         let error = open(&lost, &Options::new(Durability::Fsync, 8)).unwrap_err().to_string();
         let (lost, next) = (file_name(SegmentNo(number)), file_name(SegmentNo(number + 1)));
-        assert_eq!(error, format!("cannot read {lost}: it is not there, and {next} follows it"));
+        let expected = format!(
+            "cannot read {lost}: it is not there, and {next} follows it. Nothing was changed: \
+             restore the file from a copy, or give up what is lost with `leveret check / --repair \
+             --accept-loss`"
+        );
+        assert_eq!(error, expected);
     }
 }
 

@@ -7,10 +7,11 @@ use super::definition::Definition;
 use super::disk::Disk;
 use super::entries::Standing;
 use super::error::StoreError;
+use super::given_up::Loss;
 use super::open::open_with;
 use super::recovered::{Recovered, StoredPage};
 use super::start::Copies;
-use super::{Options, RunSet, StoredKeys};
+use super::{Options, RunSet, Store, StoredKeys};
 use crate::id::{CacheId, Lsn, QueueId};
 
 /// What became of it.
@@ -33,18 +34,27 @@ pub fn repair(disk: &dyn Disk, options: &Options) -> Result<Repair, StoreError> 
         return Ok(Repair::Refused(before));
     }
     let without = |disk: &dyn Disk| Copies { is_blank: false, ..Copies::read(Ok(None), disk) };
-    let (store, recovered) = open_with(disk, options, without)?;
-    // An empty journal has nothing to make a catalogue of.
-    if recovered.last_lsn > Lsn(0) {
-        store.checkpoint_now(disk, &recovered)?;
-        if recovered.clean {
-            store.journal().close_clean(disk)?;
-        }
-        store.journal().flush(disk)?;
-        store.journal().seal(disk)?;
-    }
+    let (store, recovered) = open_with(disk, options, without, Loss::Refused)?;
+    make_catalogue(disk, &store, &recovered)?;
     drop(store);
     check(disk, options.page_len).map(Repair::Done)
+}
+
+/// Makes a checkpoint of what was recovered. An empty journal has nothing to make one of.
+pub(super) fn make_catalogue(
+    disk: &dyn Disk,
+    store: &Store,
+    recovered: &Recovered,
+) -> Result<(), StoreError> {
+    if recovered.last_lsn == Lsn(0) {
+        return Ok(());
+    }
+    store.checkpoint_now(disk, recovered)?;
+    if recovered.clean {
+        store.journal().close_clean(disk)?;
+    }
+    store.journal().flush(disk)?;
+    store.journal().seal(disk)
 }
 
 /// No broker is there: what was recovered is all there is.

@@ -94,11 +94,19 @@ impl Replay {
 
     /// Passes over records that cannot be read: holds the queues that they may name.
     pub(super) fn gap(&mut self, found: Found) {
-        let Found { gap, touches, .. } = found;
-        let touched: Vec<_> = self.touched(touches).collect();
+        let touched: Vec<_> = self.touched(found.touches).collect();
         self.holds_len += touched.len();
         for id in touched {
-            self.define(&Definition::QueueHeld { id, gap });
+            self.define(&Definition::QueueHeld { id, gap: found.gap });
+        }
+        self.give_up(found);
+    }
+
+    /// The same, and holds nobody.
+    pub(super) fn give_up(&mut self, found: Found) {
+        let Found { gap, touches, .. } = found;
+        let touched: Vec<_> = self.touched(touches).collect();
+        for id in touched {
             // Seqs that were given in the gap are not given again: the file may be restored.
             self.change(id, |queue| queue.next_seq.0 = queue.next_seq.0.saturating_add(gap.len()));
         }

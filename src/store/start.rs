@@ -5,6 +5,7 @@ use super::base::Base;
 use super::catalogue::{Catalogue, CatalogueError};
 use super::disk::Disk;
 use super::error::StoreError;
+use super::given_up::Loss;
 use super::recovery::{self, Failed, Replayed, Segments};
 use super::snapshot;
 use super::sum::Sum;
@@ -72,6 +73,7 @@ pub(super) fn find(
     segments: &Segments,
     copies: Copies,
     page_len: usize,
+    loss: Loss,
 ) -> (Result<Start, StoreError>, Vec<Doubt>) {
     let mut doubts = Vec::new();
     let mut snapshot_error = None;
@@ -86,18 +88,21 @@ pub(super) fn find(
     let safe = [catalogued, saved.as_ref()].into_iter().flatten().map(|base| base.safe).max();
     let safe = safe.unwrap_or_default();
     let attempt =
-        |base: Base, newest| recovery::replay(disk, segments, base, newest, safe, page_len);
+        |base: Base, newest| recovery::replay(disk, segments, base, newest, safe, page_len, loss);
     let mut first_error = None;
     match copies.catalogue {
         Ok(Some(base)) => {
             let (generation, sum) = (base.meta.generation, base.meta.sum);
             match attempt(base, true) {
                 Ok(replayed) => {
-                    let is_stale = false;
+                    // What is given up has to leave the catalogue too.
+                    let is_stale = !replayed.given_up.is_empty();
                     let start = Start { replayed, generation, sum, is_stale, snapshot };
                     return (Ok(start), doubts);
                 }
                 Err(Failed::Outdated(why)) => doubts.push(Doubt::RolledBack(why)),
+                // Nothing else than the newest must be the base of what is given up.
+                Err(Failed::Store(error)) if loss == Loss::Accepted => return (Err(error), doubts),
                 Err(Failed::Store(error)) => first_error = Some(error),
             }
         }
@@ -113,6 +118,9 @@ pub(super) fn find(
                 let (sum, is_stale) = (Sum::default(), true);
                 let start = Start { replayed, generation, sum, is_stale, snapshot };
                 return (Ok(start), doubts);
+            }
+            Err(Failed::Store(error)) if loss == Loss::Accepted => {
+                return (Err(first_error.unwrap_or(error)), doubts);
             }
             Err(Failed::Store(error)) => first_error = first_error.or(Some(error)),
             Err(Failed::Outdated(_)) => {}

@@ -15,6 +15,7 @@ use super::contents::Contents;
 use super::definitions::StoredQueue;
 use super::disk::Disk;
 use super::error::StoreError;
+use super::given_up::Loss;
 use super::recovery::{Replayed, Segments};
 use super::scan;
 use super::segment::{self, file_name};
@@ -43,7 +44,7 @@ pub fn check(disk: &dyn Disk, page_len: usize) -> Result<Report, StoreError> {
     check.report.totals.segments = segments.used.len() as u64;
     let copies = Copies::read(start::read(disk.catalogue_copy()), disk);
     let known = Known::of(&copies);
-    let (found, doubts) = start::find(disk, &segments, copies, page_len);
+    let (found, doubts) = start::find(disk, &segments, copies, page_len, Loss::Refused);
     doubts.iter().for_each(|doubt| check.doubt(doubt));
     let living = match found {
         Ok(start) if bad.is_empty() => {
@@ -165,7 +166,7 @@ impl Check<'_> {
 
     /// Looks at all that a start from here would ever need. Returns the segments among it.
     fn start(&mut self, segments: &Segments, start: Start) -> Vec<SegmentNo> {
-        let Replayed { replay, tail, torn, segments: living, gaps, indexers } = start.replayed;
+        let Replayed { replay, tail, torn, segments: living, gaps, indexers, .. } = start.replayed;
         self.held(&replay, &gaps);
         if let Some(torn) = torn {
             let what = "a crash left a torn tail from here on, which was never known to be safe; \
@@ -221,6 +222,8 @@ impl Check<'_> {
                 "it is prepared for use; the next start removes it"
             } else if index_of.is_some_and(|number| !living.contains(&number)) {
                 "it is the index of a segment that does not count"
+            } else if file.contains(".broken-") {
+                "it was put aside and may be removed"
             } else if number.is_some() || index_of.is_some() || file == snapshot::FILE {
                 continue;
             } else if spill::is_spill(file) {
