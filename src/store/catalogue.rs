@@ -70,6 +70,11 @@ impl CatalogueError {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         Self { operation, path: path.into(), reason }
     }
+
+    /// The same of another place, of which this one was a copy.
+    pub(super) fn of(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
 }
 
 impl fmt::Display for CatalogueError {

@@ -2,7 +2,7 @@
 //! is looked into without touching it. What is in one is sled's.
 
 use super::catalogue::{ANSWER_TIME, Catalogue, CatalogueError, Change, SledCatalogue};
-use super::disk::sync_directory;
+use super::disk::{DIRECTORY_MODE, sync_directory};
 use super::error::StoreError;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -51,8 +51,14 @@ pub(super) fn open(directory: &Path) -> Result<Box<dyn Catalogue>, CatalogueErro
     let (live, broken) = catalogues(&place).map_err(|error| failed("open", &place, &error))?;
     let fresh = broken.last().map_or(1, |last| last + 1);
     let current = live.last().copied().unwrap_or(fresh);
+    create(&place).map_err(|error| failed("create", &place, &error))?;
     let catalogue = SledCatalogue::open(&place.join(current.to_string()), ANSWER_TIME)?;
     Ok(Box::new(catalogue))
+}
+
+/// Makes the directory for the broker's own user, whoever may look into the one around it.
+fn create(place: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(place)
 }
 
 fn failed(operation: &'static str, place: &Path, error: &io::Error) -> CatalogueError {
@@ -66,7 +72,7 @@ pub(super) fn discard(directory: &Path) -> Result<(), StoreError> {
     let (live, mut broken) = catalogues(place).map_err(failed)?;
     let last = live.iter().chain(&broken).max().copied().unwrap_or(0);
     // First the successor: without it, a crash in between would open the old one's number again.
-    fs::create_dir_all(place.join((last + 1).to_string())).map_err(failed)?;
+    create(&place.join((last + 1).to_string())).map_err(failed)?;
     for number in live {
         let aside = place.join(format!("{BROKEN}{number}"));
         if broken.contains(&number) {
@@ -120,7 +126,9 @@ pub(super) fn open_copy(directory: &Path) -> Result<Option<Box<dyn Catalogue>>, 
     let mut opened = OpenCopy { catalogue: None, place: copy };
     let inside = opened.place.join(CATALOGUE);
     copy_directory(&place, &inside).map_err(|error| failed("copy", &place, &error))?;
-    opened.catalogue = Some(SledCatalogue::open(&inside, ANSWER_TIME)?);
+    let copy = SledCatalogue::open(&inside, ANSWER_TIME);
+    // Who reads of it knows the original only.
+    opened.catalogue = Some(copy.map_err(|error| error.of(&place))?);
     Ok(Some(Box::new(opened)))
 }
 

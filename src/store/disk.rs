@@ -11,9 +11,9 @@ use super::segment;
 use super::snapshot::FILE as SNAPSHOT_FILE;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +146,10 @@ const PIECES_MAX: usize = 1024;
 /// Between two looks at a lock that is taken.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
+/// What is stored is for the broker's own user.
+const FILE_MODE: u32 = 0o600;
+pub(super) const DIRECTORY_MODE: u32 = 0o700;
+
 /// Held locked by the broker that owns the directory.
 const LOCK_FILE: &str = "lock";
 
@@ -225,7 +229,10 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn create(&self, file: &str) -> Result<(), StoreError> {
         // `file` opens what is there, and keeps it open.
-        File::create(self.directory.join(file))
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        options
+            .open(self.directory.join(file))
             .map(drop)
             .map_err(|source| self.error("create", file, source))
     }
@@ -357,7 +364,10 @@ fn create_directory(directory: &Path) -> Result<(), StoreError> {
             return Err(StoreError::io("use the data directory", directory.into(), source));
         }
     }
-    fs::create_dir_all(directory)
+    directory
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| DirBuilder::new().mode(DIRECTORY_MODE).create(directory))
         .map_err(|source| StoreError::io("create the data directory", directory.into(), source))?;
     // The directory's own entry must last as well, or a power loss takes all that is in it.
     match directory.parent() {
@@ -377,6 +387,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(FILE_MODE)
         .open(directory.join(LOCK_FILE))
         .map_err(|source| StoreError::io("lock the data directory", directory.into(), source))?;
     take(lock, directory)
@@ -486,5 +497,23 @@ mod tests {
         let missing = disk.append("b", &[]).unwrap_err().to_string();
         assert!(missing.starts_with("cannot open "), "{missing}");
         assert!(disk.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_created_is_for_its_own_user_and_what_is_there_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let directory = tempfile::tempdir().unwrap();
+        let new = directory.path().join("parent/new");
+        let disk = RealDisk::open(&new).unwrap();
+        disk.create("segment-0000000001").unwrap();
+        drop(disk.catalogue().unwrap());
+        assert_eq!((mode(&new), mode(&new.join("catalogue"))), (0o700, 0o700));
+        assert_eq!(mode(&new.join("segment-0000000001")), 0o600);
+        assert_eq!(mode(&new.join(LOCK_FILE)), 0o600);
+        drop(disk);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o750)).unwrap();
+        drop(RealDisk::open(&new).unwrap());
+        assert_eq!(mode(&new), 0o750);
     }
 }
