@@ -6,8 +6,8 @@ use leveret::config::LogLevel;
 use leveret::limits::INDEX_PAGE_LEN;
 use leveret::server::log;
 use leveret::store::{
-    self, Accepted, Durability, Options, RealDisk, Repair, Report, Severity, StoreError,
-    accept_loss, repair,
+    self, Accepted, Disk as _, Durability, Finding, Options, RealDisk, Repair, Report, Severity,
+    StoreError, accept_loss, repair,
 };
 use std::fmt;
 use std::io::{self, Write as _};
@@ -54,9 +54,9 @@ pub(crate) struct CheckArgs {
 
     /// Give up what cannot be read, so that a broker can start again
     ///
-    /// Loses messages, and definitions if they were hit; says what, a line each. Each damaged file is
-    /// kept as it was beside the one that is used, as FILE.broken-1. Queues that a start can hold
-    /// are held all the same.
+    /// Loses messages, and definitions if they were hit; says what, a line each. Each damaged file
+    /// is kept as it was beside the one that is used, as FILE.broken-1. Queues that a start can
+    /// hold are held all the same.
     #[arg(long, requires = "repair")]
     accept_loss: bool,
 
@@ -106,8 +106,21 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
         given_up.iter().for_each(|lost| say(&format!("given up: {lost}")));
         return Ok(print(args, &report));
     }
+    let before = store::check(&disk, INDEX_PAGE_LEN)?;
+    let is_mended = |finding: &Finding| finding.severity == Severity::Mended;
+    if !before.is_damaged() && !before.findings.iter().any(is_mended) {
+        tell(args, "nothing was changed: there is nothing to repair");
+        return Ok(print(args, &before));
+    }
+    let known = disk.broken_catalogues()?;
     match repair(&disk, &options)? {
-        Repair::Done(report) => Ok(print(args, &report)),
+        Repair::Done(report) => {
+            let aside = disk.broken_catalogues()?.pop().filter(|name| !known.contains(name));
+            let aside = aside.map(|name| format!("; the one before is {name}")).unwrap_or_default();
+            let done = "the catalogue was made anew from snapshot and journal";
+            tell(args, &format!("{done}{aside}"));
+            Ok(print(args, &report))
+        }
         Repair::Refused(report) => {
             let code = print(args, &report);
             let why = "nothing was changed: the journal is damaged, and a new catalogue would \
@@ -116,6 +129,13 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
             say(&format!("{}: {why}", args.directory.display()));
             Ok(code)
         }
+    }
+}
+
+/// What was done, unless only damage is asked for.
+fn tell(args: &CheckArgs, what: &str) {
+    if !args.quiet {
+        say(&format!("{}: {what}", args.directory.display()));
     }
 }
 

@@ -52,6 +52,13 @@ impl StoreError {
         }
     }
 
+    /// We may not, which says nothing of what is there.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        let Reason::Io(source) = &self.reason else { return false };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     #[must_use]
     pub fn operation(&self) -> &'static str {
         self.operation
@@ -73,10 +80,13 @@ impl StoreError {
 }
 
 /// What an operator can do about it, behind what the operating system says.
-fn way_out(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::StorageFull => "; make room on its disk",
-        io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing",
+fn way_out(operation: &str, kind: io::ErrorKind) -> &'static str {
+    match (operation, kind) {
+        (_, io::ErrorKind::StorageFull) => "; make room on its disk",
+        (_, io::ErrorKind::ReadOnlyFilesystem) => "; mount it for writing",
+        ("create", io::ErrorKind::NotFound) => {
+            "; the data directory was taken away: put it back and start the broker again"
+        }
         _ => "",
     }
 }
@@ -86,7 +96,7 @@ impl fmt::Display for StoreError {
         let path = self.path.display();
         match &self.reason {
             Reason::Io(source) => {
-                let way_out = way_out(source.kind());
+                let way_out = way_out(self.operation, source.kind());
                 write!(f, "cannot {} {path}: {source}{way_out}", self.operation)
             }
             Reason::Refused(why) => write!(f, "cannot {} {path}: {why}", self.operation),

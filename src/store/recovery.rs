@@ -287,8 +287,8 @@ impl Chain<'_> {
         Ok(())
     }
 
-    /// Gives up what cannot be read at the end of a segment if that is accepted. False if it is not,
-    /// or if nothing is lost.
+    /// Gives up what cannot be read at the end of a segment if that is accepted. False if it is
+    /// not, or if nothing is lost.
     fn give_up_rest(&mut self, header: &SegmentHeader, later: &[SegmentHeader], end: &End) -> bool {
         let last = self.replay.last_lsn;
         if self.loss == Loss::Refused || last >= self.stated {

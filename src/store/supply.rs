@@ -173,10 +173,14 @@ impl Supply {
     }
 }
 
+/// Whether the file waits to become a segment or another file, or was given up on its way.
+pub(super) fn is_prepared(file: &str) -> bool {
+    file.ends_with(".new") || file.starts_with(SPARE_PREFIX)
+}
+
 /// Removes what a crash left of files that were being made, and of files that waited to be used.
 pub(super) fn clear(disk: &dyn Disk, files: &[String]) -> Result<(), StoreError> {
-    let left = files.iter().filter(|file| file.ends_with(".new") || file.starts_with(SPARE_PREFIX));
-    for file in left {
+    for file in files.iter().filter(|file| is_prepared(file)) {
         disk.remove(file)?;
     }
     Ok(())

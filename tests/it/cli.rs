@@ -126,6 +126,11 @@ fn a_sound_directory_is_checked_and_repaired_in_silence() {
     assert_eq!(check(&[path, "--quiet"]), (Some(0), String::new(), String::new()));
     let (code, said, complaints) = check(&["--repair", path]);
     assert_eq!((code, complaints.as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains("there is nothing to repair") && !said.contains("broken-"), "{said}");
+    std::fs::remove_dir_all(directory.path().join("catalogue")).unwrap();
+    let (code, said, _) = check(&["--repair", path]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the catalogue was made anew from snapshot and journal"), "{said}");
     drop(Program::start(directory.path()));
 }
 
@@ -146,6 +151,13 @@ fn damage_is_named_with_file_and_byte_and_not_repaired() {
     }
     let (_, said, _) = check(&["--quiet", path]);
     assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(check(&["--accept-loss", path]).0, Some(2), "only with --repair");
+    let (code, said, _) = check(&["--repair", "--accept-loss", path]);
+    assert_eq!(code, Some(0), "{said}");
+    let aside = "segment-0000000001.broken-1";
+    assert_names(&said, &["given up: segment-0000000001 at byte 1024: ", aside, " is sound: "]);
+    assert!(std::fs::read(directory.path().join(aside)).unwrap() == bytes);
+    drop(Program::start(directory.path()));
 }
 
 #[test]

@@ -116,7 +116,8 @@ enum Command {
     /// List the queues that are held since damage may have hit them, or of which messages cannot be
     /// read, and where that is
     ListHeldQueues,
-    /// Let a held queue go on with the messages that are there, or give up those that cannot be read
+    /// Let a held queue go on with the messages that are there, or give up those that cannot be
+    /// read
     ReleaseQueue(held::ReleaseQueue),
 }
 

@@ -22,6 +22,7 @@ use super::segment::{self, file_name};
 use super::snapshot;
 use super::spill;
 use super::start::{self, Copies, Doubt, Start};
+use super::supply;
 use crate::id::{QueueId, SegmentNo};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,6 +37,9 @@ const CATALOGUE: &str = "catalogue";
 pub fn check(disk: &dyn Disk, page_len: usize) -> Result<Report, StoreError> {
     let files = disk.list()?;
     let (segments, bad) = Segments::gather(disk)?;
+    if let Some(denied) = bad.iter().find(|error| error.is_denied()) {
+        return Err(denied.clone());
+    }
     let mut check = Check { disk, page_len, report: Report::default() };
     bad.iter().for_each(|error| check.damage(error));
     for number in segments.used.keys() {
@@ -43,6 +47,9 @@ pub fn check(disk: &dyn Disk, page_len: usize) -> Result<Report, StoreError> {
     }
     check.report.totals.segments = segments.used.len() as u64;
     let copies = Copies::read(start::read(disk.catalogue_copy()), disk);
+    if let Some(denied) = copies.snapshot.as_ref().err().filter(|error| error.is_denied()) {
+        return Err(denied.clone());
+    }
     let known = Known::of(&copies);
     let (found, doubts) = start::find(disk, &segments, copies, page_len, Loss::Refused);
     doubts.iter().for_each(|doubt| check.doubt(doubt));
@@ -54,7 +61,7 @@ pub fn check(disk: &dyn Disk, page_len: usize) -> Result<Report, StoreError> {
         other => {
             // Which segments count is not known; each can still be looked at by itself.
             if let Err(error) = other
-                && bad.iter().all(|known| known.to_string() != error.to_string())
+                && bad.iter().all(|known| known.path() != error.path())
             {
                 check.damage(&error);
             }
@@ -218,7 +225,8 @@ impl Check<'_> {
         for file in files {
             let index_of = segment::indexed(file);
             let number = segment::number_of(file);
-            let what = if number.is_some_and(|number| segments.unused.contains(&number)) {
+            let is_unused = number.is_some_and(|number| segments.unused.contains(&number));
+            let what = if is_unused || supply::is_prepared(file) {
                 "it is prepared for use; the next start removes it"
             } else if index_of.is_some_and(|number| !living.contains(&number)) {
                 "it is the index of a segment that does not count"
