@@ -231,6 +231,9 @@ pub const DEFINITIONS_PENDING_MAX: usize = 16_384;
 pub const CATALOGUE_SLICE_MAX: usize = 4_096;
 /// Bytes of stored messages that the queues hold in memory before some leave it.
 pub const RESIDENT_BYTES: u64 = 64 * 1024 * 1024;
+/// A smaller memory watermark is warned of: connections' buffers and what the allocator keeps after
+/// a flood may fill it alone.
+pub const WATERMARK_BYTES_SCANT: u64 = 150_000_000;
 /// No transient message is spilled while the process uses less than this part of the memory
 /// watermark: what queues count as theirs may be one body that all of them share.
 pub const SPILL_USED_PART: f64 = 0.4;

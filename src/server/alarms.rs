@@ -9,7 +9,7 @@ use crate::broker::alarm::Alarm;
 use crate::limits::{
     ALARM_LINE_MS_MIN, DEDUPLICATION_PART, MEASURE_ALARMED_MS, MEASURE_BYTES_PER_MS,
     MEASURE_MS_MAX, MEASURE_MS_MIN, SPILL_BYTES_MIN, SPILL_PART, SPILL_PART_NEAR, SPILL_USED_PART,
-    SPILL_USED_PART_NEAR,
+    SPILL_USED_PART_NEAR, WATERMARK_BYTES_SCANT,
 };
 use crate::store::Disk;
 use std::sync::{Arc, Weak};
@@ -126,6 +126,7 @@ impl Lookout {
             || "unknown".to_owned(),
             |Memory { used, total }| {
                 let limit = memory_limit.bytes(total).min(total);
+                warn_if_scant(limit);
                 let [used, limit, total] = [used, limit, total].map(megabytes);
                 format!("{used} in use of {total}, vm_memory_high_watermark is {limit}")
             },
@@ -224,6 +225,16 @@ impl Lookout {
     }
 }
 
+fn warn_if_scant(limit: u64) {
+    if limit < WATERMARK_BYTES_SCANT {
+        let [limit, least] = [limit, WATERMARK_BYTES_SCANT].map(megabytes);
+        tracing::warn!(
+            "vm_memory_high_watermark of {limit} is little: buffers alone may fill it, and then \
+             publishers stay blocked until messages are consumed; allow {least} or more"
+        );
+    }
+}
+
 /// Says once that a resource cannot be seen. Its alarm stays as it was.
 fn complain(is_hidden: &mut bool, alarm: Alarm, why: &str) {
     if !std::mem::replace(is_hidden, true) {
@@ -250,7 +261,7 @@ fn megabytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::broker::Entropy;
-    use crate::config::{Config, ResourceLimit};
+    use crate::config::{Config, LogLevel, ResourceLimit};
     use crate::exchange::ExchangeTypes;
     use crate::store::MemoryDisk;
 
@@ -308,6 +319,32 @@ mod tests {
         let (_, mut lookout) = broker(Config { memory_high_watermark: all, ..Config::default() });
         let mut look = |used| lookout.look_at_memory(Some(Memory { used, total: 1000 }));
         assert_eq!([look(1000), look(1001)].map(low), [false, true]);
+    }
+
+    #[test]
+    fn a_watermark_that_buffers_alone_may_fill_is_warned_of() {
+        #[derive(Clone, Default)]
+        struct Written(Arc<parking_lot::Mutex<Vec<u8>>>);
+        impl std::io::Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let said = |limit| {
+            let written = Written::default();
+            let writer = written.clone();
+            let log = crate::server::log::subscriber(LogLevel::Warning, move || writer.clone());
+            tracing::subscriber::with_default(log, || warn_if_scant(limit));
+            String::from_utf8(written.0.lock().clone()).unwrap()
+        };
+        let line = said(WATERMARK_BYTES_SCANT - 1);
+        assert!(line.contains("watermark of 149.9 MB is little"), "{line}");
+        assert!(line.ends_with("allow 150.0 MB or more\n"), "{line}");
+        assert_eq!(said(WATERMARK_BYTES_SCANT), "");
     }
 
     #[test]
